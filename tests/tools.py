@@ -1,0 +1,85 @@
+"""What a test needs from outside: there, or a sentence that says which package brings it.
+
+A missing tool skips the test. With ``VILAB_REQUIRE_TOOLS=1`` it fails instead, so that a machine which is meant to
+have everything cannot quietly test nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+INTEROP_HINT = ".ci/fetch-guests gets it from Debian's packages"
+
+
+def tools_are_required() -> bool:
+    return os.environ.get("VILAB_REQUIRE_TOOLS", "") not in ("", "0")
+
+
+def missing(what: str, package: str) -> NoReturn:
+    """End the test: skipped, or failed where everything has to be there."""
+    sentence = f"{what} is not on this machine; it comes with {package}."
+    if tools_are_required():
+        pytest.fail(f"{sentence} (VILAB_REQUIRE_TOOLS is set.)", pytrace=False)
+    pytest.skip(sentence)
+
+
+def require_tool(command: str, package: str) -> str:
+    """Path of a command. ``package`` as a person would type it: ``the Debian package qemu-system-x86``."""
+    path = shutil.which(command)
+    if path is None:
+        missing(f"The command {command}", package)
+    return path
+
+
+def require_file(path: Path, package: str) -> Path:
+    if not path.is_file():
+        missing(f"{path.name} ({path.parent})", package)
+    return path
+
+
+def require_module(name: str, package: str) -> None:
+    """A Python module that only an extra brings, for instance ``ziglang``."""
+    if importlib.util.find_spec(name) is None:
+        missing(f"The Python module {name}", package)
+
+
+def interop_dir() -> Path:
+    """Where the guests that nobody here wrote are kept: ``$VILAB_INTEROP_DIR`` or the user's cache."""
+    chosen = os.environ.get("VILAB_INTEROP_DIR")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vilab" / "interop"
+
+
+def memtest86() -> Path:
+    """Stock memtest86+ 6.10 as a bzImage with a 32-bit entry."""
+    return require_file(interop_dir() / "memtest86+ia32.bin", f"the Debian package memtest86+ ({INTEROP_HINT})")
+
+
+def gnumach() -> Path:
+    """Stock GNU Mach 1.8 as a multiboot ELF kernel."""
+    package = f"the i386 Debian package gnumach-image-1.8-486 ({INTEROP_HINT})"
+    return require_file(interop_dir() / "gnumach-1.8-486", package)
+
+
+def chromium() -> str:
+    """A Chromium for Playwright: Debian's, or the one that Playwright has downloaded itself."""
+    for command in ("chromium", "chromium-browser", "google-chrome"):
+        path = shutil.which(command)
+        if path is not None:
+            return path
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("Playwright", "the PyPI package playwright (extra: test)")
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    if not Path(own).is_file():
+        missing("Chromium", "the Debian package chromium, or elsewhere with: playwright install chromium")
+    return own
