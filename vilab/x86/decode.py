@@ -11,7 +11,6 @@ judge of both in the tests.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -42,7 +41,7 @@ class Truncated(VilabError):
         super().__init__(f"the instruction at {address:08x} goes on past the {have_bytes} bytes that there are")
 
 
-class MemoryOperand(NamedTuple):
+class MemoryOperand(msgspec.Struct, frozen=True, gc=False):
     """``segment:[base + index * scale + displacement]``; -1 stands for no register.
 
     ``segment`` is the one that counts: an override, else SS for bases EBP and ESP, else DS. ``bits`` is the address

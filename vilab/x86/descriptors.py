@@ -169,7 +169,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def readable(self) -> bool:
-        return self.data or self.code and bool(self.type & 2)
+        return self.data or (self.code and bool(self.type & 2))
 
     @property
     def writable(self) -> bool:

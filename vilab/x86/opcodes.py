@@ -156,8 +156,8 @@ GROUP_7_MEMORY = ("sgdt", "sidt", "lgdt", "lidt", "smsw", "", "lmsw", "invlpg")
 """``0f 01 /reg`` with a memory operand, all sensitive"""
 
 GROUP_7_REGISTER: dict[int, tuple[Kind, str]] = {
-    **{modrm: (_S, "smsw") for modrm in range(0xE0, 0xE8)},
-    **{modrm: (_S, "lmsw") for modrm in range(0xF0, 0xF8)},
+    **dict.fromkeys(range(0xE0, 0xE8), (_S, "smsw")),
+    **dict.fromkeys(range(0xF0, 0xF8), (_S, "lmsw")),
     0xC1: (_S, "vmcall"), 0xC2: (_S, "vmlaunch"), 0xC3: (_S, "vmresume"), 0xC4: (_S, "vmxoff"),
     0xC8: (_S, "monitor"), 0xC9: (_S, "mwait"), 0xCA: (_S, "clac"), 0xCB: (_S, "stac"),
     0xD0: (Kind.IDENT, ""), 0xD1: (_S, "xsetbv"), 0xD4: (_S, "vmfunc"),
