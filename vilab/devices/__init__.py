@@ -1,0 +1,15 @@
+"""The PC around the processor. A device knows its registers, a clock, its interrupt line; no bus, thread or engine.
+
+``registers``             a register table is data
+``pic``                   8259A pair: which interrupt goes first
+``pit_counter`` ``pit``   8254: 1.193182 MHz divided; IRQ 0
+``port61``                the gate of counter 2, the speaker, a bit that toggles
+``rtc_time`` ``cmos`` ``rtc``  MC146818: date, alarm, IRQ 8, and what firmware left in its memory
+``uart``                  16550A: the serial console; IRQ 4
+``keyboard``              8042, nobody typing
+``crtc``                  text screen
+``pci``                   configuration mechanism 1
+``debug_port`` ``power``  bytes for the log; off and reset
+``absent``                what is not there, and what that looks like
+``pc``                    all of them together
+"""

@@ -1,0 +1,202 @@
+"""The PC around the processor: all devices, and the I/O ports that lead to them.
+
+::
+
+                     +-- 0x20 0xa0 0x4d0  pic ------ INTR --> on_interrupt
+                     +-- 0x40-0x43        pit -- IRQ 0 --> pic,  OUT2 --> port61
+                     +-- 0x60 0x64        keyboard - IRQ 1 --> pic
+    read_port        +-- 0x61             port61
+    write_port  -----+-- 0x70 0x71        rtc -- IRQ 8 --> pic
+                     +-- 0x80 0xe9 0x402  debug_port
+                     +-- 0x92 0x604 0xcf9 power
+                     +-- 0x3b4.. 0x3d4..  crtc
+                     +-- 0x3f8-0x3ff      uart - IRQ 4 --> pic,  bytes <--> console
+                     +-- 0xcf8 0xcfc      pci
+                     +-- any other        nobody: all ones, writes are lost
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from vilab.clock import VirtualClock
+from vilab.devices import absent, cmos, crtc, debug_port, keyboard, pci, pic, pit, port61, power, rtc, uart
+from vilab.devices.registers import Register
+from vilab.events import EventLog, PortRead, PortWritten
+from vilab.protocols import Console, PortDevice
+
+IRQ_TIMER, IRQ_KEYBOARD, IRQ_COM1, IRQ_RTC = 0, 1, 4, 8
+
+EPOCH_SECONDS = 1_161_374_400
+"""21 October 2006, 20:00 UTC, the first day of ASPLOS XII: a fixed date, so that a run is the same every time."""
+
+WIDE_PORTS = frozenset({0x604})
+"""Ports whose device takes a 16 or 32-bit access as one, beside those of PCI."""
+
+
+class PcState(msgspec.Struct):
+    """The state of every device. Nothing else of this room travels."""
+
+    pic: pic.PicState
+    pit: pit.PitState
+    port61: port61.Port61State
+    rtc: rtc.RtcState
+    uart: uart.UartState
+    keyboard: keyboard.KeyboardState
+    crtc: crtc.CrtcState
+    pci: pci.PciState
+    debug_port: debug_port.DebugPortState
+    power: power.PowerState
+
+
+class Pc:
+    """All devices of one PC.
+
+    Parameters
+    ----------
+    clock : the engine keeps ``now_ns`` exact before every access. log : port events and console output go there.
+    console : the far end of COM1. memory_bytes : what CMOS tells the guest.
+    on_interrupt : hears every change of the PIC's INTR output.
+    epoch_seconds : what time the guest's clock shows at power-on, in seconds since 1970, UTC.
+
+    ``reads`` and ``writes`` count accesses by port; they are statistics, not state.
+    """
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        log: EventLog,
+        console: Console,
+        memory_bytes: int,
+        *,
+        on_interrupt: Callable[[bool], None] | None = None,
+        epoch_seconds: int = EPOCH_SECONDS,
+    ) -> None:
+        self.clock = clock
+        self.log = log
+        self.reads: dict[int, int] = {}
+        self.writes: dict[int, int] = {}
+        self.pic = pic.Pic(on_interrupt)
+        self.power = power.Power()
+        self.pit = pit.Pit(clock, self.pic.line(IRQ_TIMER))
+        self.port61 = port61.Port61(clock, self.pit)
+        self.rtc = rtc.Rtc(clock, self.pic.line(IRQ_RTC), epoch_seconds, cmos.cmos_memory(memory_bytes))
+        self.uart = uart.Uart(clock, log, self.pic.line(IRQ_COM1), console)
+        self.keyboard = keyboard.Keyboard(self.pic.line(IRQ_KEYBOARD), lambda: self.power.ask("reset"))
+        self.crtc = crtc.Crtc(clock)
+        self.pci = pci.Pci()
+        self.debug_port = debug_port.DebugPort(clock, log)
+        self._readers: dict[int, Callable[[int, int], int]] = {}
+        self._writers: dict[int, Callable[[int, int, int], None]] = {}
+        for device in (self.pic, self.pit, self.port61, self.rtc, self.uart, self.keyboard,
+                       self.crtc, self.pci, self.debug_port, self.power):  # fmt: skip
+            self.attach(device, device.ports)
+
+    def attach(self, device: PortDevice, ports: tuple[int, ...]) -> None:
+        """Let a device answer on 8-bit ports. Raises ``ValueError`` if one is taken."""
+        for port in ports:
+            if port in self._readers:
+                raise ValueError(f"I/O port {port:#x} has a device already")
+            self._readers[port] = device.read_port
+            self._writers[port] = device.write_port
+
+    def read_port(self, port: int, size_bytes: int) -> int:
+        """IN: ``size_bytes`` is 1, 2 or 4."""
+        self.reads[port] = self.reads.get(port, 0) + 1
+        if size_bytes == 1:
+            reader = self._readers.get(port)
+            value = 0xFF if reader is None else reader(port, 1)
+        else:
+            value = self._read_wide(port, size_bytes)
+        if self.log.active:
+            self.log.emit(PortRead(self.clock.now_ns, port, size_bytes, value))
+        return value
+
+    def write_port(self, port: int, size_bytes: int, value: int) -> None:
+        """OUT: ``size_bytes`` is 1, 2 or 4."""
+        self.writes[port] = self.writes.get(port, 0) + 1
+        if self.log.active:
+            self.log.emit(PortWritten(self.clock.now_ns, port, size_bytes, value))
+        if size_bytes == 1:
+            writer = self._writers.get(port)
+            if writer is not None:
+                writer(port, 1, value)
+        else:
+            self._write_wide(port, size_bytes, value)
+
+    def _wide_device(self, port: int, size_bytes: int) -> PortDevice | None:
+        if port & ~3 == pci.CONFIG_DATA and (port & 3) + size_bytes <= 4:
+            return self.pci
+        if port == pci.CONFIG_ADDRESS and size_bytes == 4:
+            return self.pci
+        return self.power if port in WIDE_PORTS else None
+
+    def _read_wide(self, port: int, size_bytes: int) -> int:
+        """The bus makes byte cycles of a wide access to an 8-bit device, lowest port first."""
+        device = self._wide_device(port, size_bytes)
+        if device is not None:
+            return device.read_port(port, size_bytes)
+        value = 0
+        for i in range(size_bytes):
+            at = (port + i) & 0xFFFF
+            reader = self._readers.get(at)
+            value |= (0xFF if reader is None else reader(at, 1)) << 8 * i
+        return value
+
+    def _write_wide(self, port: int, size_bytes: int, value: int) -> None:
+        device = self._wide_device(port, size_bytes)
+        if device is not None:
+            device.write_port(port, size_bytes, value)
+            return
+        for i in range(size_bytes):
+            at = (port + i) & 0xFFFF
+            writer = self._writers.get(at)
+            if writer is not None:
+                writer(at, 1, value >> 8 * i & 0xFF)
+
+    def save_state(self) -> PcState:
+        return PcState(
+            self.pic.save_state(),
+            self.pit.save_state(),
+            self.port61.save_state(),
+            self.rtc.save_state(),
+            self.uart.save_state(),
+            self.keyboard.save_state(),
+            self.crtc.save_state(),
+            self.pci.save_state(),
+            self.debug_port.save_state(),
+            self.power.save_state(),
+        )
+
+    def load_state(self, state: PcState) -> None:
+        """The clock must have its time already: timers are asked for again from the deadlines in the state."""
+        self.pit.load_state(state.pit)
+        self.port61.load_state(state.port61)
+        self.rtc.load_state(state.rtc)
+        self.uart.load_state(state.uart)
+        self.keyboard.load_state(state.keyboard)
+        self.crtc.load_state(state.crtc)
+        self.pci.load_state(state.pci)
+        self.debug_port.load_state(state.debug_port)
+        self.power.load_state(state.power)
+        self.pic.load_state(state.pic)
+
+
+def register_tables() -> dict[str, tuple[Register, ...]]:
+    """Every device's datasheet, by the name of its file, in the order of the picture above."""
+    return {
+        "pic": pic.REGISTERS,
+        "pit": pit.REGISTERS,
+        "keyboard": keyboard.REGISTERS,
+        "port61": port61.REGISTERS,
+        "rtc": rtc.REGISTERS,
+        "cmos": cmos.REGISTERS,
+        "debug_port": debug_port.REGISTERS,
+        "power": power.REGISTERS,
+        "crtc": crtc.REGISTERS,
+        "uart": uart.REGISTERS,
+        "pci": pci.REGISTERS,
+        "absent": absent.REGISTERS,
+    }
