@@ -1,0 +1,110 @@
+"""Builds the prebuilt guests: ``python -m vilab.guests.build [DIRECTORY]``.
+
+::
+
+    programs/*.c + library.c + start.S  --program.lds-->  one ELF a program
+                                                              |  .incbin (kernel/programs.S)
+    kernel/*.c, kernel/*.S              --kernel.lds--->  prebuilt/kernel.elf     (Multiboot)
+    bare/*.S                            --bare.lds----->  prebuilt/bare-*.elf     (no kernel at all)
+
+The compiler is clang as the ``ziglang`` wheel carries it (extra ``guest``), the same on every host. The files are
+stripped, so that no path of the building machine gets into them and two builds give the same bytes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from vilab.errors import AdminError
+
+HERE = Path(__file__).parent
+PREBUILT = HERE / "prebuilt"
+
+COMPILE = (
+    "-target x86-freestanding-none -mcpu=i686 -O2 -std=gnu11 -ffreestanding -fno-stack-protector -fno-pic "
+    "-fno-sanitize=all -fno-builtin -fno-asynchronous-unwind-tables -fomit-frame-pointer -mno-sse -mno-mmx -mno-80387 "
+    "-masm=intel -g0 -Wall -Wextra -Werror"
+).split()
+LINK = "-target x86-freestanding-none -mcpu=i686 -nostdlib -static -Wl,--build-id=none -s".split()
+
+
+def find_compiler() -> list[str]:
+    """The command line that starts clang. ``AdminError`` if the wheel is not installed."""
+    if importlib.util.find_spec("ziglang") is None:
+        raise AdminError(
+            "The guests cannot be built: the ziglang package, which carries the compiler, is not installed; "
+            "get it with pip install 'vilab[guest]'."
+        )
+    return [sys.executable, "-m", "ziglang", "cc"]
+
+
+def _run(compiler: list[str], arguments: list[str], cwd: Path) -> None:
+    done = subprocess.run([*compiler, *arguments], cwd=cwd, capture_output=True, text=True)
+    if done.returncode:
+        raise AdminError(f"A guest does not compile: {' '.join(arguments[-3:])}\n{done.stderr.strip()}")
+
+
+class _Builder:
+    """Compiles inside one scratch directory; sources are named relative to the package, so paths do not matter."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.compiler = find_compiler()
+        self.scratch = scratch
+
+    def compile(self, source: Path) -> Path:
+        target = self.scratch / f"{source.parent.name}-{source.name}.o"
+        relative = source.relative_to(HERE).as_posix()
+        include = [f"-I{self.scratch}"] if source.suffix == ".S" else []
+        _run(self.compiler, [*COMPILE, *include, "-c", relative, "-o", str(target)], HERE)
+        return target
+
+    def link(self, script: Path, entry: str, objects: list[Path], target: Path) -> None:
+        names = [f"-Wl,--entry={entry}", *(str(path) for path in objects)]
+        _run(self.compiler, [*LINK, "-T", script.relative_to(HERE).as_posix(), *names, "-o", str(target)], HERE)
+
+
+def bundled_program_names() -> list[str]:
+    """The programs inside the kernel, in the order of ``kernel/programs.S``."""
+    return re.findall(r"^\s+PROGRAM ([\w-]+)$", (HERE / "kernel" / "programs.S").read_text(), re.MULTILINE)
+
+
+def build(directory: Path = PREBUILT) -> list[Path]:
+    """Builds every guest into ``directory`` and returns the files written.
+
+    Raises ``AdminError`` if there is no compiler or a source does not compile.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    with tempfile.TemporaryDirectory() as name:
+        builder = _Builder(Path(name))
+        library = [builder.compile(HERE / "programs" / part) for part in ("start.S", "library.c")]
+        for program in bundled_program_names():
+            source = builder.compile(HERE / "programs" / f"{program}.c")
+            builder.link(HERE / "programs" / "program.lds", "_start", [*library, source], Path(name) / f"{program}.elf")
+        sources = sorted((HERE / "kernel").glob("*.[cS]"))
+        sources.sort(key=lambda path: path.name != "boot.S")
+        written.append(directory / "kernel.elf")
+        builder.link(HERE / "kernel" / "kernel.lds", "boot", [builder.compile(path) for path in sources], written[-1])
+        for source in sorted((HERE / "bare").glob("*.S")):
+            written.append(directory / f"bare-{source.stem}.elf")
+            builder.link(HERE / "bare" / "bare.lds", "entry", [builder.compile(source)], written[-1])
+    return written
+
+
+def main() -> int:
+    try:
+        files = build(Path(sys.argv[1]) if len(sys.argv) > 1 else PREBUILT)
+    except AdminError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write("".join(f"{path.name}: {path.stat().st_size} bytes\n" for path in files))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

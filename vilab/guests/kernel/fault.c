@@ -1,0 +1,67 @@
+/* Page faults that the kernel can cure.
+
+                        page not present             present, store, copy on write
+   what belongs there   program text or data         the same page as before
+   cure                 take a frame, fill it        last user: allow writing; else copy it
+
+   Error code (Intel SDM volume 3, 4.7): bit 0 = the page was present, bit 1 = a store, bit 2 = from ring 3. Thanks to
+   CR0.WP a store by the kernel faults like any other, so system calls may write into shared pages. */
+
+#include "kernel.h"
+#include "x86.h"
+
+enum { PRESENT = 1, STORE = 2 };
+
+static void fill(u8 *frame, const struct region *region, u32 page)
+{
+    u32 first = page < region->start ? region->start - page : 0;        /* a region may begin inside a page */
+    u32 done = page + first - region->start;
+    u32 bytes = region->contents_bytes > done ? region->contents_bytes - done : 0;
+    if (bytes > PAGE_BYTES - first)
+        bytes = PAGE_BYTES - first;
+    memset(frame, 0, PAGE_BYTES);
+    if (bytes)
+        memcpy(frame + first, region->contents + done, bytes);
+}
+
+static int demand(struct region *region, u32 page, u32 *entry)
+{
+    u32 frame = frame_allocate();
+    if (!frame)
+        return 0;
+    fill(physical(frame), region, page);
+    *entry = frame | PTE_PRESENT | PTE_USER | (region->writable ? PTE_WRITE : 0);
+    return 1;
+}
+
+static int copy_on_write(u32 page, u32 *entry)
+{
+    u32 shared = *entry & ~PTE_FLAGS, frame = shared;
+    if (frame_users(shared) > 1) {
+        frame = frame_allocate();
+        if (!frame)
+            return 0;
+        memcpy(physical(frame), physical(shared), PAGE_BYTES);
+        frame_release(shared);
+    }
+    *entry = frame | PTE_PRESENT | PTE_USER | PTE_WRITE;
+    invalidate_page(page);
+    return 1;
+}
+
+/* True if the instruction may be tried again. */
+int fault_resolve(struct space *space, u32 address, u32 error)
+{
+    struct region *region = space_find(space, address);
+    if (!region || ((error & STORE) && !region->writable))
+        return 0;
+    u32 page = address & ~(PAGE_BYTES - 1);
+    u32 *entry = paging_entry(space->directory, page, 1);
+    if (!entry)
+        return 0;
+    if (!(error & PRESENT))
+        return demand(region, page, entry);
+    if ((error & STORE) && (*entry & PTE_COPY_ON_WRITE))
+        return copy_on_write(page, entry);
+    return 0;
+}
