@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import pytest
 
+from vilab.commands.doctor import interop_folder
+
 INTEROP_HINT = ".ci/fetch-guests gets it from Debian's packages"
 
 
@@ -49,23 +51,15 @@ def require_module(name: str, package: str) -> None:
         missing(f"The Python module {name}", package)
 
 
-def interop_dir() -> Path:
-    """Where the guests that nobody here wrote are kept: ``$VILAB_INTEROP_DIR`` or the user's cache."""
-    chosen = os.environ.get("VILAB_INTEROP_DIR")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vilab" / "interop"
-
-
 def memtest86() -> Path:
     """Stock memtest86+ 6.10 as a bzImage with a 32-bit entry."""
-    return require_file(interop_dir() / "memtest86+ia32.bin", f"the Debian package memtest86+ ({INTEROP_HINT})")
+    return require_file(interop_folder() / "memtest86+ia32.bin", f"the Debian package memtest86+ ({INTEROP_HINT})")
 
 
 def gnumach() -> Path:
     """Stock GNU Mach 1.8 as a multiboot ELF kernel."""
     package = f"the i386 Debian package gnumach-image-1.8-486 ({INTEROP_HINT})"
-    return require_file(interop_dir() / "gnumach-1.8-486", package)
+    return require_file(interop_folder() / "gnumach-1.8-486", package)
 
 
 def chromium() -> str:

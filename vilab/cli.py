@@ -1,11 +1,144 @@
-"""The commands: ``vilab run``, ``bench``, ``doctor``, ``lab``, ``reset``."""
+"""The commands, one parser each; what they do is in ``vilab/commands/``.
+
+==============================  ====================================================================
+``vilab lab``                   opens the lessons in JupyterLab, in a work copy
+``vilab reset LESSON``          brings one lesson of the work copy back
+``vilab run IMAGE``             runs a guest on this terminal
+``vilab bench vmm --json``      measures the engines against the bare processor
+``vilab doctor``                says what is missing on this machine and how to get it
+==============================  ====================================================================
+
+Exit statuses: 0 done; 1 a defect of vilab; 2 the person asked for something that cannot be done; 3 the guest stopped
+badly; 130 stopped at the keyboard. Whatever is not needed to read the command line is imported by the command itself.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from vilab import __version__
+from vilab.errors import AdminError, GuestStopped, VilabError
+
+DONE, DEFECT, REFUSED, GUEST_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
+
+ENGINES = ("deprivileged", "trap", "bt", "svm", "bare")
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def run(choices: argparse.Namespace) -> int:
+    from vilab.commands.run import run_guest
+
+    return run_guest(
+        image=choices.image,
+        engine=choices.engine,
+        memory=choices.memory,
+        append=choices.append,
+        initrd=choices.initrd,
+        instructions=choices.instructions,
+        seed=choices.seed,
+        stats=choices.stats,
+        events=choices.events,
+    )
+
+
+def bench(choices: argparse.Namespace) -> int:
+    from vilab.commands.bench import run_bench
+
+    return run_bench(choices.what, as_json=choices.json)
+
+
+def doctor(_choices: argparse.Namespace) -> int:
+    from vilab.commands.doctor import examine
+
+    return examine(sys.stdout)
+
+
+def lab(choices: argparse.Namespace) -> int:
+    from vilab.commands.lab import open_lab
+
+    return open_lab(choices.dir, choices.port, choices.browser)
+
+
+def reset(choices: argparse.Namespace) -> int:
+    from vilab.course.workcopy import reset as reset_lesson
+    from vilab.course.workcopy import work_folder
+
+    for sentence in reset_lesson(choices.lesson, work_folder(choices.dir)):
+        print(sentence)
+    return DONE
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="vilab", description="A virtual infrastructure that can be opened up.")
+    top.add_argument("--version", action="version", version=f"vilab {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, action: Command, summary: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        one.set_defaults(action=action)
+        return one
+
+    one = command("lab", lab, "open the lessons in JupyterLab, in a work copy")
+    one.add_argument(
+        "--dir", type=Path, metavar="FOLDER", help="the work copy (default: $VILAB_LESSONS, or ~/vilab-lessons)"
+    )
+    one.add_argument("--port", type=int, default=8888, help="port on this computer; the next free one if it is taken")
+    one.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open no browser")
+
+    one = command("reset", reset, "bring one lesson of the work copy back; your version is kept beside it")
+    one.add_argument("lesson", metavar="LESSON", help="a file name or its beginning, for instance 02")
+    one.add_argument("--dir", type=Path, metavar="FOLDER", help="the work copy, as for lab")
+
+    one = command("run", run, "run a guest, its serial line on this terminal")
+    one.add_argument("image", metavar="IMAGE", help="a path, or the name of a bundled program (isprime, shell, ...)")
+    one.add_argument("--engine", choices=ENGINES, default="bt", help="how the guest's kernel is run (default: bt)")
+    one.add_argument("--memory", default="64M", metavar="SIZE", help="guest memory: 64M, 1G, 65536K (default: 64M)")
+    one.add_argument("--append", default="", metavar="TEXT", help="command line for the guest's kernel")
+    one.add_argument("--initrd", type=Path, metavar="FILE", help="an initial RAM disk or first multiboot module")
+    one.add_argument("--instructions", type=int, metavar="N", help="stop after exactly N guest instructions")
+    one.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is drawn by lot (default: 0)")
+    one.add_argument("--stats", choices=("json",), help="one JSON object with the run's figures as the last line")
+    one.add_argument("--events", type=Path, metavar="FILE", help="write the event log, one JSON object a line")
+
+    one = command("bench", bench, "measure how fast the engines are, as ratios to the bare processor")
+    one.add_argument("what", choices=("vmm",), help="the part to measure")
+    one.add_argument("--json", action="store_true", help="one JSON object: name -> value, unit, baseline, ratio")
+
+    command("doctor", doctor, "say what is there, what is missing on this machine and how to get it")
+    return top
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
-    print("vilab: no command is built yet", file=sys.stderr)
-    return 2
+    """Run one command. Errors of a person and of a guest are a sentence on standard error, never a traceback."""
+    choices = parser().parse_args(arguments)
+    action: Command = choices.action
+    try:
+        return action(choices)
+    except KeyboardInterrupt:
+        print("vilab: stopped at the keyboard.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except AdminError as error:
+        print(f"vilab: {error}", file=sys.stderr)
+        return REFUSED
+    except GuestStopped as error:
+        print(f"vilab: {error}", file=sys.stderr)
+        return GUEST_STOPPED
+    except VilabError as error:
+        if os.environ.get("VILAB_TRACEBACK"):
+            raise
+        print(f"vilab: a defect of vilab itself: {error} (VILAB_TRACEBACK=1 shows where)", file=sys.stderr)
+        return DEFECT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""What the commands do, one file each.
+
+``run``       a guest on this terminal
+``terminal``  the terminal as the far end of a serial line
+``bench``     the engines against the bare processor
+``doctor``    what this machine has and lacks
+``lab``       JupyterLab on the work copy of the lessons
+"""

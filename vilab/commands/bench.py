@@ -1,0 +1,43 @@
+"""``vilab bench``: prints what ``vilab.vmm.bench`` measures.
+
+One entry a line for people, or one JSON object: name -> {value, unit, baseline, ratio, median_of}, with
+ratio = value / baseline in the entry's unit (rates: more is better; seconds: less is better).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def run_bench(what: str, as_json: bool) -> int:
+    """Measure and print; always exit status 0 once everything was measured: a figure is never a failure."""
+    assert what == "vmm"
+    from vilab.vmm.bench import bench_vmm
+
+    figures = bench_vmm()
+    print(json.dumps(figures) if as_json else table(figures))
+    return 0
+
+
+def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """The figures in columns."""
+    rows: list[tuple[str, ...]] = [("what", "value", "unit", "baseline", "ratio", "median of")]
+    for name, entry in figures.items():
+        cells = (entry.get(key) for key in ("value", "unit", "baseline", "ratio", "median_of"))
+        rows.append((name, *(_cell(cell) for cell in cells)))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    return "\n".join(
+        row[0].ljust(widths[0])
+        + "".join("  " + cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    return str(value)
