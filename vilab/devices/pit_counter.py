@@ -134,7 +134,10 @@ def load(c: CounterState, written: int, tick: int) -> None:
             c.next_tick = next_rise(c, tick)
             return
     elif mode in (1, 5):
-        c.next_count = n
+        if c.load_tick is not None and tick < c.load_tick:
+            c.count = n
+        else:
+            c.next_count = n
         return
     c.count, c.load_tick = n, tick + 1
     c.next_count = c.next_tick = None
@@ -161,7 +164,7 @@ def set_gate(c: CounterState, high: bool, tick: int) -> None:
         c.load_tick, c.stop_tick, c.next_count = tick + 1, None, None
     else:
         assert c.stop_tick is not None
-        c.load_tick, c.stop_tick = c.load_tick + tick - c.stop_tick, None
+        c.load_tick, c.stop_tick = c.load_tick + max(tick - c.stop_tick, 0), None
 
 
 def to_bcd(number: int) -> int:

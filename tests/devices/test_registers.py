@@ -1,0 +1,43 @@
+"""The datasheet in a device's docstring, the one that a lesson renders, and the ports that answer are one."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+from tests.devices.helpers import make_pc
+from vilab.devices.pc import register_tables
+from vilab.devices.registers import render
+
+TABLES = register_tables()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_docstring_shows_the_register_table(name: str) -> None:
+    docstring = inspect.getdoc(importlib.import_module(f"vilab.devices.{name}"))
+    assert docstring is not None
+    shown = {" ".join(line.split()) for line in docstring.splitlines()}
+    missing = [line for line in render(TABLES[name]).splitlines() if " ".join(line.split()) not in shown]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name != "absent"])
+def test_every_register_of_a_table_is_answered_by_its_device(name: str) -> None:
+    pc, _, _ = make_pc()
+    device = getattr(pc, "rtc" if name == "cmos" else name)
+    for register in TABLES[name]:
+        if name == "pci" and register.port == 0xCF8:
+            pc.write_port(0xCF8, 4, 0x8000_1234)
+            assert pc.read_port(0xCF8, 4) == 0x8000_1234
+        else:
+            assert register.port in device.ports
+
+
+def test_absent_hardware_reads_all_ones_and_loses_writes() -> None:
+    pc, _, _ = make_pc()
+    for register in TABLES["absent"]:
+        for size_bytes in (1, 2) if register.port != 0xCF8 else (1,):
+            pc.write_port(register.port, size_bytes, 0)
+            assert pc.read_port(register.port, size_bytes) == (1 << 8 * size_bytes) - 1
