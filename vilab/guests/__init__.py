@@ -1,0 +1,17 @@
+"""Programs that run on the machine, and loaders for those that others wrote.
+
+``bundled``    the names that can be started, and what each is
+``load``       from a name or a path to a ``LoadedImage``
+``image``      what a loader produces: bytes at addresses and the first state of the processor
+``layout``     where things fit: segments, and places between them for what the loader adds
+``elf`` ``multiboot`` ``linux`` ``flat`` ``function``    one file a format
+``kernel/``    the teaching kernel, in C and a little assembly; ``programs/`` its user programs
+``bare/``      images without any kernel
+``build``      compiles the three into ``prebuilt/``
+"""
+
+from vilab.guests.bundled import BUNDLED, Bundled
+from vilab.guests.image import LoadedImage
+from vilab.guests.load import load
+
+__all__ = ["BUNDLED", "Bundled", "LoadedImage", "load"]

@@ -25,12 +25,15 @@ from vilab.errors import AdminError
 HERE = Path(__file__).parent
 PREBUILT = HERE / "prebuilt"
 
-COMPILE = (
-    "-target x86-freestanding-none -mcpu=i686 -O2 -std=gnu11 -ffreestanding -fno-stack-protector -fno-pic "
-    "-fno-sanitize=all -fno-builtin -fno-asynchronous-unwind-tables -fomit-frame-pointer -mno-sse -mno-mmx -mno-80387 "
-    "-masm=intel -g0 -Wall -Wextra -Werror"
-).split()
-LINK = "-target x86-freestanding-none -mcpu=i686 -nostdlib -static -Wl,--build-id=none -s".split()
+TARGET = ["-target", "x86-freestanding-none", "-mcpu=i686"]
+COMPILE = [
+    *TARGET,
+    *("-O2", "-std=gnu11", "-masm=intel", "-g0", "-Wall", "-Wextra", "-Werror"),
+    *("-ffreestanding", "-fno-builtin", "-fno-pic", "-fno-stack-protector", "-fno-sanitize=all"),
+    *("-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"),
+    *("-mno-sse", "-mno-mmx", "-mno-80387"),
+]
+LINK = [*TARGET, "-nostdlib", "-static", "-Wl,--build-id=none", "-s"]
 
 
 def find_compiler() -> list[str]:

@@ -1,0 +1,55 @@
+"""The programs that come with vilab, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+PREBUILT = Path(__file__).parent / "prebuilt"
+
+
+class Bundled(msgspec.Struct, frozen=True):
+    """``file`` in ``prebuilt/``. ``init``: the kernel's first program, ``None`` for an image without a kernel.
+
+    ``argument`` is the default of an image without a kernel and ``least`` its smallest, ``usage`` what ``--append`` may
+    hold.
+    """
+
+    name: str
+    file: str
+    what: str
+    init: str | None = None
+    argument: int = 0
+    least: int = 0
+    usage: str = ""
+
+
+def _program(name: str, what: str, usage: str = "") -> Bundled:
+    return Bundled(name, "kernel.elf", what, init=name, usage=usage)
+
+
+def _bare(name: str, what: str, argument: int, usage: str = "N", least: int = 0) -> Bundled:
+    return Bundled(name, f"bare-{name}.elf", what, argument=argument, usage=usage, least=least)
+
+
+_ALL = (
+    _bare("isprime", "the paper's isPrime(N) in kernel mode, nothing else around it", 49),
+    _bare("straight25", "25 instructions in a straight line, then a return", 0, ""),
+    _program("shell", "the teaching kernel with a shell on the serial line"),
+    _program("forkwait", "creates a process and waits for its end, N times", "N"),
+    _program("syscall-loop", "enters the kernel and leaves it again, N times", "N"),
+    _program("toucher", "stores into PAGES pages, ROUNDS times into the first HOT of them", "PAGES ROUNDS [HOT]"),
+    _program("cow", "parent and child share pages until one stores"),
+    _program("workers", "N children compute at the same time", "N ROUNDS"),
+    _program("fault", "stores through a null pointer and is ended by the kernel"),
+    _program("divzero", "divides by zero and is ended by the kernel"),
+    Bundled("kernel", "kernel.elf", "the teaching kernel as it is", usage="init=PROGRAM ARGUMENTS"),
+    _bare("bench-ring0-mixed", "kernel mode: loads, stores, branches, arithmetic, N rounds", 100_000, least=1),
+    _bare("bench-cli-sti", "kernel mode: CLI and STI, N pairs", 100_000, least=1),
+    _bare("bench-call-ret", "kernel mode: CALL and RET, N pairs", 100_000, least=1),
+    _bare("bench-ring3", "kernel mode sets up ring 3 and computes there, N rounds", 1_000_000, least=1),
+)
+
+BUNDLED: dict[str, Bundled] = {each.name: each for each in _ALL}
+"""In the order in which a listing shows them."""
