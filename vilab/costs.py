@@ -21,6 +21,7 @@ class CostModel(msgspec.Struct, frozen=True):
     vm_exit, vm_entry : one world switch of hardware assist each way (1931, 2409).
     hidden_fault : MODEL: a trap; the paper gives no figure of its own for filling one shadow entry.
     interrupt : MODEL: delivering an interrupt or exception into a guest, taken as a trap.
+    tsc_per_us : what the guest's time-stamp counter counts in a microsecond of virtual time: 1000 is 1 GHz.
     """
 
     name: str = "Pentium 4 672"
@@ -34,6 +35,7 @@ class CostModel(msgspec.Struct, frozen=True):
     interrupt: int = 2030
     translate_instruction: int = 2300
     code_ns_per_byte: int = 1
+    tsc_per_us: int = 1000
 
     def ns(self, cycles: int) -> int:
         """Whole nanoseconds for a number of cycles, rounded up."""

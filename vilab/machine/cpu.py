@@ -1,0 +1,602 @@
+"""The processor: Unicorn behind one class and a handful of exits. No other file knows Unicorn.
+
+The processor runs until something needs attention. Then its registers are copied into ``Cpu``'s own view of them, one
+of the ``ExitHandler``'s methods is called, what that changed is copied back, and the processor goes on, or stops::
+
+        run() ──> executing ──exception, INT n, #VMEXIT──> handler.on_exception(number) ──True──> executing
+                      │                                                                └─False─> run() returns STOPPED
+                      ├── IN, OUT, CPUID ──> handler.on_in / on_out / on_cpuid ──> executing
+                      ├── HLT in ring 0 ──────────────────────────────────────────> run() returns HALTED
+                      └── the block hook: limit reached, interrupt deliverable ───> run() returns LIMIT, INTERRUPT
+
+Time is code: ``executed_bytes`` counts the bytes of every instruction executed since power-on, exactly, wherever
+blocks begin and end and whether or not the run is stepped. (The count of a repeated string instruction: its length
+once an iteration, and once more when its counter has run out.)
+
+What this processor does not do: deliver anything through the IDT (the handler does, see ``vmm/emulate.py``), check
+segment limits on data, fault on IN and OUT.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+from typing import Any, Protocol
+
+import numpy as np
+from unicorn import (
+    UC_ARCH_X86,
+    UC_HOOK_BLOCK,
+    UC_HOOK_CODE,
+    UC_HOOK_INSN,
+    UC_HOOK_INSN_INVALID,
+    UC_HOOK_INTR,
+    UC_MODE_32,
+    UC_PROT_EXEC,
+    Uc,
+    UcError,
+)
+from unicorn import x86_const as reg
+from unicorn.unicorn_py3.unicorn import uclib
+
+from vilab.errors import GuestStopped, VmmBug
+from vilab.machine import native
+from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
+from vilab.machine.memory import MachineMemory
+
+EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
+ES, CS, SS, DS, FS, GS = range(6)
+LDTR, TR = 6, 7
+"""Indexes for ``Cpu.segment``; 0 to 5 as in the instruction set."""
+
+ARITHMETIC_FLAGS = 0x8D5
+EFLAGS_DF = 0x400
+EFLAGS_RESERVED_ONE = 0x2
+
+# Bits of hflags, the processor's digest of its mode.
+HF_CPL = 3
+HF_INHIBIT_IRQ = 1 << 3
+HF_CS32 = 1 << 4
+HF_SS32 = 1 << 5
+HF_ADDSEG = 1 << 6
+HF_PE = 1 << 7
+HF_TF = 1 << 8
+HF_MP_EM_TS = 7 << 9
+HF_GUEST = 1 << 21
+
+VMEXIT_BASE = 0x100
+"""A #VMEXIT arrives in ``on_exception`` as this plus the exit code of the VMCB."""
+
+UNLIMITED = (1 << 62) - 1
+
+_TLB_FLUSH = 0x4000000B
+_REP_PREFIXES = frozenset((0xF2, 0xF3))
+_PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
+_STRING = frozenset((0x6C, 0x6D, 0x6E, 0x6F, 0xA4, 0xA5, 0xA6, 0xA7, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF))
+_COMPARING = frozenset((0xA6, 0xA7, 0xAE, 0xAF))
+
+
+class Stop(enum.Enum):
+    """Why ``run`` or ``step`` returned."""
+
+    LIMIT = "limit"
+    INTERRUPT = "interrupt"
+    HALTED = "halted"
+    STOPPED = "stopped"
+    STEPPED = "stepped"
+    COUNTED = "counted"
+
+
+class ExitHandler(Protocol):
+    """What the processor calls. Registers may be read and changed in ``on_exception`` only."""
+
+    def on_exception(self, number: int) -> bool:
+        """Exception, INT n (``is_software``: EIP is behind it) or #VMEXIT. True: go on; False: stop."""
+        ...
+
+    def on_in(self, port: int, size_bytes: int) -> int: ...
+
+    def on_out(self, port: int, size_bytes: int, value: int) -> None: ...
+
+    def on_cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int] | None:
+        """EAX, EBX, ECX, EDX; ``None``: the processor's own answer."""
+        ...
+
+    def on_mmio_read(self, mpa: int, size_bytes: int) -> int: ...
+
+    def on_mmio_write(self, mpa: int, size_bytes: int, value: int) -> None: ...
+
+
+class Cpu:
+    """One physical processor on one machine's memory.
+
+    After ``run``, ``step`` and inside ``on_exception`` the registers are in ``gpr`` (eight unsigned values),
+    ``eip``, ``segment_*`` and so on; changes to them reach the processor when it goes on.
+
+    Parameters
+    ----------
+    memory : mapped at machine address 0; everything above it goes to the handler's ``on_mmio_*``.
+    native_hook : False runs the block hook in Python (for tests of the fallback).
+    """
+
+    def __init__(self, memory: MachineMemory, native_hook: bool = True) -> None:
+        self.memory = memory
+        self.handler: ExitHandler | None = None
+        self.layout = at = find_layout()
+        uc = self._uc = Uc(UC_ARCH_X86, UC_MODE_32)
+        uc.ctl_set_cpu_model(reg.UC_CPU_X86_QEMU64)
+        self._handle = uc._uch
+        uc.mem_map_ptr(0, memory.size_bytes, 7, memory.host_address)
+        self._alive: list[Any] = []
+        self._failure: BaseException | None = None
+
+        self._context = ctypes.c_void_p()
+        self._check(uclib.uc_context_alloc(self._handle, ctypes.byref(self._context)))
+        size = uclib.uc_context_size(self._handle)
+        address = self._context.value
+        assert address is not None
+        raw = memoryview((ctypes.c_char * size).from_address(address)).cast("B")
+        self.q = raw.cast("Q")
+        """The context as unsigned 64-bit values; index a register with ``Q_...``."""
+        self.d = raw.cast("I")
+        self._i = raw.cast("i")
+        self.gpr = self.q[at.gpr // 8 : at.gpr // 8 + 8]
+        self.Q_EIP = at.eip // 8
+        self.Q_EFLAGS = at.eflags // 8
+        self.Q_CC_SRC = at.cc_src // 8
+        self.D_CC_OP = at.cc_op // 4
+        self.D_DF = at.df // 4
+        self.D_HFLAGS = at.hflags // 4
+        self.Q_CR = at.cr // 8
+        self._d_error = at.error_code // 4
+        self._d_old = at.old_exception // 4
+        records = [at.segments + SEGMENT_BYTES * i for i in range(6)] + [at.ldtr, at.tr]
+        self._selector_at = [(r + SELECTOR) // 4 for r in records]
+        self._base_at = [(r + BASE) // 8 for r in records]
+        self._limit_at = [(r + LIMIT) // 4 for r in records]
+        self._flags_at = [(r + FLAGS) // 4 for r in records]
+        self._q_cs_base = self._base_at[CS]
+
+        self.cells: native.Cells = np.zeros(native.CELLS, dtype=np.int64)
+        self.cells[native.LIMIT] = UNLIMITED
+        self._cells = memoryview(self.cells)  # type: ignore[arg-type]
+        self.count_cells: native.Cells = np.zeros(native.CELLS, dtype=np.int64)
+        self._in_run = False
+        self._stepping = False
+        self._stop_asked = False
+        self._save = uclib.uc_context_save
+        self._restore = uclib.uc_context_restore
+        self._native = native_hook
+        self._install_hooks()
+        self.load()
+
+    # Set-up ----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _check(status: int) -> None:
+        if status:
+            raise VmmBug(f"The processor refused a request: {UcError(status)}.")
+
+    def _hook(self, kind: int, callback: Any, user_data: Any = None, *extra: Any) -> int:
+        handle = ctypes.c_size_t()
+        self._alive.append(callback)
+        function = ctypes.cast(callback, ctypes.c_void_p) if not isinstance(callback, int) else ctypes.c_void_p(callback)
+        self._check(
+            uclib.uc_hook_add(
+                self._handle, ctypes.byref(handle), ctypes.c_int(kind), function, user_data,
+                ctypes.c_uint64(1), ctypes.c_uint64(0), *extra,
+            )
+        )  # fmt: skip
+        return int(handle.value)
+
+    def _install_hooks(self) -> None:
+        void, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
+        hook = ctypes.CFUNCTYPE
+        self._hook(UC_HOOK_INTR, hook(None, void, u32, void)(self._on_interrupt))
+        self._hook(UC_HOOK_INSN_INVALID, hook(ctypes.c_bool, void, void)(self._on_invalid))
+        insn = ctypes.c_int
+        on_in = hook(u32, void, u32, ctypes.c_int, void)(self._on_in)
+        self._hook(UC_HOOK_INSN, on_in, None, insn(reg.UC_X86_INS_IN))
+        on_out = hook(None, void, u32, ctypes.c_int, u32, void)(self._on_out)
+        self._hook(UC_HOOK_INSN, on_out, None, insn(reg.UC_X86_INS_OUT))
+        self._hook(UC_HOOK_INSN, hook(ctypes.c_int, void, void)(self._on_cpuid), None, insn(reg.UC_X86_INS_CPUID))
+
+        reads = hook(u64, void, u64, ctypes.c_uint, void)(self._on_mmio_read)
+        writes = hook(None, void, u64, ctypes.c_uint, u64, void)(self._on_mmio_write)
+        self._alive += [reads, writes]
+        self._mmio_base = self.memory.size_bytes
+        self._check(
+            uclib.uc_mmio_map(
+                self._handle, u64(self._mmio_base), ctypes.c_size_t((1 << 32) - self._mmio_base), reads, None, writes, None
+            )
+        )
+        address = lambda function: ctypes.cast(function, void).value  # noqa: E731
+        compiled = native.compile_hooks(
+            address(uclib.uc_reg_read), address(uclib.uc_emu_stop), reg.UC_X86_REG_EFLAGS
+        ) if self._native else None  # fmt: skip
+        if compiled is None:
+            block = hook(None, void, u64, u32, void)
+            on_block: Any = block(native.block_hook_in_python(self.cells, self._read_eflags, uclib.uc_emu_stop))
+            self._on_code: Any = block(native.code_hook_in_python(self.count_cells, uclib.uc_emu_stop))
+        else:
+            on_block, self._on_code = compiled
+        self.is_native = compiled is not None
+        self._hook(UC_HOOK_BLOCK, on_block, void(self.cells.ctypes.data))
+
+    def count_instructions(self, limit: int, tc_base: int = 0, marks_address: int = 0, tc_bytes: int = 0) -> None:
+        """Count guest instructions from now on (slower: a hook on each), and stop before number ``limit`` + 1.
+
+        Must be asked for before the first ``run``. Inside the translation cache, given by its linear range and the
+        host address of one mark a byte, only marked addresses count.
+        """
+        cells = self.count_cells
+        cells[native.COUNT_LIMIT] = limit
+        cells[native.TC_BASE], cells[native.TC_SPAN], cells[native.TC_MARKS] = tc_base, tc_bytes, marks_address
+        self._hook(UC_HOOK_CODE, self._on_code, ctypes.c_void_p(cells.ctypes.data))
+
+    @property
+    def instructions(self) -> int:
+        """Guest instructions since ``count_instructions``."""
+        return int(self.count_cells[native.COUNT])
+
+    def close(self) -> None:
+        """Free the processor. The memory it ran on stays."""
+        uclib.uc_context_free(self._context)
+        self.handler = None
+
+    # Registers -------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Copy the processor's registers into the view."""
+        self._save(self._handle, self._context)
+
+    def store(self) -> None:
+        """Copy the view into the processor."""
+        self._restore(self._handle, self._context)
+
+    @property
+    def eip(self) -> int:
+        return self.q[self.Q_EIP]
+
+    @eip.setter
+    def eip(self, value: int) -> None:
+        self.q[self.Q_EIP] = value
+
+    @property
+    def pc(self) -> int:
+        """EIP as a linear address."""
+        return (self.q[self.Q_EIP] + self.q[self._q_cs_base]) & 0xFFFFFFFF
+
+    @property
+    def cpl(self) -> int:
+        return self.d[self.D_HFLAGS] & HF_CPL
+
+    @property
+    def error_code(self) -> int:
+        return self.d[self._d_error]
+
+    @property
+    def is_software_interrupt(self) -> bool:
+        """Was the exception INT n, INT3 or INTO? Then EIP is behind the instruction."""
+        return bool(self.d[self._d_error + 1])
+
+    def _read_eflags(self) -> int:
+        value = ctypes.c_uint64()
+        uclib.uc_reg_read(self._handle, reg.UC_X86_REG_EFLAGS, ctypes.byref(value))
+        return value.value & 0xFFFFFFFF
+
+    def eflags(self) -> int:
+        """All flags. Inside an exit they are computed from the processor's lazy form: about 0.5 us."""
+        if self.d[self.D_CC_OP] == CC_OP_EFLAGS:
+            rest = self.q[self.Q_EFLAGS] & ~(ARITHMETIC_FLAGS | EFLAGS_DF)
+            down = EFLAGS_DF if self._i[self.D_DF] < 0 else 0
+            return (rest | self.q[self.Q_CC_SRC] & ARITHMETIC_FLAGS | down | EFLAGS_RESERVED_ONE) & 0xFFFFFFFF
+        value = ctypes.c_uint64()
+        uclib.uc_context_reg_read(self._context, reg.UC_X86_REG_EFLAGS, ctypes.byref(value))
+        return value.value & 0xFFFFFFFF
+
+    def set_eflags(self, value: int) -> None:
+        self.q[self.Q_CC_SRC] = value & ARITHMETIC_FLAGS
+        self.d[self.D_CC_OP] = CC_OP_EFLAGS
+        self._i[self.D_DF] = -1 if value & EFLAGS_DF else 1
+        self.q[self.Q_EFLAGS] = value & ~(ARITHMETIC_FLAGS | EFLAGS_DF) | EFLAGS_RESERVED_ONE
+
+    def segment(self, index: int) -> tuple[int, int, int, int]:
+        """Selector and hidden part: (selector, base, limit, flags). Flags as in a descriptor's upper half."""
+        return (self.d[self._selector_at[index]], self.q[self._base_at[index]],
+                self.d[self._limit_at[index]], self.d[self._flags_at[index]])  # fmt: skip
+
+    def selector(self, index: int) -> int:
+        return self.d[self._selector_at[index]]
+
+    def segment_base(self, index: int) -> int:
+        return self.q[self._base_at[index]]
+
+    def set_segment(self, index: int, selector: int, base: int, limit: int, flags: int) -> None:
+        """Load selector and hidden part as they are, unchecked; call ``update_mode`` after the last one."""
+        self.d[self._selector_at[index]] = selector
+        self.q[self._base_at[index]] = base
+        self.d[self._limit_at[index]] = limit
+        self.d[self._flags_at[index]] = flags
+
+    def update_mode(self, cpl: int) -> None:
+        """Set the ring and recompute the processor's digest of CS, SS and the data segments' bases."""
+        d, q = self.d, self.q
+        mode = d[self.D_HFLAGS] & ~(HF_CPL | HF_CS32 | HF_SS32 | HF_ADDSEG | HF_INHIBIT_IRQ) | cpl
+        if d[self._flags_at[CS]] & 1 << 22:
+            mode |= HF_CS32
+        if d[self._flags_at[SS]] & 1 << 22:
+            mode |= HF_SS32
+        base = self._base_at
+        if not mode & HF_PE or not mode & HF_CS32 or q[base[DS]] or q[base[ES]] or q[base[SS]]:
+            mode |= HF_ADDSEG
+        d[self.D_HFLAGS] = mode
+
+    def set_cr0_task_bits(self, cr0: int) -> None:
+        """MP, EM and TS of the CPU's CR0, without a TLB flush."""
+        at = self.Q_CR
+        self.q[at] = self.q[at] & ~0xE | cr0 & 0xE
+        self.d[self.D_HFLAGS] = self.d[self.D_HFLAGS] & ~HF_MP_EM_TS | (cr0 & 0xE) << 8
+
+    def cr(self, number: int) -> int:
+        return self.q[self.Q_CR + number]
+
+    def set_cr2(self, value: int) -> None:
+        self.q[self.Q_CR + 2] = value
+
+    _CR = {0: reg.UC_X86_REG_CR0, 3: reg.UC_X86_REG_CR3, 4: reg.UC_X86_REG_CR4}
+
+    def set_cr(self, number: int, value: int) -> None:
+        """CR0, CR3 or CR4 with everything that follows from it (TLB, mode)."""
+        self.store()
+        self._uc.reg_write(self._CR[number], value)
+        self.load()
+
+    def set_msr(self, index: int, value: int) -> None:
+        self.store()
+        self._uc.reg_write(reg.UC_X86_REG_MSR, (index, value))
+        self.load()
+
+    def msr(self, index: int) -> int:
+        return int(self._uc.reg_read(reg.UC_X86_REG_MSR, index))
+
+    def table(self, which: str) -> tuple[int, int]:
+        """(base, limit) of ``"gdtr"`` or ``"idtr"``."""
+        at = self.layout.gdtr if which == "gdtr" else self.layout.idtr
+        return self.q[(at + BASE) // 8], self.d[(at + LIMIT) // 4]
+
+    def set_table(self, which: str, base: int, limit: int) -> None:
+        at = self.layout.gdtr if which == "gdtr" else self.layout.idtr
+        self.q[(at + BASE) // 8] = base
+        self.d[(at + LIMIT) // 4] = limit
+
+    @property
+    def in_guest_mode(self) -> bool:
+        return bool(self.d[self.D_HFLAGS] & HF_GUEST)
+
+    # Memory and caches -----------------------------------------------------------------------------------------
+
+    def flush_tlb(self) -> None:
+        """Forget all address translations: after page-table entries became less permissive."""
+        uclib.uc_ctl(self._handle, ctypes.c_int(_TLB_FLUSH))
+
+    def code_changed(self, address: int, size_bytes: int) -> None:
+        """Bytes at a linear address that may have been executed were changed behind the processor's back."""
+        self._uc.ctl_remove_cache(address, address + size_bytes)
+
+    def write_memory(self, mpa: int, data: bytes) -> None:
+        """Write machine memory so that code executed from there before is forgotten (0.5 us)."""
+        status = uclib.uc_mem_write(self._handle, ctypes.c_uint64(mpa), data, ctypes.c_size_t(len(data)))
+        if status:
+            raise VmmBug(f"Machine address {mpa:08x} is outside the machine's memory.")
+
+    # Time ------------------------------------------------------------------------------------------------------
+
+    @property
+    def executed_bytes(self) -> int:
+        """Bytes of code executed since power-on, as of now, also in the middle of a block."""
+        cells = self._cells
+        executed: int = cells[native.EXECUTED]
+        size: int = cells[native.SIZE]
+        if size:
+            behind = self._mid_block_pc() - cells[native.BLOCK]
+            if 0 <= behind < size:
+                executed -= size - behind
+        return executed
+
+    def _mid_block_pc(self) -> int:
+        value = ctypes.c_uint64()
+        uclib.uc_reg_read(self._handle, reg.UC_X86_REG_EIP, ctypes.byref(value))
+        return (value.value + self.q[self._q_cs_base]) & 0xFFFFFFFF
+
+    def set_executed_bytes(self, executed_bytes: int) -> None:
+        """A state record is being loaded: its time is this."""
+        self._cells[native.EXECUTED] = executed_bytes
+        self._cells[native.SIZE] = 0
+
+    @property
+    def running(self) -> bool:
+        """Are we inside ``run``, in a handler's method?"""
+        return self._in_run
+
+    def set_limit(self, executed_bytes: int) -> None:
+        """The processor stops before a block that would take ``executed_bytes`` beyond this."""
+        self._cells[native.LIMIT] = executed_bytes
+
+    def set_interrupt_pending(self, pending: bool, flag_address: int = 0) -> None:
+        """Stop as soon as an interrupt could be taken: when EFLAGS.IF, or bit 1 of the byte at a host address, is set."""
+        self._cells[native.FLAG_AT] = flag_address
+        self._cells[native.PENDING] = int(pending)
+
+    def _refund(self) -> None:
+        cells = self._cells
+        size = cells[native.SIZE]
+        if size:
+            behind = (self.q[self.Q_EIP] + self.q[self._q_cs_base] & 0xFFFFFFFF) - cells[native.BLOCK]
+            if 0 <= behind < size:
+                cells[native.EXECUTED] -= size - behind
+            cells[native.SIZE] = 0
+
+    # Running ---------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask the processor to stop soon. Only from inside a handler's method.
+
+        From ``on_in``, ``on_out`` and ``on_mmio_*`` it may execute a few more instructions of the same block.
+        """
+        self._stop_asked = True
+        uclib.uc_emu_stop(self._handle)
+
+    def run(self) -> Stop:
+        """Execute from the view's registers until something needs the caller."""
+        cells = self._cells
+        cells[native.STOPPED] = 0
+        cells[native.SIZE] = 0
+        self.count_cells[native.STOPPED] = 0
+        self._stop_asked = False
+        self.store()
+        self._in_run = True
+        status = uclib.uc_emu_start(
+            self._handle, ctypes.c_uint64(self.q[self.Q_EIP]), ctypes.c_uint64(0), ctypes.c_uint64(0), ctypes.c_size_t(0)
+        )
+        self._in_run = False
+        self.load()
+        self._refund()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        if status:
+            raise GuestStopped(
+                f"The processor cannot go on at {self.eip:08x}: {UcError(status)}. "
+                "The address is outside memory, or in a device's range."
+            )
+        if cells[native.STOPPED]:
+            return Stop.LIMIT if cells[native.STOPPED] == native.STOPPED_BY_LIMIT else Stop.INTERRUPT
+        if self.count_cells[native.STOPPED]:
+            return Stop.COUNTED
+        return Stop.STOPPED if self._stop_asked else Stop.HALTED
+
+    def step(self) -> Stop:
+        """Execute one instruction (one iteration of a repeated one), or take the exit that it causes.
+
+        Returns STEPPED when the instruction ran through; otherwise as ``run``.
+        """
+        limit, pending = self._cells[native.LIMIT], self._cells[native.PENDING]
+        self._cells[native.LIMIT], self._cells[native.PENDING] = UNLIMITED, 0
+        pc, counter = self.pc, self.gpr[ECX]
+        self._stepping = True
+        self.d[self.D_HFLAGS] |= HF_TF
+        try:
+            reason = self.run()
+        finally:
+            stepped, self._stepping = not self._stepping, False
+            self.d[self.D_HFLAGS] &= ~HF_TF
+            self._cells[native.LIMIT], self._cells[native.PENDING] = limit, pending
+        if not stepped:
+            return reason
+        if counter and not self.gpr[ECX] & 0xFFFFFFFF and self.pc != pc:
+            self._count_end_of_repeat(pc)
+        return Stop.STEPPED
+
+    def _count_end_of_repeat(self, pc: int) -> None:
+        # Unstepped, the processor comes back to a repeated instruction once more to find its counter empty.
+        length = self.pc - pc
+        if not 1 < length < 16:
+            return
+        code = self.read_code(pc, length)
+        opcode = next((byte for byte in code if byte not in _PREFIXES), 0)
+        if opcode not in _STRING or not _REP_PREFIXES & set(code):
+            return
+        if opcode in _COMPARING and bool(self.eflags() & 0x40) != (0xF3 in code):
+            return
+        self._cells[native.EXECUTED] += length
+
+    def read_code(self, linear: int, size_bytes: int) -> bytes:
+        """Bytes at a linear address as the processor would fetch them."""
+        if not self.cr(0) >> 31:
+            return self.memory.read(linear, size_bytes)
+        return bytes(self._uc.vmem_read(linear, size_bytes, UC_PROT_EXEC))
+
+    # Hooks: called by Unicorn. An error must not pass through it, so it is kept and raised by ``run``. ----------
+
+    def _on_interrupt(self, uc: int, number: int, _user_data: Any) -> None:
+        self._save(uc, self._context)
+        self._i[self._d_old] = -1
+        if number != 1 or not self._stepping:
+            self._refund()
+        go_on = False
+        try:
+            if self._stepping:
+                self.d[self.D_HFLAGS] &= ~HF_TF
+                if number == 1:
+                    # The block was this one instruction, and it is done, also where EIP stands still (REP).
+                    self._cells[native.SIZE] = 0
+                    self._stepping = False
+                else:
+                    assert self.handler is not None
+                    self.handler.on_exception(number)
+            else:
+                go_on = self.handler.on_exception(number)  # type: ignore[union-attr]
+        except BaseException as failure:
+            self._failure = failure
+        self._restore(uc, self._context)
+        if not go_on:
+            self._stop_asked = True
+            uclib.uc_emu_stop(uc)
+
+    def _on_invalid(self, uc: int, _user_data: Any) -> bool:
+        # INT 6 comes this way too, with EIP still on it.
+        self._save(uc, self._context)
+        if self.is_software_interrupt:
+            self.q[self.Q_EIP] = self.q[(self._d_error + 2) // 2]
+            self._restore(uc, self._context)
+        self._on_interrupt(uc, 6, None)
+        return True
+
+    def _on_in(self, _uc: int, port: int, size: int, _user_data: Any) -> int:
+        try:
+            return self.handler.on_in(port, size) & 0xFFFFFFFF  # type: ignore[union-attr]
+        except BaseException as failure:
+            self._failure = failure
+            self.stop()
+            return 0
+
+    def _on_out(self, _uc: int, port: int, size: int, value: int, _user_data: Any) -> None:
+        try:
+            self.handler.on_out(port, size, value)  # type: ignore[union-attr]
+        except BaseException as failure:
+            self._failure = failure
+            self.stop()
+
+    def _on_cpuid(self, _uc: int, _user_data: Any) -> int:
+        try:
+            read, write = self._uc.reg_read, self._uc.reg_write
+            answer = self.handler.on_cpuid(  # type: ignore[union-attr]
+                read(reg.UC_X86_REG_EAX), read(reg.UC_X86_REG_ECX)
+            )
+            if answer is None:
+                return 0
+            for register, value in zip(_CPUID_REGISTERS, answer, strict=True):
+                write(register, value)
+        except BaseException as failure:
+            self._failure = failure
+            self.stop()
+        return 1
+
+    def _on_mmio_read(self, _uc: int, offset: int, size: int, _user_data: Any) -> int:
+        try:
+            return self.handler.on_mmio_read(self._mmio_base + offset, size)  # type: ignore[union-attr]
+        except BaseException as failure:
+            self._failure = failure
+            self.stop()
+            return 0
+
+    def _on_mmio_write(self, _uc: int, offset: int, size: int, value: int, _user_data: Any) -> None:
+        try:
+            self.handler.on_mmio_write(self._mmio_base + offset, size, value)  # type: ignore[union-attr]
+        except BaseException as failure:
+            self._failure = failure
+            self.stop()
+
+
+_CPUID_REGISTERS = (reg.UC_X86_REG_EAX, reg.UC_X86_REG_EBX, reg.UC_X86_REG_ECX, reg.UC_X86_REG_EDX)

@@ -1,0 +1,103 @@
+"""Machine memory: one array of bytes, divided into frames of 4 KB.
+
+::
+
+    mpa   0                                            size_bytes      0xFFFFFFFF
+          | frame 0 | frame 1 | ...            | frame n-1 |   nothing: reads all ones
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Mpa, Mpn
+from vilab.errors import AdminError, VmmBug
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class MachineMemory:
+    """The frames of one machine.
+
+    Parameters
+    ----------
+    size_bytes : a multiple of 4096.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        if size_bytes <= 0 or size_bytes % PAGE_BYTES:
+            raise AdminError(f"Machine memory of {size_bytes} bytes is not a whole number of 4 KB frames.")
+        self.size_bytes = size_bytes
+        self.frames = size_bytes >> PAGE_SHIFT
+        # One frame more than needed, so that the part in use can begin on a page boundary of the host.
+        raw = np.zeros(size_bytes + PAGE_BYTES, dtype=np.uint8)
+        start = -raw.ctypes.data % PAGE_BYTES
+        self._raw = raw
+        self.bytes: Bytes = raw[start : start + size_bytes]
+        self.view: memoryview = memoryview(self.bytes)  # type: ignore[arg-type]
+        self.words: memoryview = self.view.cast("I")
+        self.host_address: int = self.bytes.ctypes.data
+
+    def read(self, mpa: int, size_bytes: int) -> bytes:
+        return bytes(self.view[mpa : mpa + size_bytes])
+
+    def write(self, mpa: int, data: bytes) -> None:
+        self.view[mpa : mpa + len(data)] = data
+
+    def frame(self, mpn: Mpn | int) -> Bytes:
+        """The 4096 bytes of a frame, read-only."""
+        page = self.bytes[mpn << PAGE_SHIFT : (mpn + 1) << PAGE_SHIFT]
+        page.flags.writeable = False
+        return page
+
+    def zero_frame(self, mpn: Mpn | int) -> None:
+        self.bytes[mpn << PAGE_SHIFT : (mpn + 1) << PAGE_SHIFT] = 0
+
+
+class FrameAllocator:
+    """Hands out frames, lowest first; a freed frame is the next to go."""
+
+    def __init__(self, memory: MachineMemory) -> None:
+        self._memory = memory
+        self._next = 0
+        self._freed: list[int] = []
+
+    @property
+    def free_frames(self) -> int:
+        return self._memory.frames - self._next + len(self._freed)
+
+    def allocate(self) -> Mpn:
+        """One zeroed frame.
+
+        Raises
+        ------
+        AdminError : the machine has no frame left.
+        """
+        if self._freed:
+            mpn = self._freed.pop()
+            self._memory.zero_frame(mpn)
+        else:
+            mpn = self._next
+            if mpn >= self._memory.frames:
+                raise AdminError(f"The machine's {self._memory.size_bytes >> 20} MB of memory are all in use.")
+            self._next += 1
+        return Mpn(mpn)
+
+    def allocate_run(self, count: int) -> Mpn:
+        """The first of ``count`` adjacent zeroed frames."""
+        if self._next + count > self._memory.frames:
+            raise AdminError(
+                f"The machine has {self.free_frames >> 8} MB of memory left, but {count >> 8} MB in one piece are needed."
+            )
+        first = self._next
+        self._next += count
+        return Mpn(first)
+
+    def free(self, mpn: Mpn) -> None:
+        if mpn in self._freed or mpn >= self._next:
+            raise VmmBug(f"Frame {mpn:#x} was freed twice or never allocated.")
+        self._freed.append(mpn)
+
+    def mpa(self, mpn: Mpn) -> Mpa:
+        return Mpa(mpn << PAGE_SHIFT)

@@ -1,0 +1,100 @@
+"""The pmap: a guest's physical pages and the machine frames behind them.
+
+::
+
+    ppn     0      1      2      3   ...
+          +------+------+------+------+
+    mpn   | 0012 | 0013 | 0a40 |  --  |     -- : nothing behind it (a hole, or a device's registers)
+          +------+------+------+------+
+
+Whoever keeps copies of these mappings (shadow or nested tables, translations of code) listens, and hears *before* a
+mapping becomes less than it was; the pmap knows none of them. Waldspurger 2002, section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT, Mpn, Ppn
+from vilab.machine.memory import MachineMemory
+
+
+class PmapListener(Protocol):
+    """Keeps copies of mappings and is told when they go stale."""
+
+    def page_unmapped(self, ppn: Ppn) -> None:
+        """The frame behind the page is about to change or go."""
+        ...
+
+    def page_write_protected(self, ppn: Ppn) -> None:
+        """The next write has to ask again."""
+        ...
+
+    def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
+        """Somebody other than the guest's processor (DMA, the host) has written there."""
+        ...
+
+
+class Pmap:
+    """One guest's pages.
+
+    Parameters
+    ----------
+    memory : the machine's.
+    frames : ``frames[ppn]`` is the machine frame of page ``ppn``.
+    """
+
+    def __init__(self, memory: MachineMemory, frames: Sequence[int]) -> None:
+        self.memory = memory
+        self.mpn_of: list[int] = list(frames)
+        self.pages = len(self.mpn_of)
+        self.size_bytes = self.pages << PAGE_SHIFT
+        self.listeners: list[PmapListener] = []
+
+    def resolve(self, ppn: int, for_write: bool) -> Mpn | None:
+        """The frame behind a page, made ready for that kind of access; ``None`` where there is no memory."""
+        if ppn >= self.pages:
+            return None
+        return Mpn(self.mpn_of[ppn])
+
+    def read(self, gpa: int, size_bytes: int) -> bytes:
+        """Guest physical memory; all ones where there is none."""
+        offset = gpa & PAGE_OFFSET_MASK
+        if offset + size_bytes <= PAGE_BYTES:
+            mpn = self.resolve(gpa >> PAGE_SHIFT, False)
+            if mpn is None:
+                return b"\xff" * size_bytes
+            start = (mpn << PAGE_SHIFT) + offset
+            return bytes(self.memory.view[start : start + size_bytes])
+        first = PAGE_BYTES - offset
+        return self.read(gpa, first) + b"".join(
+            self.read(gpa + at, min(PAGE_BYTES, size_bytes - at)) for at in range(first, size_bytes, PAGE_BYTES)
+        )
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Write as the host does; listeners hear of it. Writes to where there is no memory are lost."""
+        at = 0
+        while at < len(data):
+            address = gpa + at
+            offset = address & PAGE_OFFSET_MASK
+            part = data[at : at + PAGE_BYTES - offset]
+            mpn = self.resolve(address >> PAGE_SHIFT, True)
+            if mpn is not None:
+                self.memory.write((mpn << PAGE_SHIFT) + offset, part)
+                for listener in self.listeners:
+                    listener.page_content_changed(Ppn(address >> PAGE_SHIFT), offset, len(part))
+            at += len(part)
+
+    def read_u32(self, gpa: int) -> int:
+        """An aligned dword; all ones where there is no memory."""
+        ppn = gpa >> PAGE_SHIFT
+        if ppn >= self.pages:
+            return 0xFFFFFFFF
+        return self.memory.words[self.mpn_of[ppn] << 10 | (gpa & PAGE_OFFSET_MASK) >> 2]
+
+    def write_u32(self, gpa: int, value: int) -> None:
+        """An aligned dword, without telling anybody: for Accessed and Dirty bits, which the processor sets itself."""
+        ppn = gpa >> PAGE_SHIFT
+        if ppn < self.pages:
+            self.memory.words[self.mpn_of[ppn] << 10 | (gpa & PAGE_OFFSET_MASK) >> 2] = value

@@ -1,0 +1,430 @@
+"""What all engines share: the loop between processor, clock and devices, and exact interrupts.
+
+::
+
+    run ──> due timers ──> interrupt? deliver ──> how far may the processor go? ──> enter ──> why did it come back? ─┐
+     ^                                            (to the next timer)                                               │
+     └───────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+
+The processor stops before the block that would pass the next timer; from there ``run`` goes on instruction by
+instruction. So a timer's interrupt is taken at the first instruction boundary at or after its time, wherever blocks
+begin and end, and a stepped run and an unstepped one log the same events.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vilab.clock import NEVER_NS, Timer
+from vilab.errors import GuestFault, GuestStopped
+from vilab.events import (
+    ExceptionDelivered,
+    Halted,
+    InstructionRetired,
+    InterruptDelivered,
+    RunEnded,
+    TrueFault,
+)
+from vilab.machine.cpu import CS, HF_INHIBIT_IRQ, UNLIMITED, Stop
+from vilab.vmm import deliver
+from vilab.vmm.records import Registers
+from vilab.vmm.vcpu import Vcpu, VcpuState, cpu_registers
+from vilab.x86.flags import IF
+
+if TYPE_CHECKING:
+    from vilab.vmm.vm import VirtualMachine
+
+SETTLE_NS = 5000
+"""MODEL: an interrupt that a port access raises reaches the processor this much later. It is longer than any block of
+code (a page at most), so it does not matter where in its block the access stood."""
+
+INPUT_POLL_NS = 1_000_000
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """Why a run is over. ``reason`` as in ``RunEnded``; ``good``: the guest came to an end of its own."""
+
+    reason: str
+    sentence: str
+    good: bool = True
+
+
+class EngineState(msgspec.Struct):
+    """Of the loop: time, halt, and an interrupt on its way. The vCPU's own record is ``vcpu``."""
+
+    vcpu: VcpuState
+    executed_bytes: int
+    offset_ns: int
+    halted: bool
+    settle_at_ns: int | None
+
+
+class Engine:
+    """One way of running a guest. Subclasses define how control is gained and given back."""
+
+    name = "engine"
+    kernel_ring = 0
+    """The ring that the guest's kernel really runs in."""
+
+    def __init__(self, vm: VirtualMachine) -> None:
+        self.vm = vm
+        self.cpu = vm.cpu
+        self.clock = vm.clock
+        self.log = vm.log
+        self.costs = vm.costs
+        self.cpu.handler = self
+        self.exits: Counter[str] = Counter()
+        self.hidden_faults = self.true_faults = self.trace_faults = 0
+        self.offset_ns = 0
+        self.ended: Ended | None = None
+        self.halted = False
+        self.pending = False
+        self._settle_timer: Timer | None = None
+        self._in_port_access = False
+        self.stop_eip: int | None = None
+        self.vcpu: Vcpu
+
+    # Time --------------------------------------------------------------------------------------------------------
+
+    def now_ns(self) -> int:
+        return self.cpu.executed_bytes * self.costs.code_ns_per_byte + self.offset_ns
+
+    def sync_clock(self) -> int:
+        """Tell the clock what time it is, to the instruction."""
+        now = self.now_ns()
+        self.clock.now_ns = now
+        return now
+
+    def charge(self, cycles: int) -> None:
+        """An exit has cost this much."""
+        self.offset_ns += self.costs.ns(cycles)
+        self.set_limit()
+
+    def set_limit(self) -> None:
+        """Let the processor run to the next timer, and no further."""
+        at_ns = self.clock.next_ns()
+        if at_ns >= NEVER_NS:
+            self.cpu.set_limit(UNLIMITED)
+        else:
+            self.cpu.set_limit(-(-(at_ns - self.offset_ns) // self.costs.code_ns_per_byte))
+
+    # The platform: what emulated instructions and the processor's hooks ask for ----------------------------------
+
+    def on_in(self, port: int, size_bytes: int) -> int:
+        self.exits["in"] += 1
+        return self.port_in(port, size_bytes)
+
+    def on_out(self, port: int, size_bytes: int, value: int) -> None:
+        self.exits["out"] += 1
+        self.port_out(port, size_bytes, value)
+
+    def on_cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int] | None:
+        return self.cpuid(leaf, subleaf)
+
+    def on_mmio_read(self, mpa: int, size_bytes: int) -> int:
+        return (1 << 8 * size_bytes) - 1
+
+    def on_mmio_write(self, mpa: int, size_bytes: int, value: int) -> None:
+        return
+
+    def port_in(self, port: int, size_bytes: int) -> int:
+        self.sync_clock()
+        self._in_port_access = True
+        value = self.vm.pc.read_port(port, size_bytes)
+        self._in_port_access = False
+        self.set_limit()
+        return value
+
+    def port_out(self, port: int, size_bytes: int, value: int) -> None:
+        self.sync_clock()
+        self._in_port_access = True
+        self.vm.pc.write_port(port, size_bytes, value)
+        self._in_port_access = False
+        self.set_limit()
+        if self.vm.pc.power.request is not None:
+            off = self.vm.pc.power.request == "off"
+            self.end(
+                "powered_off" if off else "reset",
+                "The guest has powered off." if off else "The guest has reset the machine.",
+            )
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        return self.vm.cpuid(leaf, subleaf)
+
+    def tsc(self) -> int:
+        return self.now_ns() * self.costs.tsc_per_us // 1000
+
+    def halt(self) -> None:
+        if self.log.active:
+            self.log.emit(Halted(self.sync_clock(), self.vcpu.eip))
+        self.exits["hlt"] += 1
+        self.halted = True
+
+    # Interrupts --------------------------------------------------------------------------------------------------
+
+    def interrupt_changed(self, high: bool) -> None:
+        """The PIC's output. See ``SETTLE_NS`` for why a port access delays the rising edge."""
+        if high and self._in_port_access:
+            if self._settle_timer is None or self._settle_timer.action is None:
+                self._settle_timer = self.clock.at(self.clock.now_ns + SETTLE_NS, self._settle)
+        else:
+            self._set_pending(high)
+
+    def _settle(self) -> None:
+        self._settle_timer = None
+        self._set_pending(self.vm.pc.pic.pending())
+
+    def _set_pending(self, pending: bool) -> None:
+        self.pending = pending
+        self.cpu.set_interrupt_pending(pending, self.flag_address())
+
+    def flag_address(self) -> int:
+        """Host address of the byte with the virtual interrupt flag; 0 where the processor's own counts."""
+        return 0
+
+    def interrupts_enabled(self) -> bool:
+        return bool(self.vcpu.eflags() & IF)
+
+    def in_interrupt_shadow(self) -> bool:
+        """Just after STI or a load of SS: the next instruction comes first."""
+        return bool(self.cpu.d[self.cpu.D_HFLAGS] & HF_INHIBIT_IRQ)
+
+    def deliver_interrupt(self) -> None:
+        self.sync_clock()
+        vector = self.vm.pc.pic.acknowledge()
+        self.exits["interrupt"] += 1
+        eip = self.vcpu.eip
+        self.before_delivery()
+        try:
+            deliver.deliver(self.vcpu, vector, external=True)
+        except GuestFault as fault:
+            self.inject(fault)
+            return
+        if self.log.active:
+            self.log.emit(InterruptDelivered(self.clock.now_ns, vector, eip, self.vcpu.eip))
+        self.charge(self.interrupt_cost())
+        self.ring_changed()
+
+    def interrupt_cost(self) -> int:
+        return 0
+
+    def before_delivery(self) -> None:
+        """The vCPU's record must be complete."""
+
+    def ring_changed(self) -> None:
+        """CPL, CS or EIP was changed by the monitor: prepare the processor for it."""
+
+    # Exceptions --------------------------------------------------------------------------------------------------
+
+    def inject(self, fault: GuestFault, software: bool = False) -> None:
+        """Give the guest an exception that is its own."""
+        eip = self.vcpu.eip
+        if fault.vector == 14:
+            self.true_faults += 1
+            if self.log.active:
+                self.log.emit(TrueFault(self.now_ns(), fault.address or 0, fault.error_code or 0, eip))
+        try:
+            delivered = deliver.inject(self.vcpu, fault, software=software)
+        except GuestStopped as stopped:
+            self.end("triple_fault" if "Triple" in str(stopped) else "unsupported", str(stopped), good=False)
+            return
+        if self.log.active:
+            self.log.emit(
+                ExceptionDelivered(self.now_ns(), delivered.vector, delivered.error_code, eip, self.vcpu.eip, delivered.why)
+            )
+        self.ring_changed()
+
+    def deliver_software(self, vector: int) -> None:
+        """INT n, with EIP behind the instruction. A fault on the way belongs to the instruction itself."""
+        v = self.vcpu
+        behind = v.eip
+        try:
+            deliver.deliver(v, vector, software=True)
+        except GuestFault as fault:
+            v.eip = behind - self._software_length(behind) & 0xFFFFFFFF
+            self.inject(fault)
+            return
+        except GuestStopped as stopped:
+            self.end("unsupported", str(stopped), good=False)
+            return
+        if self.log.active:
+            self.log.emit(ExceptionDelivered(self.now_ns(), vector, None, behind, v.eip))
+        self.ring_changed()
+
+    def _software_length(self, behind: int) -> int:
+        """INT3 and INTO have one byte, INT n two. The byte before the last says which."""
+        v = self.vcpu
+        base = v.segment(CS)[1]
+        two = v.read(base + behind - 2 & 0xFFFFFFFF, 2, v.cpl == 3)
+        return 2 if two[0] == 0xCD else 1
+
+    def on_exception(self, number: int) -> bool:
+        raise NotImplementedError
+
+    def count_instructions(self, limit: int) -> None:
+        """Count guest instructions exactly, and end the run after this many."""
+        self.cpu.count_instructions(limit)
+
+    # The loop ----------------------------------------------------------------------------------------------------
+
+    def end(self, reason: str, sentence: str, good: bool = True) -> None:
+        """The run is over; the processor stops at the next opportunity."""
+        if self.ended is None:
+            self.ended = Ended(reason, sentence, good)
+            if self.log.active:
+                self.log.emit(RunEnded(self.sync_clock(), self.vcpu.eip, reason, sentence))
+            self.cpu.set_limit(0)
+            if self._in_port_access or self.cpu.running:
+                self.cpu.stop()
+
+    def start(self) -> None:
+        """Put the guest's first state into place."""
+        raise NotImplementedError
+
+    def run(self, until_ns: int = NEVER_NS) -> Ended | None:
+        """Run until the guest ends, or until virtual time reaches ``until_ns``."""
+        if until_ns < NEVER_NS:
+            self.clock.at(until_ns, lambda: None)
+        while self.ended is None:
+            if self.sync_clock() >= until_ns:
+                break
+            if not self.prepare():
+                continue
+            reason = self.enter()
+            if reason is Stop.HALTED:
+                self.halt()
+            elif reason is Stop.LIMIT:
+                self.walk_to_limit()
+            elif reason is Stop.COUNTED:
+                self.end("limit", f"{self.cpu.instructions:,} guest instructions have been executed.")
+        return self.ended
+
+    def prepare(self) -> bool:
+        """Timers, interrupts, halt. False: something happened, look again; the processor may not run yet."""
+        self.clock.run_due()
+        if self.pending and self.interrupts_enabled():
+            if self.in_interrupt_shadow() and not self.halted:
+                self.step_raw()
+                return False
+            self.halted = False
+            self.deliver_interrupt()
+            return False
+        if self.halted:
+            self.wait()
+            return False
+        self.set_limit()
+        return True
+
+    def wait(self) -> None:
+        """Halted: jump to the next timer."""
+        if not self.interrupts_enabled():
+            self.end("halted", "The guest has halted with interrupts off: nothing can wake it.", good=False)
+            return
+        got_input = self.vm.poll_input()
+        if got_input:
+            return
+        at_ns = self.clock.next_ns()
+        if at_ns >= NEVER_NS:
+            self.end("halted", "The guest has halted and nothing will wake it.", good=True)
+            return
+        self.vm.pace(at_ns)
+        if at_ns > self.clock.now_ns:
+            self.offset_ns += at_ns - self.clock.now_ns
+            self.clock.now_ns = at_ns
+
+    def enter(self) -> Stop:
+        """Run the processor until it comes back."""
+        return self.cpu.run()
+
+    def walk_to_limit(self) -> None:
+        """Instruction by instruction to the first boundary at or after the limit."""
+        while self.ended is None and not self.halted:
+            at_ns = self.clock.next_ns()
+            if self.now_ns() >= at_ns or (self.pending and self.interrupts_enabled()):
+                return
+            self.step_raw()
+
+    def step_raw(self) -> None:
+        """One guest instruction (or the exit it causes), without looking at timers."""
+        reason = self.cpu.step()
+        if reason is Stop.HALTED:
+            self.halt()
+        elif reason is Stop.COUNTED:
+            self.end("limit", f"{self.cpu.instructions:,} guest instructions have been executed.")
+
+    # Stepping ----------------------------------------------------------------------------------------------------
+
+    def step_instruction(self) -> bool:
+        """One guest instruction as ``run`` would execute it, with what is due before it. False: the run is over."""
+        while self.ended is None:
+            self.sync_clock()
+            if self.clock.next_ns() <= self.clock.now_ns or self.halted or (
+                self.pending and self.interrupts_enabled() and not self.in_interrupt_shadow()
+            ):  # fmt: skip
+                if not self.prepare():
+                    continue
+            break
+        if self.ended is not None:
+            return False
+        if self.log.wants_instructions:
+            self._log_instruction()
+        self.step_raw()
+        return True
+
+    def _log_instruction(self) -> None:
+        v = self.vcpu
+        try:
+            code = v.fetch()
+        except GuestFault:
+            code = b""
+        how, cpu_cpl = self.how_next()
+        self.log.emit(InstructionRetired(self.sync_clock(), v.eip, v.cpl, cpu_cpl, code, how))
+
+    def how_next(self) -> tuple[str, int]:
+        """How the next instruction will run, and in which real ring."""
+        return "native", self.cpu.cpl
+
+    # State -------------------------------------------------------------------------------------------------------
+
+    def save_state(self) -> EngineState:
+        timer = self._settle_timer
+        return EngineState(
+            self.vcpu.save_state(), self.cpu.executed_bytes, self.offset_ns, self.halted,
+            timer.at_ns if timer is not None and timer.action is not None else None,
+        )  # fmt: skip
+
+    def load_state(self, state: EngineState) -> None:
+        self.cpu.set_executed_bytes(state.executed_bytes)
+        self.offset_ns = state.offset_ns
+        self.halted = state.halted
+        self.ended = None
+        self.vcpu.load_state(state.vcpu)
+        self.ring_changed()
+        if state.settle_at_ns is not None:
+            self._settle_timer = self.clock.at(state.settle_at_ns, self._settle)
+        else:
+            self._set_pending(self.vm.pc.pic.pending())
+
+    def guest_registers(self) -> Registers:
+        """What the guest set."""
+        return self.vcpu.registers()
+
+    def cpu_registers(self) -> Registers:
+        """What the CPU holds."""
+        return cpu_registers(self.cpu, self.cpu.eip, self.vcpu.registers().stack_top)
+
+    def statistics(self) -> dict[str, object]:
+        """The engine's part of ``--stats json``."""
+        return {
+            "executed_bytes": self.cpu.executed_bytes,
+            "virtual_ns": self.now_ns(),
+            "exits": {reason: self.exits[reason] for reason in sorted(self.exits)},
+            "mmu": {
+                "hidden_faults": self.hidden_faults,
+                "true_faults": self.true_faults,
+                "trace_faults": self.trace_faults,
+            },
+        }

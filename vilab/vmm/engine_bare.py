@@ -1,0 +1,44 @@
+"""No VMM: the guest's kernel runs in ring 0 of the processor, with the same devices. The baseline of every comparison.
+
+What this processor leaves out, delivery through the IDT, is done here by ``deliver.py`` and counts as the processor's
+own work: it costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, VmmBug
+from vilab.machine.cpu import VMEXIT_BASE
+from vilab.vmm.engine import Engine
+from vilab.vmm.vcpu import NativeVcpu
+
+if TYPE_CHECKING:
+    from vilab.vmm.vm import VirtualMachine
+
+
+class BareEngine(Engine):
+    """The processor is the guest's alone."""
+
+    name = "bare"
+    kernel_ring = 0
+
+    def __init__(self, vm: VirtualMachine) -> None:
+        super().__init__(vm)
+        self.vcpu = NativeVcpu(vm.cpu, vm.pmap)
+
+    def start(self) -> None:
+        self.vcpu.load_state(self.vm.initial_state())
+
+    def on_exception(self, number: int) -> bool:
+        software = self.cpu.is_software_interrupt
+        if number >= VMEXIT_BASE:
+            raise VmmBug(f"The bare processor took #VMEXIT {number - VMEXIT_BASE:#x} without a VMCB.")
+        self.exits[f"int {number:02x}" if software else VECTOR_NAMES.get(number, str(number))] += 1
+        if software:
+            self.deliver_software(number)
+        else:
+            error = self.cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
+            self.inject(GuestFault(number, error, self.cpu.cr(2) if number == 14 else None))
+        return self.ended is None
+

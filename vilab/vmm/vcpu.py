@@ -1,0 +1,347 @@
+"""One virtual CPU: what the guest set, wherever that is kept.
+
+Under hardware assist and on the bare machine the processor itself holds it (``NativeVcpu``). Deprivileged, there are
+two truths (``DeprivilegedVcpu``)::
+
+                          what the guest set                what the CPU holds
+    general registers     the same: the CPU's own
+    arithmetic flags      the same
+    IF, IOPL              a word of the monitor's           IF 1, IOPL 0 (in ring 3: the guest's)
+    CPL                   0                                 1
+    CS, SS                0008, 0010                        0009, 0011: the same segments, one ring out
+    DS ES FS GS           the same
+    GDTR IDTR LDTR TR     fields here                       the monitor's own
+    CR0 CR3 CR4           fields here                       paging on, shadow tables, WP
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from vilab.errors import GuestFault
+from vilab.machine.cpu import CS, SS, Cpu
+from vilab.memory.pmap import Pmap
+from vilab.vmm.records import Registers
+from vilab.vmm.walk import walk
+from vilab.x86.flags import IF, IOPL
+
+HiddenSegment = tuple[int, int, int, int]
+"""(selector, base, limit, flags), flags as in the descriptor's second dword."""
+
+LDTR, TR = 6, 7
+VIRTUAL_FLAGS = IF | IOPL
+DPL_SHIFT = 13
+
+NULL_SEGMENT: HiddenSegment = (0, 0, 0, 0)
+
+
+class MmuListener(Protocol):
+    """Whoever caches the guest's address translations."""
+
+    def address_space_changed(self) -> None:
+        """CR3, CR0 or CR4 was loaded: like the TLB, forget everything."""
+        ...
+
+    def page_invalidated(self, gva: int) -> None:
+        """INVLPG."""
+        ...
+
+
+class VcpuState(msgspec.Struct):
+    """Everything architectural about a vCPU. ``segments``: ES CS SS DS FS GS LDTR TR with hidden parts."""
+
+    gpr: list[int]
+    eip: int
+    eflags: int
+    cpl: int
+    segments: list[HiddenSegment]
+    cr0: int
+    cr2: int
+    cr3: int
+    cr4: int
+    gdtr: tuple[int, int]
+    idtr: tuple[int, int]
+    msrs: dict[int, int]
+    debug: list[int]
+
+
+class Vcpu:
+    """What both kinds share: memory as the guest sees it, and the state record."""
+
+    def __init__(self, cpu: Cpu, pmap: Pmap) -> None:
+        self.cpu = cpu
+        self.pmap = pmap
+        self.gpr = cpu.gpr
+        self.mmu: MmuListener | None = None
+        self.msrs: dict[int, int] = {}
+        self.debug = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]
+
+    # To be defined by the two kinds.
+    cr0: int
+    cr2: int
+    cr3: int
+    cr4: int
+    gdtr: tuple[int, int]
+    idtr: tuple[int, int]
+
+    @property
+    def eip(self) -> int:
+        return self.cpu.q[self.cpu.Q_EIP]
+
+    @eip.setter
+    def eip(self, value: int) -> None:
+        self.cpu.q[self.cpu.Q_EIP] = value
+
+    @property
+    def cpl(self) -> int:
+        raise NotImplementedError
+
+    def eflags(self) -> int:
+        raise NotImplementedError
+
+    def set_eflags(self, value: int) -> None:
+        raise NotImplementedError
+
+    def segment(self, index: int) -> HiddenSegment:
+        raise NotImplementedError
+
+    def set_segment(self, index: int, selector: int, base: int, limit: int, flags: int) -> None:
+        """Load a segment register with its hidden part, unchecked."""
+        raise NotImplementedError
+
+    def set_mode(self, cpl: int, eflags: int) -> None:
+        """Last step of every change of ring, CS or SS: the ring and all flags."""
+        raise NotImplementedError
+
+    def set_cr(self, number: int, value: int) -> None:
+        raise NotImplementedError
+
+    def selector(self, index: int) -> int:
+        return self.segment(index)[0]
+
+    @property
+    def pc(self) -> int:
+        """EIP as a linear address."""
+        return (self.eip + self.segment(CS)[1]) & 0xFFFFFFFF
+
+    # Memory through the guest's page tables.
+
+    def translate(self, gva: int, write: bool, user: bool) -> int:
+        """gpa, with Accessed and Dirty set. Raises ``GuestFault`` (#PF)."""
+        return walk(self.pmap, self.cr0, self.cr3, self.cr4, gva, write=write, user=user).gpa
+
+    def read(self, gva: int, size_bytes: int, user: bool = False) -> bytes:
+        """Memory at a linear address, with the rights of a supervisor or of ring 3."""
+        gva &= 0xFFFFFFFF
+        first = min(size_bytes, 0x1000 - (gva & 0xFFF))
+        data = self.pmap.read(self.translate(gva, False, user), first)
+        return data if first == size_bytes else data + self.read(gva + first, size_bytes - first, user)
+
+    def write(self, gva: int, data: bytes, user: bool = False) -> None:
+        """Nothing is written if any part of it would fault."""
+        gva &= 0xFFFFFFFF
+        first = min(len(data), 0x1000 - (gva & 0xFFF))
+        gpa = self.translate(gva, True, user)
+        if first == len(data):
+            self.pmap.write(gpa, data)
+            return
+        self.write(gva + first, data[first:], user)
+        self.pmap.write(gpa, data[:first])
+
+    def read_u32(self, gva: int, user: bool = False) -> int:
+        return int.from_bytes(self.read(gva, 4, user), "little")
+
+    def fetch(self) -> bytes:
+        """Up to 15 bytes at CS:EIP; fewer where the next page is not mapped. Raises #PF if none is."""
+        pc, user = self.pc, self.cpl == 3
+        room = 0x1000 - (pc & 0xFFF)
+        if room >= 15:
+            return self.read(pc, 15, user)
+        data = self.read(pc, room, user)
+        try:
+            return data + self.read(pc + room, 15 - room, user)
+        except GuestFault:
+            return data
+
+    # The state record.
+
+    def save_state(self) -> VcpuState:
+        return VcpuState(
+            gpr=list(self.gpr), eip=self.eip, eflags=self.eflags(), cpl=self.cpl,
+            segments=[self.segment(i) for i in range(8)],
+            cr0=self.cr0, cr2=self.cr2, cr3=self.cr3, cr4=self.cr4, gdtr=self.gdtr, idtr=self.idtr,
+            msrs=dict(self.msrs), debug=list(self.debug),
+        )  # fmt: skip
+
+    def load_state(self, state: VcpuState) -> None:
+        self.set_cr(0, state.cr0)
+        self.set_cr(4, state.cr4)
+        self.set_cr(3, state.cr3)
+        self.cr2 = state.cr2
+        self.gdtr, self.idtr = state.gdtr, state.idtr
+        for index, segment in enumerate(state.segments):
+            self.set_segment(index, *segment)
+        self.set_mode(state.cpl, state.eflags)
+        for index, value in enumerate(state.gpr):
+            self.gpr[index] = value
+        self.eip = state.eip
+        self.msrs, self.debug = dict(state.msrs), list(state.debug)
+
+    def registers(self) -> Registers:
+        """What the guest set, for views."""
+        return Registers(
+            gpr=tuple(self.gpr), eip=self.eip, eflags=self.eflags(), cpl=self.cpl,
+            selectors=tuple(self.segment(i)[0] for i in range(6)), cr0=self.cr0, cr2=self.cr2, cr3=self.cr3,
+            cr4=self.cr4, gdtr_base=self.gdtr[0], gdtr_limit=self.gdtr[1], idtr_base=self.idtr[0],
+            idtr_limit=self.idtr[1], ldtr=self.segment(LDTR)[0], tr=self.segment(TR)[0], stack_top=self._stack_top(),
+        )  # fmt: skip
+
+    def _stack_top(self) -> int | None:
+        try:
+            top = self.gpr[4] + self.segment(SS)[1] & 0xFFFFFFFF
+            if top & 0xFFF > 0xFFC:
+                return int.from_bytes(self.read(top, 4), "little")
+            look = walk(self.pmap, self.cr0, self.cr3, self.cr4, top, write=False, user=False, set_bits=False)
+            return int.from_bytes(self.pmap.read(look.gpa, 4), "little")
+        except GuestFault:
+            return None
+
+
+def cpu_registers(cpu: Cpu, eip: int, stack_top: int | None, nested_cr3: int | None = None) -> Registers:
+    """What the CPU holds, for views. ``eip`` is given because a translated guest's is in the cache."""
+    gdtr, idtr = cpu.table("gdtr"), cpu.table("idtr")
+    return Registers(
+        gpr=tuple(cpu.gpr), eip=eip, eflags=cpu.eflags(), cpl=cpu.cpl, selectors=tuple(cpu.selector(i) for i in range(6)),
+        cr0=cpu.cr(0), cr2=cpu.cr(2), cr3=cpu.cr(3), cr4=cpu.cr(4), gdtr_base=gdtr[0], gdtr_limit=gdtr[1],
+        idtr_base=idtr[0], idtr_limit=idtr[1], ldtr=cpu.selector(LDTR), tr=cpu.selector(TR), stack_top=stack_top,
+        nested_cr3=nested_cr3,
+    )  # fmt: skip
+
+
+class NativeVcpu(Vcpu):
+    """The processor itself holds what the guest set."""
+
+    @property
+    def cpl(self) -> int:
+        return self.cpu.cpl
+
+    def eflags(self) -> int:
+        return self.cpu.eflags()
+
+    def set_eflags(self, value: int) -> None:
+        self.cpu.set_eflags(value)
+
+    def segment(self, index: int) -> HiddenSegment:
+        return self.cpu.segment(index)
+
+    def set_segment(self, index: int, selector: int, base: int, limit: int, flags: int) -> None:
+        self.cpu.set_segment(index, selector, base, limit, flags)
+
+    def set_mode(self, cpl: int, eflags: int) -> None:
+        self.cpu.set_eflags(eflags)
+        self.cpu.update_mode(cpl)
+
+    def set_cr(self, number: int, value: int) -> None:
+        if number == 2:
+            self.cpu.set_cr2(value)
+        else:
+            self.cpu.set_cr(number, value)
+        if self.mmu is not None and number != 2:
+            self.mmu.address_space_changed()
+
+    cr0 = property(lambda self: self.cpu.cr(0))  # type: ignore[assignment]
+    cr2 = property(lambda self: self.cpu.cr(2), lambda self, value: self.cpu.set_cr2(value))  # type: ignore[assignment]
+    cr3 = property(lambda self: self.cpu.cr(3))  # type: ignore[assignment]
+    cr4 = property(lambda self: self.cpu.cr(4))  # type: ignore[assignment]
+    gdtr = property(  # type: ignore[assignment]
+        lambda self: self.cpu.table("gdtr"), lambda self, value: self.cpu.set_table("gdtr", *value)
+    )
+    idtr = property(  # type: ignore[assignment]
+        lambda self: self.cpu.table("idtr"), lambda self, value: self.cpu.set_table("idtr", *value)
+    )
+
+
+class DeprivilegedVcpu(Vcpu):
+    """The guest's kernel runs in ring 1 and believes it is ring 0.
+
+    Parameters
+    ----------
+    flag_word : index into the machine's memory in dwords of the monitor's word that holds IF and IOPL.
+    """
+
+    def __init__(self, cpu: Cpu, pmap: Pmap, flag_word: int) -> None:
+        super().__init__(cpu, pmap)
+        self._words = cpu.memory.words
+        self.flag_word = flag_word
+        self._segments: list[HiddenSegment] = [NULL_SEGMENT] * 8
+        self._cpl = 0
+        self.cr0, self.cr2, self.cr3, self.cr4 = 0x11, 0, 0, 0
+        self.gdtr = (0, 0)
+        self.idtr = (0, 0)
+
+    @property
+    def cpl(self) -> int:
+        return self._cpl
+
+    @property
+    def virtual_flags(self) -> int:
+        return self._words[self.flag_word] & VIRTUAL_FLAGS
+
+    @virtual_flags.setter
+    def virtual_flags(self, value: int) -> None:
+        self._words[self.flag_word] = value & VIRTUAL_FLAGS
+
+    @property
+    def interrupts_enabled(self) -> bool:
+        return bool((self.cpu.eflags() if self._cpl == 3 else self._words[self.flag_word]) & IF)
+
+    def eflags(self) -> int:
+        real = self.cpu.eflags()
+        if self._cpl == 3:
+            return real
+        return real & ~VIRTUAL_FLAGS | self._words[self.flag_word] & VIRTUAL_FLAGS
+
+    def set_eflags(self, value: int) -> None:
+        self._words[self.flag_word] = value & VIRTUAL_FLAGS
+        self.cpu.set_eflags(value if self._cpl == 3 else value & ~VIRTUAL_FLAGS | IF)
+
+    def segment(self, index: int) -> HiddenSegment:
+        if index in (CS, SS, LDTR, TR):
+            return self._segments[index]
+        return self.cpu.segment(index)
+
+    def set_segment(self, index: int, selector: int, base: int, limit: int, flags: int) -> None:
+        if index in (CS, SS, LDTR, TR):
+            self._segments[index] = (selector, base, limit, flags)
+        else:
+            self.cpu.set_segment(index, selector, base, limit, flags)
+
+    def set_mode(self, cpl: int, eflags: int) -> None:
+        self._cpl = cpl
+        self.set_eflags(eflags)
+        self.load_code_and_stack()
+
+    def load_code_and_stack(self) -> None:
+        """CS and SS of the CPU from those of the guest, one ring out where the guest is in ring 0."""
+        ring = max(self._cpl, 1)
+        for index in (CS, SS):
+            selector, base, limit, flags = self._segments[index]
+            flags = flags & ~(3 << DPL_SHIFT) | ring << DPL_SHIFT
+            self.cpu.set_segment(index, selector & ~3 | ring, base, limit, flags)
+        self.cpu.update_mode(ring)
+
+    def set_cr(self, number: int, value: int) -> None:
+        if number == 0:
+            self.cr0 = value
+            self.cpu.set_cr0_task_bits(value)
+        elif number == 2:
+            self.cr2 = value
+            return
+        elif number == 3:
+            self.cr3 = value
+        else:
+            self.cr4 = value
+        if self.mmu is not None:
+            self.mmu.address_space_changed()

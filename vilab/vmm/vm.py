@@ -1,0 +1,211 @@
+"""One virtual machine: memory, devices, a vCPU, and the engine that runs it.
+
+::
+
+              VirtualMachine
+      ┌───────────┼──────────────┬──────────────┐
+    pmap         Pc            clock, log      engine ──> Cpu
+    (memory)   (devices)                       bare, deprivileged, trap, bt, svm
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
+from vilab.clock import VirtualClock
+from vilab.costs import DEFAULT_COSTS, CostModel
+from vilab.devices.pc import Pc, PcState
+from vilab.errors import AdminError
+from vilab.events import EventLog, PoweredOn
+from vilab.guests.image import LoadedImage
+from vilab.machine.cpu import Cpu
+from vilab.machine.memory import FrameAllocator, MachineMemory
+from vilab.memory.pmap import Pmap
+from vilab.vmm.vcpu import NULL_SEGMENT, VcpuState
+
+if TYPE_CHECKING:
+    from vilab.protocols import Console
+    from vilab.vmm.engine import Engine, EngineState
+
+ENGINES = ("deprivileged", "trap", "bt", "svm", "bare")
+
+MONITOR_WINDOW = (0xF000_0000, 0xF2FF_FFFF)
+"""Linear range that the monitor keeps for itself while it runs a deprivileged guest: 48 MB that guests leave free."""
+
+MONITOR_BYTES = 48 << 20
+"""Machine memory that a VMM needs for itself: translation cache, shadow or nested tables."""
+
+FLAT_CODE_FLAGS, FLAT_DATA_FLAGS = 0x00CF9B00, 0x00CF9300
+TASK_AT_RESET = (0, 0, 0xFFFF, 0x8B00)
+
+
+class QuietConsole:
+    """A serial line that keeps what the guest says and types what it was given."""
+
+    interactive = False
+
+    def __init__(self, typed: bytes = b"") -> None:
+        self.output = bytearray()
+        self._typed = typed
+
+    def write(self, data: bytes) -> None:
+        self.output += data
+
+    def read_available(self) -> bytes:
+        typed, self._typed = self._typed, b""
+        return typed
+
+
+class VmState(msgspec.Struct):
+    """All of a virtual machine: ``state -> bytes -> state`` loses nothing. ``memory``: guest physical, in order."""
+
+    engine_name: str
+    engine: EngineState
+    devices: PcState
+    memory: bytes
+
+
+class VirtualMachine:
+    """A guest and everything it needs.
+
+    Parameters
+    ----------
+    image : from ``vilab.guests.load``.
+    engine : one of ``ENGINES``.
+    memory_bytes : guest physical memory, a multiple of 4 KB.
+    console : the far end of the serial line.
+    count_instructions : count guest instructions exactly and stop after this many; ``None`` does not count.
+
+    Raises
+    ------
+    AdminError : unknown engine, or memory that cannot be had.
+    """
+
+    def __init__(
+        self,
+        image: LoadedImage,
+        engine: str = "bt",
+        memory_bytes: int = 16 << 20,
+        *,
+        console: Console | None = None,
+        log: EventLog | None = None,
+        costs: CostModel = DEFAULT_COSTS,
+        count_instructions: int | None = None,
+        native_hook: bool = True,
+        engine_options: dict[str, object] | None = None,
+    ) -> None:
+        if engine not in ENGINES:
+            raise AdminError(f"There is no engine {engine!r}; there are {', '.join(ENGINES)}.")
+        if memory_bytes % PAGE_BYTES:
+            raise AdminError(f"Guest memory of {memory_bytes} bytes is not a whole number of 4 KB pages.")
+        self.image = image
+        self.memory_bytes = memory_bytes
+        self.console = console if console is not None else QuietConsole()
+        self.log = log if log is not None else EventLog()
+        self.costs = costs
+        self.clock = VirtualClock()
+        extra = 0 if engine == "bare" else MONITOR_BYTES
+        self.machine_memory = MachineMemory(memory_bytes + extra)
+        self.frames = FrameAllocator(self.machine_memory)
+        # Under a VMM the guest's memory begins behind the monitor's, so that a ppn is not its mpn.
+        first = 0 if engine == "bare" else extra >> PAGE_SHIFT
+        monitor = self.frames.allocate_run(first)
+        guest = self.frames.allocate_run(memory_bytes >> PAGE_SHIFT)
+        self.monitor_frames = range(monitor, monitor + first)
+        self.pmap = Pmap(self.machine_memory, range(guest, guest + (memory_bytes >> PAGE_SHIFT)))
+        self.cpu = Cpu(self.machine_memory, native_hook)
+        self.pc = Pc(self.clock, self.log, self.console, memory_bytes, on_interrupt=self._interrupt_changed)
+        self.engine: Engine = self._make_engine(engine, engine_options or {})
+        self.started_wall_s = time.perf_counter()
+        self._load_image()
+        if count_instructions is not None:
+            self.engine.count_instructions(count_instructions)
+        self.engine.start()
+        if self.log.active:
+            self.log.emit(PoweredOn(0, engine, image.name, image.entry))
+
+    def _make_engine(self, name: str, options: dict[str, object]) -> Engine:
+        if name == "bare":
+            from vilab.vmm.engine_bare import BareEngine as Chosen
+        elif name == "svm":
+            from vilab.vmm.engine_svm import SvmEngine as Chosen  # type: ignore[assignment]
+        elif name == "bt":
+            from vilab.vmm.engine_bt import TranslationEngine as Chosen  # type: ignore[assignment]
+        elif name == "trap":
+            from vilab.vmm.engine_trap import TrapEngine as Chosen  # type: ignore[assignment]
+        else:
+            from vilab.vmm.engine_trap import DeprivilegedEngine as Chosen  # type: ignore[assignment]
+        return Chosen(self, **options)
+
+    def _load_image(self) -> None:
+        for gpa, data in self.image.segments:
+            self.pmap.write(gpa, data)
+        # The BIOS data area: 639 KB of conventional memory. Kernels look there.
+        if not any(gpa <= 0x413 < gpa + len(data) for gpa, data in self.image.segments):
+            self.pmap.write(0x413, (639).to_bytes(2, "little"))
+        self.engine.stop_eip = self.image.stop_eip
+
+    def initial_state(self) -> VcpuState:
+        """The vCPU as the loader wants it: 32-bit protected mode, flat segments, paging and interrupts off."""
+        image = self.image
+        names = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+        gpr = [image.gpr.get(name, 0) & 0xFFFFFFFF for name in names]
+        gpr[4] = image.esp
+        data = (image.ds, 0, 0xFFFFFFFF, FLAT_DATA_FLAGS)
+        code = (image.cs, 0, 0xFFFFFFFF, FLAT_CODE_FLAGS)
+        return VcpuState(
+            gpr=gpr, eip=image.entry, eflags=0x2, cpl=0,
+            segments=[data, code, data, data, data, data, NULL_SEGMENT, TASK_AT_RESET],
+            cr0=0x11, cr2=0, cr3=0, cr4=0, gdtr=(image.gdt_base, image.gdt_limit), idtr=(0, 0), msrs={},
+            debug=[0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400],
+        )  # fmt: skip
+
+    def _interrupt_changed(self, high: bool) -> None:
+        self.engine.interrupt_changed(high)
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        """What the virtual CPU says of itself: a plain processor of the i686 class. EAX, EBX, ECX, EDX."""
+        if leaf == 0:
+            return 1, 0x68747541, 0x444D4163, 0x69746E65  # "AuthenticAMD"
+        if leaf == 1:
+            # FPU PSE TSC MSR CX8 CMOV MMX FXSR SSE SSE2; no PAE, no APIC, no SEP, no PGE
+            return 0x00000F61, 0, 0, 1 << 0 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 15 | 7 << 23 | 1 << 26
+        if leaf == 0x80000000:
+            return 0x80000000, 0, 0, 0
+        return 0, 0, 0, 0
+
+    def poll_input(self) -> bool:
+        """Has anything been typed? It arrives when the guest is idle."""
+        return self.pc.uart.poll_input()
+
+    def pace(self, at_ns: int) -> None:
+        """Only for a console that a person types at: let wall time catch up with virtual time."""
+        if getattr(self.console, "interactive", False):
+            ahead_s = at_ns / 1e9 - (time.perf_counter() - self.started_wall_s)
+            if ahead_s > 0:
+                wait = getattr(self.console, "wait", time.sleep)
+                wait(min(ahead_s, 0.05))
+
+    # State -------------------------------------------------------------------------------------------------------
+
+    def save_state(self) -> VmState:
+        self.engine.sync_clock()
+        return VmState(
+            self.engine.name, self.engine.save_state(), self.pc.save_state(), self.pmap.read(0, self.memory_bytes)
+        )
+
+    def load_state(self, state: VmState) -> None:
+        """Become what the record says. Caches (translations, shadow tables) start empty."""
+        if len(state.memory) != self.memory_bytes:
+            raise AdminError(
+                f"A state of {len(state.memory) >> 20} MB does not fit a machine of {self.memory_bytes >> 20} MB."
+            )
+        now = state.engine.executed_bytes * self.costs.code_ns_per_byte + state.engine.offset_ns
+        self.clock.forget_all(now)
+        self.pmap.write(0, state.memory)
+        self.pc.load_state(state.devices)
+        self.engine.load_state(state.engine)
