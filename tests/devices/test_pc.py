@@ -67,7 +67,7 @@ INITIALIZE: Actions = [
 ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(ACTIONS, ACTIONS)
 def test_a_pc_that_is_carried_elsewhere_as_bytes_goes_on_as_if_nothing_had_happened(
     before: Actions, after: Actions

@@ -34,6 +34,7 @@ def latched(pit: Pit, counter: int) -> int:
     return low | pit.read_port(0x40 + counter) << 8
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**15))
 def test_ticks_are_exact_rationals_rounded_once(tick: int) -> None:
     at_ns = ns_of_tick(tick)
@@ -188,7 +189,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 5), st.integers(2, 40), STEPS)
 def test_counter_2_agrees_with_one_that_is_clocked_tick_by_tick(
     mode: int, count: int, steps: list[tuple[str, int | bool]]

@@ -49,6 +49,7 @@ class Bench:
         return datetime(year, read(8), read(7), hour, read(2), read(0), tzinfo=UTC)
 
 
+@settings(deadline=None)
 @given(moments, st.integers(0, 10**9), st.sampled_from((0, 2, 4, 6)))
 def test_reads_the_calendar_date_in_every_format(start: datetime, later: int, format_bits: int) -> None:
     bench = Bench(start)
@@ -59,6 +60,7 @@ def test_reads_the_calendar_date_in_every_format(start: datetime, later: int, fo
     assert bench.get(6) == then.isoweekday() % 7 + 1
 
 
+@settings(deadline=None)
 @given(moments, st.sampled_from((0, 2, 4, 6)), st.integers(0, 3 * SECOND))
 def test_date_that_is_set_goes_on_from_there(to: datetime, format_bits: int, at_ns: int) -> None:
     bench = Bench()
@@ -79,6 +81,7 @@ def test_date_that_is_set_goes_on_from_there(to: datetime, format_bits: int, at_
     assert bench.date() == to + timedelta(seconds=5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from((0, 2, 4, 6, 7, 8, 9, 0x32, 0x0A, 0x0B)), st.integers(0, 255)), max_size=30))
 def test_whatever_is_written_into_the_time_some_date_can_be_read(writes: list[tuple[int, int]]) -> None:
     bench = Bench()
@@ -141,7 +144,7 @@ def test_update_interrupt_comes_once_a_second_and_reading_c_clears_it() -> None:
         assert bench.get(0x0C) & 0x90 == 0
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 86_399), st.integers(0, 7))
 def test_alarm_comes_at_the_next_matching_second(target: int, dont_care: int) -> None:
     bench = Bench(datetime(2024, 2, 28, 22, 30, 15, tzinfo=UTC))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.devices.helpers import FakeConsole, Line, run_to
@@ -134,6 +134,7 @@ def test_interrupts_are_reported_by_priority() -> None:
     assert not bench.line.level
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40), st.booleans())
 def test_loopback_returns_what_was_sent_and_sends_nothing_out(data: bytes, fifo: bool) -> None:
     bench = Bench()
@@ -149,6 +150,7 @@ def test_loopback_returns_what_was_sent_and_sends_nothing_out(data: bytes, fifo:
     assert bench.console.written == b""
 
 
+@settings(deadline=None)
 @given(st.integers(0, 15))
 def test_loopback_joins_modem_outputs_to_modem_inputs(outputs: int) -> None:
     bench = Bench()

@@ -65,6 +65,7 @@ OCW3_RIS = 0b0000_0001
 POLL_REQUEST = 0b1000_0000
 
 CASCADE_IRQ = 2
+CASCADE_BIT = 1 << CASCADE_IRQ
 SPURIOUS_IRQ = 7
 ELCR_WRITABLE = (0b1111_1000, 0b1101_1110)
 
@@ -97,7 +98,7 @@ class PicState(msgspec.Struct):
 
 def reset_state() -> PicState:
     """Vector bases 0x08 and 0x70, where the firmware of every PC has put them since 1984."""
-    return PicState(ChipState(0x08, icw3=1 << CASCADE_IRQ), ChipState(0x70, icw3=CASCADE_IRQ))
+    return PicState(ChipState(0x08, icw3=CASCADE_BIT), ChipState(0x70, icw3=CASCADE_IRQ))
 
 
 def _first(bits: int, lowest: int) -> int:
@@ -118,9 +119,9 @@ def request(chip: ChipState, is_master: bool) -> int:
     lowest = chip.lowest
     rank = _first(wanted, lowest)
     if in_service:
-        if is_master and chip.fully_nested and in_service & wanted & (1 << CASCADE_IRQ):
+        if is_master and chip.fully_nested and in_service & wanted & CASCADE_BIT:
             # Special fully nested: the slave may interrupt its own handler with a request of higher priority.
-            in_service &= ~(1 << CASCADE_IRQ)
+            in_service &= ~CASCADE_BIT
         if rank >= _first(in_service, lowest):
             return -1
     return (lowest + 1 + rank) & 7
@@ -197,7 +198,7 @@ class Pic:
     def all_masked(self) -> bool:
         """No line can interrupt, whatever it does: a processor that halts now never wakes."""
         master, slave = self._state.master, self._state.slave
-        return (master.imr | (1 << CASCADE_IRQ if slave.imr == 0xFF else 0)) == 0xFF
+        return (master.imr | (CASCADE_BIT if slave.imr == 0xFF else 0)) == 0xFF
 
     def read_port(self, port: int, size_bytes: int = 1) -> int:
         if port >= 0x4D0:
@@ -236,20 +237,25 @@ class Pic:
 
     def _update(self) -> None:
         master, slave = self._state.master, self._state.slave
-        # The slave's INT output is the master's input 2: it falls with INTA and rises again if more is waiting.
+        # The slave's INT output is the master's input 2, edge triggered as any other.
         if slave.irr and request(slave, False) >= 0:
-            master.irr |= 1 << CASCADE_IRQ
+            if not master.lines & CASCADE_BIT:
+                master.lines |= CASCADE_BIT
+                master.irr |= CASCADE_BIT
         else:
-            master.irr &= ~(1 << CASCADE_IRQ)
+            master.lines &= ~CASCADE_BIT
+            master.irr &= ~CASCADE_BIT
         intr = request(master, True) >= 0
         if intr != self.intr:
             self.intr = intr
             if self._on_change is not None:
                 self._on_change(intr)
 
-    @staticmethod
-    def _take(chip: ChipState, irq: int) -> None:
+    def _take(self, chip: ChipState, irq: int) -> None:
+        """The end of INTA or of a poll. The chip's INT output falls; it rises again if more is waiting."""
         bit = 1 << irq
+        if chip is self._state.slave:
+            self._state.master.lines &= ~CASCADE_BIT
         if not chip.elcr & bit:
             chip.irr &= ~bit
         if not chip.auto_eoi:
