@@ -26,7 +26,7 @@ from vilab.guests.reader import Reader
 FLAT_PREFIX = "flat:"
 FLAT_SUFFIXES = (".bin", ".img")
 FILE_MOST_BYTES = 512 << 20
-MEMORY_LEAST_BYTES = 2 * MEGABYTE
+KERNEL_NEEDS_BYTES = 4 * MEGABYTE  # the teaching kernel with its page tables and a few processes
 
 
 def load(
@@ -42,7 +42,7 @@ def load(
     Parameters
     ----------
     spec : the name of a bundled program, a path, or ``flat:`` and a path.
-    memory_bytes : size of guest physical memory, at least 2 MB, at most 4 GB.
+    memory_bytes : size of guest physical memory, at most 4 GB.
     append : arguments of a bundled program, or the command line of a kernel.
     initrd : initial RAM disk (Linux) or boot module (Multiboot).
     reserved : first and last address of the linear range where a monitor lives; an image there is refused.
@@ -52,10 +52,10 @@ def load(
     AdminError : one sentence: the file is missing, damaged, of no known format, for another processor, too large for
         memory, or in the monitor's way.
     """
-    if memory_bytes < MEMORY_LEAST_BYTES or memory_bytes > MOST_BYTES:
+    if memory_bytes > MOST_BYTES:
         raise AdminError(
-            f"{spec} cannot be loaded: memory has to be from {MEMORY_LEAST_BYTES // MEGABYTE} MB to 4096 MB, "
-            f"not {memory_bytes / MEGABYTE:g} MB; see --memory."
+            f"{spec} cannot be loaded: a 32-bit guest has at most {MOST_BYTES // MEGABYTE} MB of memory, "
+            f"not {memory_bytes // MEGABYTE} MB; see --memory."
         )
     if "\0" in append:
         raise AdminError(f"{spec} cannot be loaded: its command line contains a zero byte.")
@@ -97,6 +97,8 @@ def _load_bundled(
     if bundled.file != "kernel.elf":
         argument = function.parse_argument(bundled.name, append, bundled.argument, bundled.least)
         return function.load(reader, layout, argument)
+    if memory_bytes < KERNEL_NEEDS_BYTES:
+        raise layout.too_small(KERNEL_NEEDS_BYTES)
     command_line = f"init={bundled.init} {append}".rstrip() if bundled.init else append
     return multiboot.load(reader, layout, command_line, initrd)
 

@@ -24,6 +24,7 @@
 
 #define KERNEL_BASE        0xc0000000   /* linear = physical + KERNEL_BASE */
 #define KERNEL_LOAD        0x00100000   /* physical; below 1 MB a PC has holes */
+#define MEMORY_LEAST       0x00380000   /* what boot.S maps holds the kernel and its first tables; some is for programs */
 #define DIRECT_MAP_MAX     0x20000000   /* no more than 512 MB are used */
 
 #define USER_FIRST         0x08048000

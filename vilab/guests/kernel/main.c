@@ -58,6 +58,8 @@ void kernel_main(u32 magic, u32 information)
     if (multiboot->flags & HAS_COMMAND_LINE)
         copy_command_line(physical(multiboot->command_line));
     u32 memory_end = (1024 + multiboot->upper_kb) * 1024;
+    if (memory_end < MEMORY_LEAST)
+        panic("%u KB of memory are too few, %u KB are needed", memory_end / 1024, MEMORY_LEAST / 1024);
     if (memory_end > DIRECT_MAP_MAX)
         memory_end = DIRECT_MAP_MAX;
 
