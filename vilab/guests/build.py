@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -81,22 +82,21 @@ def build(directory: Path = PREBUILT) -> list[Path]:
 
     Raises ``AdminError`` if there is no compiler or a source does not compile.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    written = []
     with tempfile.TemporaryDirectory() as name:
-        builder = _Builder(Path(name))
+        scratch = Path(name)
+        builder = _Builder(scratch)
         library = [builder.compile(HERE / "programs" / part) for part in ("start.S", "library.c")]
         for program in bundled_program_names():
             source = builder.compile(HERE / "programs" / f"{program}.c")
-            builder.link(HERE / "programs" / "program.lds", "_start", [*library, source], Path(name) / f"{program}.elf")
-        sources = sorted((HERE / "kernel").glob("*.[cS]"))
-        sources.sort(key=lambda path: path.name != "boot.S")
-        written.append(directory / "kernel.elf")
-        builder.link(HERE / "kernel" / "kernel.lds", "boot", [builder.compile(path) for path in sources], written[-1])
+            builder.link(HERE / "programs" / "program.lds", "_start", [*library, source], scratch / f"{program}.elf")
+        sources = sorted((HERE / "kernel").glob("*.[cS]"), key=lambda path: (path.name != "boot.S", path.name))
+        built = [scratch / "kernel.elf"]
+        builder.link(HERE / "kernel" / "kernel.lds", "boot", [builder.compile(path) for path in sources], built[0])
         for source in sorted((HERE / "bare").glob("*.S")):
-            written.append(directory / f"bare-{source.stem}.elf")
-            builder.link(HERE / "bare" / "bare.lds", "entry", [builder.compile(source)], written[-1])
-    return written
+            built.append(scratch / f"bare-{source.stem}.elf")
+            builder.link(HERE / "bare" / "bare.lds", "entry", [builder.compile(source)], built[-1])
+        directory.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.copyfile(path, directory / path.name)) for path in built]
 
 
 def main() -> int:
