@@ -1,0 +1,28 @@
+"""Pictures of a running system, each with its text twin.
+
+Pure Python, no Jupyter needed:
+
+``words`` ``svg`` ``frame``     sentences and numbers; shapes and glyphs; what one moment is made of
+``silence`` ``beats`` ``says``  which answers are wrong; from steps to beats; what is said about a beat
+``rings``                       who runs, in which ring, and where control leaves the guest
+``panels`` ``timeline``         the tables below a picture; the slider
+``run_track`` ``playback``      a run that can be played; where the player stands
+``predict``                     predict, then reveal
+``still``                       a moment as an SVG file
+
+With Jupyter: ``widget`` (the player in a notebook). ``vilab.view.Player`` loads it when it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_WIDGETS = ("Player",)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WIDGETS:
+        from vilab.view import widget
+
+        return getattr(widget, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

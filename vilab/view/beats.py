@@ -1,0 +1,225 @@
+"""From steps of the machine to beats of the picture.
+
+A step of the machine is one guest instruction. Where the VMM had to act for it, the picture wants to stop twice: where
+control leaves the guest, and after the VMM's work. So one step gives one beat or more::
+
+    step      cli                              mov eax,1
+    beat      cli  ▼ trap   | vIF <- 0         mov eax,1
+    lane      guest kernel  | VMM              guest kernel
+    machine   before cli    | after cli        after mov          (``position``: where the machine stands)
+
+While the trap is on screen the machine still stands before the instruction, as a real one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from vilab.events import (
+    CalloutTaken,
+    Event,
+    ExceptionDelivered,
+    HiddenFault,
+    InstructionRetired,
+    InterruptDelivered,
+    TraceFault,
+    TrapTaken,
+    TrueFault,
+    UnitTranslated,
+    VmExit,
+)
+from vilab.view import silence
+from vilab.view.words import instruction
+from vilab.vmm.records import Registers, StepRecord
+
+GUEST, VMM = "guest", "vmm"
+
+_ENTRY_KINDS: dict[type[Event], str] = {
+    TrapTaken: "trap",
+    VmExit: "exit",
+    CalloutTaken: "callout",
+    UnitTranslated: "translate",
+    HiddenFault: "hidden_fault",
+    TraceFault: "trace_fault",
+    TrueFault: "true_fault",
+}
+_CALLOUTS_ON_THE_WAY = ("chain", "ret_miss", "indirect_miss", "miss")
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """One stop of the picture.
+
+    step : index into the records of the instruction that it belongs to.
+    position : of the machine while it is shown.
+    actor : ``guest`` or ``vmm``.
+    cpl, ring : the guest's ring and the one that the CPU is in; for the VMM, the guest's that it works for.
+    kind : of the event that ends it (``trap``...), ``error`` for a wrong answer, empty for none.
+    events : what was logged in it.
+    leaves : control goes from the guest to the VMM at its end.
+    at_ns : virtual time at its end.
+    finding : what a critical instruction answered.
+    """
+
+    step: int
+    position: int
+    actor: str
+    cpl: int
+    ring: int
+    kind: str
+    events: tuple[Event, ...]
+    leaves: bool
+    at_ns: int
+    finding: silence.Finding | None = None
+
+    @property
+    def wrong(self) -> bool:
+        return self.finding is not None and not self.finding.right
+
+
+def truths_before(
+    records: Sequence[StepRecord], step: int, start: tuple[Registers, Registers]
+) -> tuple[Registers, Registers]:
+    """What the guest set and what the CPU holds, before the step with index ``step``."""
+    return (records[step - 1].guest, records[step - 1].cpu) if step else start
+
+
+def beats_of(
+    records: Sequence[StepRecord],
+    start: tuple[Registers, Registers],
+    descriptor: silence.ReadDescriptor | None = None,
+) -> list[Beat]:
+    """All beats of a run, in order. ``start`` is the pair (guest, cpu) of registers before the first step."""
+    beats: list[Beat] = []
+    for step, record in enumerate(records):
+        guest, cpu = truths_before(records, step, start)
+        beats.extend(_beats_of_step(step, record, silence.judge(record, guest, cpu, descriptor)))
+    return beats
+
+
+def whole_steps(
+    records: Sequence[StepRecord],
+    start: tuple[Registers, Registers],
+    descriptor: silence.ReadDescriptor | None = None,
+) -> list[Beat]:
+    """One beat a step, for pictures in which the VMM has no lane of its own."""
+    beats = []
+    for step, record in enumerate(records):
+        guest, cpu = truths_before(records, step, start)
+        finding = silence.judge(record, guest, cpu, descriptor)
+        kinds = [_ENTRY_KINDS[type(event)] for event in record.events if type(event) in _ENTRY_KINDS]
+        kind = "error" if finding and not finding.right else _loudest(kinds)
+        beats.append(
+            Beat(
+                step,
+                step + 1,
+                GUEST,
+                record.cpl,
+                record.cpu_cpl,
+                kind,
+                record.events,
+                False,
+                record.virtual_ns,
+                finding,
+            )
+        )
+    return beats
+
+
+def _loudest(kinds: Sequence[str]) -> str:
+    for kind in ("trap", "exit", "callout", "translate", "true_fault", "trace_fault", "hidden_fault"):
+        if kind in kinds:
+            return kind
+    return ""
+
+
+def _beats_of_step(step: int, record: StepRecord, finding: silence.Finding | None) -> list[Beat]:
+    groups = _split(record)
+    beats: list[Beat] = []
+    ran = False
+    for entry, events in groups:
+        first = events[0]
+        if entry == "guest":
+            ran = True
+            beats.append(_guest_beat(step, record, events, finding))
+            continue
+        if _was_attempted(record, entry, first) and not ran:
+            beats.append(Beat(step, step, GUEST, record.cpl, record.cpu_cpl, entry, (first,), True, first.at_ns))
+            # What faults for the VMM's own reasons is executed again; what the VMM carries out is done with.
+            ran = entry not in ("hidden_fault", "trace_fault")
+        beats.append(
+            Beat(step, step + 1, VMM, record.cpl, record.cpu_cpl, _vmm_kind(entry), events, False, events[-1].at_ns)
+        )
+    if not ran and record.how != "emulated":
+        beats.append(_guest_beat(step, record, (), finding))
+    last = beats[-1]
+    beats[-1] = msgspec.structs.replace(
+        last, at_ns=record.virtual_ns, position=step + 1, finding=finding or last.finding
+    )
+    for index, beat in enumerate(beats[:-1]):
+        beats[index] = msgspec.structs.replace(beat, position=step)
+    return beats
+
+
+def _guest_beat(step: int, record: StepRecord, events: Sequence[Event], finding: silence.Finding | None) -> Beat:
+    kind = "error" if finding and not finding.right else ""
+    return Beat(
+        step, step + 1, GUEST, record.cpl, record.cpu_cpl, kind, tuple(events), False, record.virtual_ns, finding
+    )
+
+
+def _vmm_kind(entry: str) -> str:
+    """A trap's mark is where control left the guest; translating has no such place and is marked itself."""
+    return entry if entry in ("translate", "interrupt") else ""
+
+
+def _was_attempted(record: StepRecord, entry: str, event: Event) -> bool:
+    """Did the guest start on this instruction before the VMM came in?"""
+    if entry in ("translate", "interrupt"):
+        return False
+    if isinstance(event, CalloutTaken) and event.reason in _CALLOUTS_ON_THE_WAY:
+        return record.mnemonic.startswith(("j", "call", "ret", "loop"))
+    return True
+
+
+def _split(record: StepRecord) -> list[tuple[str, tuple[Event, ...]]]:
+    """The events of a step, cut where control enters the VMM: (kind of entry, that event and what followed it)."""
+    groups: list[tuple[str, list[Event]]] = []
+    for event in record.events:
+        kind = _ENTRY_KINDS.get(type(event))
+        if isinstance(event, InstructionRetired):
+            continue  # says what the record says
+        if isinstance(event, InterruptDelivered):
+            kind = "interrupt"
+        last = groups[-1] if groups else None
+        if kind is None:
+            if last is None:
+                groups.append(("guest", [event]))
+            else:
+                last[1].append(event)
+        elif last is not None and _belongs_to(kind, last[0]):
+            last[1].append(event)
+        else:
+            groups.append((kind, [event]))
+    return [(kind, tuple(events)) for kind, events in groups if not (kind == "guest" and not events)]
+
+
+def _belongs_to(kind: str, entry: str) -> bool:
+    """A translation made during a callout is the callout's work; a true fault explains the trap before it."""
+    return (kind == "translate" and entry in ("callout", "trap", "translate")) or (
+        kind in ("true_fault", "hidden_fault", "trace_fault") and entry in ("trap", "exit")
+    )
+
+
+def has_vmm(engine: str) -> bool:
+    return engine not in ("bare", "deprivileged")
+
+
+def label(beat: Beat, record: StepRecord) -> str:
+    """The instruction, for a beat of the guest."""
+    return instruction(record.mnemonic, record.operands)
+
+
+def exception_in(events: Sequence[Event]) -> ExceptionDelivered | None:
+    return next((event for event in events if isinstance(event, ExceptionDelivered)), None)

@@ -1,0 +1,156 @@
+"""A run of the machine as something that can be played: which beats there are, and what each of them shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from vilab.errors import GuestFault
+from vilab.view import panels, rings, says
+from vilab.view.beats import VMM, Beat, beats_of
+from vilab.view.frame import Panel, Picture
+from vilab.view.silence import ReadDescriptor
+from vilab.view.timeline import timeline
+from vilab.view.words import duration, instruction, plain
+from vilab.vmm.records import Registers, Steppable, StepRecord
+
+PanelMaker = Callable[[Sequence[Beat], Sequence[StepRecord], int, tuple[Registers, Registers]], Panel]
+
+
+def guest_descriptor(run: Steppable) -> ReadDescriptor:
+    """Reads descriptors from the guest's own GDT, as it is now."""
+
+    def read(selector: int) -> int | None:
+        base, limit = run.start.gdtr_base, run.start.gdtr_limit
+        if run.records:
+            base, limit = run.records[-1].guest.gdtr_base, run.records[-1].guest.gdtr_limit
+        if selector & 4 or selector < 8 or (selector | 7) > limit:
+            return None
+        try:
+            return int.from_bytes(run.read_guest(base + (selector & ~7), 8), "little")
+        except GuestFault:
+            return None
+
+    return read
+
+
+class RunTrack:
+    """What the rings picture and the translation picture have in common.
+
+    Parameters
+    ----------
+    run : the machine; it is moved along with the picture.
+    question : the heading, in the student's words.
+    show : which panels stand below: ``truths``, ``registers``, ``log``.
+    """
+
+    def __init__(self, run: Steppable, question: str, show: Sequence[str] = ("truths", "log")) -> None:
+        self.run = run
+        self.question = question
+        self.show = tuple(show)
+        self.start = (run.start, run.start_cpu)
+        self._beats: list[Beat] = []
+        self._built = -1
+
+    def make_beats(self, records: Sequence[StepRecord]) -> list[Beat]:
+        return beats_of(records, self.start, guest_descriptor(self.run))
+
+    @property
+    def beats(self) -> list[Beat]:
+        records = self.run.records
+        if len(records) != self._built:
+            self._beats = self.make_beats(records)
+            self._built = len(records)
+        return self._beats
+
+    @property
+    def total(self) -> int:
+        return len(self.beats)
+
+    def go(self, position: int) -> None:
+        """Move the machine to where it stands while that beat is shown."""
+        wanted = self.beats[position - 1].position if position else 0
+        if wanted == self.run.position + 1:
+            self.run.step()
+        elif wanted == self.run.position - 1:
+            self.run.back()
+        elif wanted != self.run.position:
+            self.run.seek(wanted)
+
+    def position_of_machine(self) -> int:
+        """The beat that shows the machine as it stands now: the last one of the step it has just made."""
+        at = self.run.position
+        return max(
+            (index + 1 for index, beat in enumerate(self.beats) if beat.position == at and beat.step < at), default=0
+        )
+
+    def next_like(self, position: int, direction: int) -> int | None:
+        beats = self.beats
+        kind = beats[position - 1].kind if position else ""
+        at = position + direction
+        while 1 <= at <= len(beats):
+            found = beats[at - 1].kind
+            if found and (not kind or found == kind):
+                return at
+            at += direction
+        return None
+
+    def sentence(self, position: int) -> str:
+        if not position:
+            return says.empty(self.run.start.eip)
+        return says.say(self.beats[position - 1], self.run.records, self.start, self.run.engine)
+
+    def describe(self, position: int) -> str:
+        return plain(self.sentence(position))
+
+    def marks(self, position: int) -> list[tuple[int, str]]:
+        return [(index + 1, beat.kind) for index, beat in enumerate(self.beats[:position]) if beat.kind]
+
+    def panels(self, position: int) -> tuple[Panel, ...]:
+        beats, records = self.beats, self.run.records
+        made: dict[str, Callable[[], Panel]] = {
+            "truths": lambda: panels.two_truths(beats, records, position, self.start),
+            "registers": lambda: panels.registers(beats, records, position, self.start),
+            "log": lambda: panels.log(beats, records, position, self.run.engine),
+        }
+        return tuple(made[name]() for name in self.show)
+
+    def when(self, position: int) -> str:
+        return duration(self.beats[position - 1].at_ns if position else 0)
+
+    def value_text(self, position: int) -> str:
+        """``step 7 of 10, pushf, no trap, 4.1 µs``"""
+        head = f"step {position} of {self.total}"
+        if not position:
+            return f"{head}, nothing has run yet"
+        beat = self.beats[position - 1]
+        record = self.run.records[beat.step]
+        who = f"VMM for {record.mnemonic}" if beat.actor == VMM else instruction(record.mnemonic, record.operands)
+        what = "no trap" if beat.wrong else beat.kind.replace("_", " ")
+        return plain(", ".join(part for part in (head, who, what, self.when(position)) if part))
+
+    def is_fault(self, position: int) -> bool:
+        return bool(position) and any(says.is_guest_fault(event) for event in self.beats[position - 1].events)
+
+    def picture(self, position: int) -> Picture:
+        raise NotImplementedError
+
+
+class RingsTrack(RunTrack):
+    """Control flow by ring (``rings``)."""
+
+    def scene(self, position: int) -> rings.RingsScene:
+        records = self.run.records
+        lanes = rings.lanes_of(self.run.engine, rings.kernel_ring(records[:64], self.run.engine))
+        return rings.scene(self.beats, records, position, lanes, self.sentence(position), self.run.start.eip)
+
+    def picture(self, position: int) -> Picture:
+        scene = self.scene(position)
+        total = scene.total
+        if total <= rings.WINDOW:
+            line = timeline(self.marks(position), position, total, rings.LEFT, rings.RIGHT)
+        else:
+            line = timeline(self.marks(position), position, total, window=(scene.first, scene.first + rings.WINDOW))
+        return Picture(
+            position, total, self.when(position), scene.say, self.value_text(position), rings.draw(scene), line,
+            self.panels(position), self.is_fault(position),
+        )  # fmt: skip

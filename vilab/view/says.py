@@ -1,0 +1,291 @@
+"""The text twin: what has just happened and why, in one or two sentences with the numbers of the picture.
+
+Written in the marks of ``words``. The order of the questions: is the answer wrong, did the run end here, did control
+leave the guest, is the VMM at work, and only then what the instruction changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vilab.errors import VECTOR_NAMES
+from vilab.events import (
+    AddressSpaceSwitched,
+    CalloutTaken,
+    Emulated,
+    Event,
+    ExceptionDelivered,
+    FragmentChained,
+    Halted,
+    HiddenFault,
+    InterruptDelivered,
+    PortRead,
+    PortWritten,
+    RingChanged,
+    RunEnded,
+    TraceFault,
+    TrapTaken,
+    TrueFault,
+    UnitInvalidated,
+    UnitTranslated,
+    VmExit,
+)
+from vilab.view import silence
+from vilab.view.beats import VMM, Beat, truths_before
+from vilab.view.words import NBSP, counted, hex8, instruction
+from vilab.vmm.records import GPR_NAMES, Registers, StepRecord
+from vilab.x86 import flags
+
+SHOWN_FLAGS = (
+    ("CF", flags.CF), ("PF", flags.PF), ("ZF", flags.ZF), ("SF", flags.SF), ("IF", flags.IF), ("DF", flags.DF),
+    ("OF", flags.OF),
+)  # fmt: skip
+
+
+def say(beat: Beat, records: Sequence[StepRecord], start: tuple[Registers, Registers], engine: str) -> str:
+    """The sentence for one beat."""
+    record = records[beat.step]
+    guest, _ = truths_before(records, beat.step, start)
+    ended = _find(beat.events, RunEnded)
+    if beat.finding is not None and beat.wrong and beat.actor != VMM:
+        words = silence.sentence(record, beat.finding)
+    elif beat.actor == VMM:
+        words = _vmm_at_work(beat, record, guest, engine)
+    elif beat.leaves:
+        words = _leaving(beat, record, engine)
+    else:
+        words = _runs(beat, record, guest, engine)
+    if isinstance(ended, RunEnded):
+        words = f"{words} {ended.sentence}"
+    return words
+
+
+def empty(first_eip: int, what: str = "the first instruction") -> str:
+    """Before the first step."""
+    return f"**Nothing has run yet.** Press Step to execute {what} at `{hex8(first_eip)}`."
+
+
+def _find(events: Sequence[Event], kind: type[Event]) -> object | None:
+    return next((event for event in events if isinstance(event, kind)), None)
+
+
+def arrow(words: str) -> str:
+    """Events are plain ASCII; pictures may use the sign."""
+    return words.replace("<-", "←").replace("->", "→")
+
+
+def _leaving(beat: Beat, record: StepRecord, engine: str) -> str:
+    event = beat.events[0]
+    name = instruction(record.mnemonic, record.operands)
+    if isinstance(event, TrapTaken):
+        if record.mnemonic == "int" and record.cpl == 3:
+            words = (
+                f"A program asks for a system call. The CPU's own IDT belongs to the VMM, so `{name}` goes "
+                "**to the VMM**, not to the guest kernel."
+            )
+        elif event.vector == 14:
+            words = (
+                f"`{name}` touches a page that the CPU's page table does not allow: #PF, and **the VMM** looks first."
+            )
+        else:
+            why = event.why or VECTOR_NAMES.get(event.vector, "a fault")
+            words = f"`{name}` at ring {beat.ring}: {why}, so the CPU refuses and **traps**."
+        if not event.handled:
+            words = (
+                f"`{name}` at ring {beat.ring}: {event.why}. The CPU refuses with "
+                f"**{VECTOR_NAMES.get(event.vector, 'a fault')}**, and there is no VMM to help."
+            )
+        return words
+    if isinstance(event, VmExit):
+        return f"`{name}` is intercepted ({event.reason}): **#VMEXIT** {event.exit_code:x} to the VMM, below ring 0."
+    if isinstance(event, CalloutTaken):
+        return _callout(event, name)
+    if isinstance(event, HiddenFault):
+        return (
+            f"`{name}` touches `{hex8(event.gva)}`. The guest maps it, but the CPU's table has no entry yet: "
+            "a **hidden fault**."
+        )
+    if isinstance(event, TraceFault):
+        return f"`{name}` writes to `{hex8(event.gva)}`, a page that the VMM watches: a **trace fault**."
+    if isinstance(event, TrueFault):
+        return f"`{name}` touches `{hex8(event.gva)}`, which the guest's own tables do not allow: a **true fault**."
+    return f"`{name}` leaves the guest."
+
+
+def _callout(event: CalloutTaken, name: str) -> str:
+    if event.reason == "chain":
+        return f"`{name}` leads to code that the cache has no link to yet, so the cache **calls the VMM**."
+    if event.reason == "ret_miss":
+        return f"`{name}`: the return address is not in the cache's table, so the cache **calls the VMM**."
+    if event.reason in ("indirect_miss", "miss"):
+        return f"`{name}`: the target is not in the cache's table, so the cache **calls the VMM**."
+    return (
+        f"`{name}` cannot run here: in its place the cache **calls the VMM** (callout at `{hex8(event.tc_address)}`)."
+    )
+
+
+def _vmm_at_work(beat: Beat, record: StepRecord, guest: Registers, engine: str) -> str:
+    name = instruction(record.mnemonic, record.operands)
+    delivered = _find(beat.events, ExceptionDelivered)
+    if isinstance(delivered, ExceptionDelivered):
+        return _delivery(delivered, record, guest)
+    interrupt = _find(beat.events, InterruptDelivered)
+    if isinstance(interrupt, InterruptDelivered):
+        return (
+            f"An interrupt is waiting and the guest's IF is 1: the VMM enters the guest's handler for vector "
+            f"`{interrupt.vector:02x}` at `{hex8(interrupt.handler)}`."
+        )
+    parts = [part for part in (
+        _emulation(beat, record, name),
+        _memory_work(beat),
+        _translation(beat),
+    ) if part]  # fmt: skip
+    unhandled = next((event for event in beat.events if isinstance(event, TrapTaken) and not event.handled), None)
+    if unhandled is not None and not parts:
+        return "Nobody is there to handle it."
+    return " ".join(parts) or f"The VMM has carried out `{name}` and resumes the guest."
+
+
+def _emulation(beat: Beat, record: StepRecord, name: str) -> str:
+    done = _find(beat.events, Emulated)
+    if not isinstance(done, Emulated):
+        port = next((event for event in beat.events if isinstance(event, (PortRead, PortWritten))), None)
+        if isinstance(port, PortRead):
+            return f"The VMM asks the device at port `{port.port:x}`, which answers `{port.value:x}`."
+        if isinstance(port, PortWritten):
+            return f"The VMM gives `{port.value:x}` to the device at port `{port.port:x}`."
+        return ""
+    words = f"The VMM does it for the guest: **{arrow(done.effect)}**."
+    now, cpu = record.guest, record.cpu
+    if "IF" in done.effect and (now.eflags ^ cpu.eflags) & flags.IF:
+        words += f" The CPU's own IF stays {int(bool(cpu.eflags & flags.IF))}."
+    elif "cr3" in record.operands and now.cr3 != cpu.cr3:
+        words += f" The guest's CR3 is `{hex8(now.cr3)}`; the CPU uses the shadow table at `{hex8(cpu.cr3)}`."
+    return words
+
+
+def _delivery(delivered: ExceptionDelivered, record: StepRecord, guest: Registers) -> str:
+    gate = f"{delivered.vector:02x}"
+    if record.mnemonic.startswith("int"):
+        address = guest.idtr_base + 8 * delivered.vector
+        ring = "" if record.cpu.cpl == 3 else f", at ring {record.cpu.cpl}"
+        return (
+            f"The VMM looks up gate {gate} in the **guest's** IDT at `{hex8(address)}` "
+            f"and enters the guest kernel{ring}."
+        )
+    name = VECTOR_NAMES.get(delivered.vector, f"vector {gate}")
+    why = f": {delivered.why}" if delivered.why else ""
+    code = "" if delivered.error_code is None else f"({delivered.error_code:04x})"
+    return (
+        f"**{name}{code}** belongs to the guest{why}. Its handler at `{hex8(delivered.handler)}` runs next: vector "
+        f"{delivered.vector} of the guest's IDT."
+    )
+
+
+def _memory_work(beat: Beat) -> str:
+    filled = _find(beat.events, HiddenFault)
+    if isinstance(filled, HiddenFault):
+        return (
+            f"The VMM looks into the guest's tables: page {filled.gva >> 12:05x} is ppn {filled.ppn:05x}, "
+            f"machine frame {filled.mpn:05x}. It **fills the entry** and the guest never knows."
+        )
+    traced = _find(beat.events, TraceFault)
+    if isinstance(traced, TraceFault):
+        dropped = [event for event in beat.events if isinstance(event, UnitInvalidated)]
+        if dropped:
+            return (
+                f"The store hits translated code: the VMM **drops {counted(len(dropped), 'fragment')}** "
+                "and lets the store happen."
+            )
+        return "The VMM carries out the store and keeps its own copy right."
+    return ""
+
+
+def _translation(beat: Beat) -> str:
+    units = [event for event in beat.events if isinstance(event, UnitTranslated)]
+    chained = [event for event in beat.events if isinstance(event, FragmentChained)]
+    words = ""
+    if units:
+        unit = units[-1]
+        identical = sum(1 for row in unit.lines if row[2] == "ident")
+        words = (
+            f"The VMM translates {counted(len(unit.lines), 'instruction')} from `{hex8(unit.eip)}` into a fragment at "
+            f"`{hex8(unit.tc_address)}`; **{identical} stay identical**."
+        )
+    if chained:
+        words += (" It" if units else "The VMM") + (
+            f" **chains** the jump to `{hex8(chained[-1].to_tc_address)}`: next time nobody is called."
+        )
+    return words.strip()
+
+
+def _runs(beat: Beat, record: StepRecord, guest: Registers, engine: str) -> str:
+    name = instruction(record.mnemonic, record.operands)
+    extra = " ".join(part for part in (_translation(beat), _memory_work(beat)) if part)
+    ring = _find(beat.events, RingChanged)
+    delivered = _find(beat.events, ExceptionDelivered)
+    if beat.finding is not None and beat.finding.right and beat.finding.got_word:
+        bit = f"{beat.finding.what}{NBSP}={NBSP}{beat.finding.got}"
+        words = f"`{name}` pushes `{beat.finding.got_word}`: **{bit}**, the truth."
+    elif isinstance(delivered, ExceptionDelivered):
+        vector = VECTOR_NAMES.get(delivered.vector, f"gate {delivered.vector:02x}")
+        words = f"`{name}` goes straight to the guest kernel ({vector}): the IDT in the CPU is the guest's own."
+    elif isinstance(ring, RingChanged):
+        who = "the guest kernel" if ring.to_cpl < 3 else "the guest program"
+        words = f"`{name}` goes straight to {who}, ring {ring.to_cpl}: the CPU is not asked to trap."
+    elif record.how == "translated":
+        words = f"`{name}` runs in the translation cache{_at(record)}{_effect(record, guest)}."
+    elif beat.ring == 3 and engine == "bt":
+        words = f"`{name}` is user code and **runs directly**, untranslated{_effect(record, guest)}."
+    else:
+        words = f"`{name}` runs on the CPU as it is{_effect(record, guest)}."
+    if _find(beat.events, Halted):
+        words = f"`{name}`: the CPU has nothing to do, and the clock jumps to what is due next."
+    switched = _find(beat.events, AddressSpaceSwitched)
+    if isinstance(switched, AddressSpaceSwitched):
+        words += f" The guest's page directory is now `{hex8(switched.cr3)}`."
+    return f"{extra} {words}".strip()
+
+
+def _at(record: StepRecord) -> str:
+    return "" if record.tc_address is None else f" at `{hex8(record.tc_address)}`"
+
+
+def _effect(record: StepRecord, before: Registers) -> str:
+    """What the instruction changed: a register, flags, or the way."""
+    after = record.guest
+    next_eip = (record.eip + len(record.code)) & 0xFFFF_FFFF
+    if record.mnemonic.startswith("j") and record.mnemonic != "jmp":
+        if after.eip == next_eip:
+            return ": the jump is **not taken**"
+        return f": the jump is **taken**, to `{hex8(after.eip)}`"
+    if after.eip != next_eip and record.mnemonic.startswith(("jmp", "call", "ret", "iret", "loop")):
+        return f" and goes to `{hex8(after.eip)}`"
+    changed = [
+        f"{name.upper()}{NBSP}={NBSP}`{hex8(new)}`"
+        for name, old, new in zip(GPR_NAMES, before.gpr, after.gpr, strict=True)
+        if old != new and name != "esp"
+    ]
+    if changed:
+        return ": " + ", ".join(changed[:2])
+    bits = flag_changes(before.eflags, after.eflags)
+    if bits:
+        return ": " + ", ".join(f"{name}{NBSP}={NBSP}{value}" for name, _, value in bits)
+    return ""
+
+
+def flag_changes(before: int, after: int) -> list[tuple[str, int, int]]:
+    """(name, old, new) of the flags that differ, IF first."""
+    rows = [
+        (name, int(bool(before & mask)), int(bool(after & mask)))
+        for name, mask in SHOWN_FLAGS
+        if (before ^ after) & mask
+    ]
+    return sorted(rows, key=lambda row: row[0] != "IF")
+
+
+def is_guest_fault(event: Event) -> bool:
+    """A fault that belongs to the guest and is part of the lesson: its text twin gets the bar of an error."""
+    if isinstance(event, TrapTaken):
+        return not event.handled
+    return isinstance(event, ExceptionDelivered) and event.vector < 32 and event.vector not in (1, 3, 4, 14)
