@@ -239,6 +239,11 @@ class Cpu:
         """Guest instructions since ``count_instructions``."""
         return int(self.count_cells[native.COUNT])
 
+    def uncount_instruction(self) -> None:
+        """The last one was not the guest's."""
+        if self.count_cells[native.COUNT]:
+            self.count_cells[native.COUNT] -= 1
+
     def close(self) -> None:
         """Free the processor. The memory it ran on stays."""
         uclib.uc_context_free(self._context)
@@ -404,10 +409,14 @@ class Cpu:
                 executed -= size - behind
         return executed
 
-    def _mid_block_pc(self) -> int:
+    def current_eip(self) -> int:
+        """EIP of the instruction that called ``on_in``, ``on_out`` or ``on_mmio_*``."""
         value = ctypes.c_uint64()
         uclib.uc_reg_read(self._handle, reg.UC_X86_REG_EIP, ctypes.byref(value))
-        return (value.value + self.q[self._q_cs_base]) & 0xFFFFFFFF
+        return value.value & 0xFFFFFFFF
+
+    def _mid_block_pc(self) -> int:
+        return (self.current_eip() + self.q[self._q_cs_base]) & 0xFFFFFFFF
 
     def set_executed_bytes(self, executed_bytes: int) -> None:
         """A state record is being loaded: its time is this."""

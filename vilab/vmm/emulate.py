@@ -249,8 +249,8 @@ def _lmsw(v: Vcpu, i: Instruction, _p: Platform) -> str:
 
 
 def _smsw(v: Vcpu, i: Instruction, _p: Platform) -> str:
-    size = i.operand_bits // 8 if i.modrm >= 0xC0 else 2
-    write_rm(v, i, size, v.cr0)
+    # MODEL: a register gets 16 bits, as from the processor underneath; the SDM leaves its upper half undefined.
+    write_rm(v, i, 2, v.cr0)
     return f"CR0 = {v.cr0 & 0xFFFF:04x}"
 
 
@@ -463,6 +463,37 @@ def _int1(v: Vcpu, _i: Instruction, _p: Platform) -> str:
     return "gate 01"
 
 
+# Near transfers: only where a translator leaves one to the monitor -----------------------------------------------------
+
+
+def _branch(v: Vcpu, i: Instruction, target: int) -> None:
+    v.eip = target & (0xFFFFFFFF if i.operand_bits == 32 else 0xFFFF)
+
+
+def _near_target(v: Vcpu, i: Instruction) -> int:
+    return i.target if i.target is not None else read_rm(v, i, i.operand_bits // 8)
+
+
+def _jmp(v: Vcpu, i: Instruction, _p: Platform) -> str:
+    _branch(v, i, _near_target(v, i))
+    return f"to {v.eip:08x}"
+
+
+def _call(v: Vcpu, i: Instruction, _p: Platform) -> str:
+    target, behind = _near_target(v, i), v.eip
+    push(v, behind, i.operand_bits // 8)
+    _branch(v, i, target)
+    return f"to {v.eip:08x}"
+
+
+def _ret(v: Vcpu, i: Instruction, _p: Platform) -> str:
+    size = i.operand_bits // 8
+    target = peek(v, size)
+    drop(v, size + ((i.immediate or 0) if i.opcode == 0xC2 else 0))
+    _branch(v, i, target)
+    return f"to {v.eip:08x}"
+
+
 # Ports ---------------------------------------------------------------------------------------------------------------
 
 
@@ -525,8 +556,11 @@ OPERATIONS: dict[str, Operation] = {
     "lgs": _load_far_pointer, "lar": _lar, "lsl": _lsl, "verr": _verify, "verw": _verify,
     "jmp far": _jmp_far, "call far": _call_far, "ret far": _ret_far, "iret": _iret,
     "int": _int, "int3": _int, "into": _int, "int1": _int1,
+    "jmp": _jmp, "call": _call, "ret": _ret,
     "in": _in, "out": _out, "ins": _string_io, "outs": _string_io,
 }  # fmt: skip
+
+SEGMENT_LOADS = frozenset(("mov to seg", "pop seg", "les", "lds", "lss", "lfs", "lgs"))
 
 PRIVILEGED = frozenset(
     ("hlt", "mov from cr", "mov to cr", "mov from dr", "mov to dr", "clts", "lmsw", "lgdt", "lidt", "lldt", "ltr",

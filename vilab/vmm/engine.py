@@ -30,7 +30,7 @@ from vilab.events import (
 )
 from vilab.machine.cpu import CS, HF_INHIBIT_IRQ, UNLIMITED, Stop
 from vilab.vmm import deliver
-from vilab.vmm.records import Registers
+from vilab.vmm.records import GPR_NAMES, Registers
 from vilab.vmm.vcpu import Vcpu, VcpuState, cpu_registers
 from vilab.x86.flags import IF
 
@@ -41,7 +41,10 @@ SETTLE_NS = 5000
 """MODEL: an interrupt that a port access raises reaches the processor this much later. It is longer than any block of
 code (a page at most), so it does not matter where in its block the access stood."""
 
-INPUT_POLL_NS = 1_000_000
+SLICE_BYTES = 20_000_000
+"""At least this often the processor comes back to Python, so that the run can be stopped from the keyboard."""
+
+NEAR_NS = 1 << 20
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -84,6 +87,7 @@ class Engine:
         self.pending = False
         self._settle_timer: Timer | None = None
         self._in_port_access = False
+        self.slice_end = UNLIMITED
         self.stop_eip: int | None = None
         self.vcpu: Vcpu
 
@@ -105,11 +109,11 @@ class Engine:
 
     def set_limit(self) -> None:
         """Let the processor run to the next timer, and no further."""
+        if self.ended is not None:
+            return
         at_ns = self.clock.next_ns()
-        if at_ns >= NEVER_NS:
-            self.cpu.set_limit(UNLIMITED)
-        else:
-            self.cpu.set_limit(-(-(at_ns - self.offset_ns) // self.costs.code_ns_per_byte))
+        to_timer = -(-(at_ns - self.offset_ns) // self.costs.code_ns_per_byte) if at_ns < NEVER_NS else UNLIMITED
+        self.cpu.set_limit(min(to_timer, self.slice_end))
 
     # The platform: what emulated instructions and the processor's hooks ask for ----------------------------------
 
@@ -158,10 +162,29 @@ class Engine:
         return self.now_ns() * self.costs.tsc_per_us // 1000
 
     def halt(self) -> None:
+        if self.stop_eip is not None and self.vcpu.eip == self.stop_eip + 1:
+            # The loader put this HLT where the image returns to: it is not the guest's and does not count.
+            self.vcpu.eip = self.stop_eip
+            self.cpu.set_executed_bytes(self.cpu.executed_bytes - 1)
+            self.cpu.uncount_instruction()
+            self.returned()
+            return
         if self.log.active:
             self.log.emit(Halted(self.sync_clock(), self.vcpu.eip))
-        self.exits["hlt"] += 1
         self.halted = True
+
+    def returned(self) -> None:
+        """The guest has reached the address where it was told to return."""
+        register = self.vm.image.returns_register
+        answer = ""
+        if register is not None:
+            answer = f" with {register.upper()} = {self.vcpu.gpr[GPR_NAMES.index(register)] & 0xFFFFFFFF}"
+        self.end("returned", f"{self.vm.image.name} has returned{answer}.")
+
+    def processor_halted(self) -> None:
+        """The processor itself has executed HLT."""
+        self.exits["hlt"] += 1
+        self.halt()
 
     # Interrupts --------------------------------------------------------------------------------------------------
 
@@ -295,7 +318,7 @@ class Engine:
                 continue
             reason = self.enter()
             if reason is Stop.HALTED:
-                self.halt()
+                self.processor_halted()
             elif reason is Stop.LIMIT:
                 self.walk_to_limit()
             elif reason is Stop.COUNTED:
@@ -315,6 +338,7 @@ class Engine:
         if self.halted:
             self.wait()
             return False
+        self.slice_end = self.cpu.executed_bytes + SLICE_BYTES
         self.set_limit()
         return True
 
@@ -343,7 +367,8 @@ class Engine:
         """Instruction by instruction to the first boundary at or after the limit."""
         while self.ended is None and not self.halted:
             at_ns = self.clock.next_ns()
-            if self.now_ns() >= at_ns or (self.pending and self.interrupts_enabled()):
+            # Further away than any block: it was only the end of a slice.
+            if at_ns - self.now_ns() > NEAR_NS or self.now_ns() >= at_ns or (self.pending and self.interrupts_enabled()):
                 return
             self.step_raw()
 
@@ -351,7 +376,7 @@ class Engine:
         """One guest instruction (or the exit it causes), without looking at timers."""
         reason = self.cpu.step()
         if reason is Stop.HALTED:
-            self.halt()
+            self.processor_halted()
         elif reason is Stop.COUNTED:
             self.end("limit", f"{self.cpu.instructions:,} guest instructions have been executed.")
 

@@ -138,7 +138,7 @@ class VirtualMachine:
         elif name == "trap":
             from vilab.vmm.engine_trap import TrapEngine as Chosen  # type: ignore[assignment]
         else:
-            from vilab.vmm.engine_trap import DeprivilegedEngine as Chosen  # type: ignore[assignment]
+            from vilab.vmm.engine_trap import NoVmmEngine as Chosen  # type: ignore[assignment]
         return Chosen(self, **options)
 
     def _load_image(self) -> None:
@@ -189,6 +189,10 @@ class VirtualMachine:
             if ahead_s > 0:
                 wait = getattr(self.console, "wait", time.sleep)
                 wait(min(ahead_s, 0.05))
+
+    def close(self) -> None:
+        """Free the processor."""
+        self.cpu.close()
 
     # State -------------------------------------------------------------------------------------------------------
 

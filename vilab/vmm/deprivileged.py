@@ -1,0 +1,139 @@
+"""What trap-and-emulate and binary translation share: ring 1 for the guest's kernel, shadow tables, page faults.
+
+::
+
+    #PF ──> the guest's own tables ──forbid it──> true fault: the guest's handler runs
+                     └──allow it──> traced page and a store? ──> trace fault
+                                    └─ no ──> hidden fault: fill the shadow entry, go on
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vilab.addresses import PAGE_SHIFT
+from vilab.errors import GuestFault
+from vilab.events import AddressSpaceSwitched, HiddenFault, TraceFault
+from vilab.vmm.engine import Engine
+from vilab.vmm.monitor import Monitor, MonitorFrames
+from vilab.vmm.shadow_paging import ShadowTables
+from vilab.vmm.vcpu import DeprivilegedVcpu
+from vilab.vmm.walk import walk
+from vilab.x86 import paging as pg
+
+if TYPE_CHECKING:
+    from vilab.vmm.vm import VirtualMachine
+
+CPU_CR0 = 0x80010033
+"""What the CPU's CR0 really holds: PG WP NE ET MP PE."""
+CPU_CR4 = 0x00000214
+"""OSFXSR, PSE and TSD: RDTSC traps outside ring 0, so that time is virtual."""
+
+
+class DeprivilegedEngine(Engine):
+    """The guest's kernel is in ring 1, the VMM has the machine."""
+
+    kernel_ring = 1
+
+    def __init__(self, vm: VirtualMachine) -> None:
+        super().__init__(vm)
+        self.frames = MonitorFrames(vm.monitor_frames)
+        self.shadow = ShadowTables(vm.cpu, vm.machine_memory, self.frames, vm.pmap)
+        self.monitor = Monitor(vm.cpu, vm.machine_memory, self.frames, self.shadow)
+        self.vcpu: DeprivilegedVcpu = self.make_vcpu()
+        self.vcpu.mmu = self
+
+    def make_vcpu(self) -> DeprivilegedVcpu:
+        return DeprivilegedVcpu(self.cpu, self.vm.pmap, self.monitor.flag_word)
+
+    def start(self) -> None:
+        cpu = self.cpu
+        cpu.set_cr(3, self.shadow.root_mpn << PAGE_SHIFT)
+        cpu.set_cr(4, CPU_CR4)
+        cpu.set_cr(0, CPU_CR0)
+        self.monitor.enter_cpu()
+        self.vcpu.load_state(self.vm.initial_state())
+        self.ring_changed()
+
+    # Interrupt flag ----------------------------------------------------------------------------------------------
+
+    def interrupts_enabled(self) -> bool:
+        return self.vcpu.interrupts_enabled
+
+    def flag_address(self) -> int:
+        return 0 if self.vcpu.cpl == 3 else self.monitor.flag_address
+
+    def ring_changed(self) -> None:
+        self.cpu.set_interrupt_pending(self.pending, self.flag_address())
+        if self.vcpu.cpl == 3:
+            try:
+                self.monitor.copy_tables(self.vcpu)
+            except GuestFault:
+                self.monitor.forget_tables()  # the guest's table is not mapped: no segment can be loaded from it
+
+    def interrupt_cost(self) -> int:
+        return self.costs.interrupt
+
+    # Address translation -----------------------------------------------------------------------------------------
+
+    def address_space_changed(self) -> None:
+        self.shadow.flush()
+        if self.log.active:
+            self.log.emit(AddressSpaceSwitched(self.now_ns(), self.vcpu.cr3))
+
+    def page_invalidated(self, gva: int) -> None:
+        v = self.vcpu
+        if v.cr0 & 1 << 31 and v.cr4 & 1 << 4:
+            self.shadow.invalidate_large(gva)
+        else:
+            self.shadow.invalidate(gva)
+
+    def machine_page(self, gpa: int, for_write: bool) -> int:
+        """mpa of the page behind a gpa; where there is no memory, an address that belongs to nobody."""
+        mpn = self.vm.pmap.resolve(gpa >> PAGE_SHIFT, for_write)
+        if mpn is not None:
+            return mpn << PAGE_SHIFT
+        return gpa if gpa >= self.cpu.memory.size_bytes else gpa + (1 << 31)
+
+    def page_fault(self, gva: int, error_code: int) -> None:
+        """Hidden, trace or true fault. The vCPU's EIP is on the instruction."""
+        v = self.vcpu
+        write = bool(error_code & pg.ERROR_WRITE)
+        user = v.cpl == 3
+        try:
+            mapping = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=write, user=user)
+        except GuestFault as fault:
+            self.inject(fault)
+            return
+        if self.shadow.is_monitor(gva):
+            self.end(
+                "conflict",
+                f"The guest uses linear address {gva:08x}, which the monitor keeps for itself (f0000000 to f2ffffff); "
+                "run it with --engine svm, which has no such range.",
+                good=False,
+            )
+            return
+        ppn = mapping.gpa >> PAGE_SHIFT
+        if write and ppn in self.shadow.traced:
+            self.trace_faults += 1
+            if self.log.active:
+                self.log.emit(TraceFault(self.now_ns(), gva, v.eip, ppn))
+            self.charge(self.costs.hidden_fault)
+            self.trace_fault(gva, ppn, mapping, write)
+            return
+        mpa = self.machine_page(mapping.gpa, write)
+        self.shadow.fill(gva, mapping, mpa, write)
+        self.hidden_faults += 1
+        if self.log.active:
+            self.log.emit(HiddenFault(self.now_ns(), gva, error_code, ppn, mpa >> PAGE_SHIFT))
+        self.charge(self.costs.hidden_fault)
+
+    def trace_fault(self, gva: int, ppn: int, mapping: object, write: bool) -> None:
+        """A store to a traced page. Engines that trace define it."""
+        raise NotImplementedError
+
+    def load_state(self, state) -> None:  # type: ignore[no-untyped-def]
+        self.monitor.forget_tables()
+        super().load_state(state)
+
+

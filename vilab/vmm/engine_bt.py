@@ -1,0 +1,549 @@
+"""Binary translation: the guest's kernel runs as fragments from the cache at ring 1, its programs directly at ring 3.
+
+::
+
+    ring 3   guest program            as it is
+    ring 1   translated kernel        ── INT3 in the cache ──> continuation: translate the target, chain
+                                                          ├──> callout: emulate, go on behind
+                                                          └──> miss: look the target up, fill the table
+    ring 0   the VMM
+
+The guest's EIP is a field here while translated code runs; the CPU's EIP is in the cache. ``TranslationCache`` knows
+which guest instruction each place belongs to, so faults are precise, and a processor that was stopped inside the
+translation of one instruction is walked to its end before anybody looks at the guest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped, VmmBug
+from vilab.events import CacheFlushed, CalloutTaken, Emulated, FragmentChained, UnitTranslated
+from vilab.machine.cpu import CS, ECX, ESP, SS, Stop
+from vilab.vmm import emulate
+from vilab.vmm.code_pages import CodePages
+from vilab.vmm.deprivileged import DeprivilegedEngine
+from vilab.vmm.monitor import CACHE, JUMP_TABLE, RETURN_TABLE, WORD_SPILL, WORD_TARGET
+from vilab.vmm.translation_cache import TranslationCache
+from vilab.vmm.translator import SPILL_AT, STUB, Mode, Translator, jump_prelude, return_prelude
+from vilab.vmm.unit import CALLOUT, IDENT, Callout, Continuation, Miss, Unit
+from vilab.vmm.vcpu import DeprivilegedVcpu
+from vilab.x86 import encode as e
+from vilab.x86.decode import Kind, Truncated, decode
+from vilab.x86.flags import IOPL, TF
+
+if TYPE_CHECKING:
+    from vilab.vmm.vm import VirtualMachine
+    from vilab.vmm.walk import Mapping
+
+DEFAULT_CACHE_BYTES = 8 << 20
+RETURNS, JUMPS = 0, 1
+RING_1_CODE = 0x00CFBB00
+"""Flat code of DPL 1: what the CPU's CS holds while fragments run."""
+STORE_SPILL = e.store_reg(SPILL_AT, ECX)
+USER_TRAPS = frozenset(("rdtsc", "rdtscp"))
+
+
+class TranslatedVcpu(DeprivilegedVcpu):
+    """The guest's EIP is kept here; in ring 3 it follows the CPU's after every exit."""
+
+    _eip = 0
+
+    @property
+    def eip(self) -> int:
+        return self._eip
+
+    @eip.setter
+    def eip(self, value: int) -> None:
+        self._eip = value
+
+    def load_code_and_stack(self) -> None:
+        if self._cpl == 3:
+            super().load_code_and_stack()
+            return
+        selector, base, limit, flags = self._segments[SS]
+        self.cpu.set_segment(CS, self._segments[CS][0] & ~3 | 1, 0, 0xFFFFFFFF, RING_1_CODE)
+        self.cpu.set_segment(SS, selector & ~3 | 1, base, limit, flags & ~(3 << 13) | 1 << 13)
+        self.cpu.update_mode(1)
+
+
+class TranslationEngine(DeprivilegedEngine):
+    """The monitor of a translated guest.
+
+    Parameters
+    ----------
+    cache_bytes : size of the translation cache.
+    smc : what a store to translated code costs: ``precise`` drops the units whose bytes changed, ``flush`` the whole
+        cache (as Embra did).
+    """
+
+    name = "bt"
+
+    def __init__(self, vm: VirtualMachine, cache_bytes: int = DEFAULT_CACHE_BYTES, smc: str = "precise") -> None:
+        if smc not in ("precise", "flush"):
+            raise AdminError(f"There is no policy {smc!r} for self-modifying code; there are precise and flush.")
+        super().__init__(vm)
+        self.vcpu: TranslatedVcpu
+        self.smc = smc
+        self.returns = memoryview(vm.machine_memory.words)[(m := self.monitor.map(RETURN_TABLE, 1) << 10) : m + 256]
+        self.jumps = memoryview(vm.machine_memory.words)[(m := self.monitor.map(JUMP_TABLE, 64) << 10) : m + 65536]
+        self.words = memoryview(vm.machine_memory.words)[(m := self.monitor.words_mpn << 10) : m + 1024]
+        self.cache = TranslationCache(vm.cpu, self.monitor, cache_bytes)
+        self.translator = Translator(self._fetch, self.cache.new_stub)
+        self.pages = CodePages(self)
+        self.units_translated = self.guest_instructions = self.ident = self.chained = self.invalidated = 0
+        self._open: list[int] = []
+        self._mode = Mode(0, 0, True)
+        self._units: dict[int, Unit] = {}
+        self._fault_at: int | None = None
+        self._make_tables()
+
+    def make_vcpu(self) -> DeprivilegedVcpu:
+        return TranslatedVcpu(self.cpu, self.vm.pmap, self.monitor.flag_word)
+
+    def count_instructions(self, limit: int) -> None:
+        self.cpu.count_instructions(limit, CACHE, self.cache.marks.ctypes.data, self.cache.size_bytes)
+
+    # The cache ---------------------------------------------------------------------------------------------------
+
+    def _make_tables(self) -> None:
+        """Both tables lead to a miss until something is known."""
+        for table, view in ((RETURNS, self.returns), (JUMPS, self.jumps)):
+            stub = self.cache.new_stub()
+            self.cache.exits[stub] = Miss(table, popped=False)
+            view[:] = memoryview(stub.to_bytes(4, "little") * len(view)).cast("I")
+        self._misses = (self.returns[0], self.jumps[0])
+
+    def _clear_tables(self) -> None:
+        for view, miss in zip((self.returns, self.jumps), self._misses, strict=True):
+            view[:] = memoryview(miss.to_bytes(4, "little") * len(view)).cast("I")
+
+    def flush_cache(self, why: str) -> None:
+        """Empty it. The processor must not be inside a fragment that is still needed."""
+        lost = self.cache.flush()
+        self.pages.forget()
+        self._make_tables()
+        self._units = self.cache.units.setdefault(self._mode, {})
+        if self.log.active:
+            self.log.emit(CacheFlushed(self.now_ns(), lost, why))
+
+    def _choose_mode(self) -> None:
+        v = self.vcpu
+        _, base, _, flags = v.segment(SS)
+        simple = v.cpl == 0 and base == 0 and bool(flags & 1 << 22) and not v.virtual_flags & IOPL
+        cs = v.segment(CS)
+        if not cs[3] & 1 << 22:
+            raise GuestStopped(f"The guest runs 16-bit code at {v.eip:08x}, which the translator does not support.")
+        mode = Mode(cs[0], cs[1], simple)
+        if mode != self._mode:
+            self._mode = mode
+            self._clear_tables()
+        self._units = self.cache.units.setdefault(mode, {})
+
+    def _fetch(self, linear: int, size_bytes: int) -> bytes:
+        return self.vcpu.read(linear, size_bytes)
+
+    def unit_for(self, eip: int, falls_from: Continuation | None = None) -> Unit:
+        """The fragment for a guest address, translated if need be. Raises ``GuestFault`` if it cannot be fetched."""
+        unit = self._units.get(eip)
+        if unit is not None:
+            return unit
+        cache = self.cache
+        if not cache.has_room():
+            self.flush_cache("full")
+            falls_from = None
+        at = cache.top
+        if falls_from is not None and falls_from.stub + len(STUB) == at:
+            at = falls_from.stub
+        else:
+            falls_from = None
+        unit, code, callouts = self.translator.translate(eip, at, self._mode)
+        if falls_from is not None:
+            del cache.exits[at]
+            unit.falls_from = falls_from
+            falls_from.to = unit
+        cache.add(unit, code, callouts, self._mode)
+        self.pages.add(unit, self._mode.cs_base)
+        count = len(unit.lines)
+        self.units_translated += 1
+        self.guest_instructions += count
+        self.ident += sum(1 for line in unit.lines if line[2] == IDENT)
+        if self.log.active:
+            self.log.emit(UnitTranslated(self.now_ns(), eip, unit.source, unit.start, code, tuple(unit.lines)))
+        self.charge(self.costs.translate_instruction * count)
+        return unit
+
+    # Entering guest code -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        super().start()
+        self._choose_mode()
+
+    def ring_changed(self) -> None:
+        super().ring_changed()
+        if self.vcpu.cpl != 3:
+            self._choose_mode()
+
+    def enter(self) -> Stop:
+        if not self._aim():
+            return Stop.STOPPED
+        reason = self.cpu.run()
+        self._settle_down()
+        return reason
+
+    def _aim(self) -> bool:
+        """Point the CPU at the code for the guest's EIP. False: the run is over."""
+        v = self.vcpu
+        while self.ended is None:
+            if v.cpl == 3:
+                self.cpu.eip = v.eip
+                return True
+            if v.eip == self.stop_eip:
+                self.returned()
+                return False
+            try:
+                self._choose_mode()
+                self.cpu.eip = self.unit_for(v.eip).start
+                return True
+            except GuestFault as fault:
+                self.inject(fault)
+            except GuestStopped as stopped:
+                self.end("unsupported", str(stopped), good=False)
+        return False
+
+    def _settle_down(self) -> None:
+        """After the processor stopped: finish opened stores, walk to a guest boundary, learn the guest's EIP."""
+        while True:
+            if self._open:
+                opened = self._open
+                self.cpu.step()
+                if len(self._open) > len(opened):
+                    continue
+                self._walk_to_boundary()
+                self._open = []
+                self.pages.close(opened)
+                continue
+            if self.ended is not None:
+                return
+            self._walk_to_boundary()
+            if not self._open:
+                return
+
+    def _walk_to_boundary(self) -> None:
+        cpu, v = self.cpu, self.vcpu
+        while self.ended is None:
+            if v.cpl == 3:
+                v.eip = cpu.eip
+                return
+            guest = self.cache.guest_at.get(cpu.eip)
+            if guest is not None:
+                v.eip = guest
+                return
+            cpu.step()
+            if self._open:
+                return
+
+    def step_raw(self) -> None:
+        if not self._aim():
+            return
+        traced = bool(self.vcpu.eflags() & TF)
+        reason = self.cpu.step()
+        self._settle_down()
+        if reason is Stop.COUNTED:
+            self.end("limit", f"{self.cpu.instructions:,} guest instructions have been executed.")
+        elif traced and reason is Stop.STEPPED and self.ended is None:
+            self.inject(GuestFault(1))
+
+    def in_interrupt_shadow(self) -> bool:
+        """After STI the next instruction comes first: the byte before EIP tells."""
+        v = self.vcpu
+        if v.cpl == 3:
+            return super().in_interrupt_shadow()
+        return self._units.get(v.eip) is None and self._follows_sti(v.eip)
+
+    def _follows_sti(self, eip: int) -> bool:
+        try:
+            return self.vcpu.read(eip + self._mode.cs_base - 1 & 0xFFFFFFFF, 1) == b"\xfb"
+        except GuestFault:
+            return False
+
+    # Exits -------------------------------------------------------------------------------------------------------
+
+    def on_exception(self, number: int) -> bool:
+        cpu, v = self.cpu, self.vcpu
+        if v.cpl == 3:
+            v.eip = cpu.eip
+            self._from_ring_3(number)
+        elif cpu.is_software_interrupt:
+            where = self.cache.exits.get(cpu.eip - 1)
+            if where is None:
+                raise VmmBug(f"The cache has an INT3 at {cpu.eip - 1:08x} that nobody put there.")
+            if type(where) is Callout:
+                self._callout(where)
+            elif type(where) is Miss:
+                self._miss(where)
+            else:
+                self._continue(where)  # type: ignore[arg-type]
+        else:
+            self._fault_in_cache(number)
+        return self.ended is None and not self.halted and not self._open
+
+    def _resume(self) -> None:
+        """The guest's EIP was changed: aim the CPU at it."""
+        if self.ended is None:
+            self._aim()
+
+    def inject(self, fault: GuestFault, software: bool = False) -> None:
+        if self._fault_at is not None:
+            self._undo_spill(self._fault_at)
+            self._fault_at = None
+        super().inject(fault, software)
+
+    def _undo_spill(self, address: int) -> None:
+        start = self.cache.line_start(address)
+        if start is not None and address >= start + len(STORE_SPILL) and self.cache.read(start, 7) == STORE_SPILL:
+            self.cpu.gpr[ECX] = self.words[WORD_SPILL]
+
+    def _fault_in_cache(self, number: int) -> None:
+        cpu, v = self.cpu, self.vcpu
+        at = cpu.eip
+        start = self.cache.line_start(at)
+        if start is None:
+            raise VmmBug(f"A fault ({VECTOR_NAMES.get(number, number)}) at {at:08x}, outside every fragment.")
+        if number == 1:
+            # The guest's own trap flag: it counts guest instructions, not ours.
+            if start == at:
+                v.eip = self.cache.guest_at[at]
+                self.inject(GuestFault(1))
+                self._resume()
+            return
+        v.eip = self.cache.guest_at[start]
+        self._fault_at = at
+        if number == 14:
+            self.exits["#PF"] += 1
+            faults = self.true_faults
+            self.page_fault(cpu.cr(2), cpu.error_code)
+            if self.true_faults != faults:
+                self._resume()
+        else:
+            self.exits[VECTOR_NAMES.get(number, str(number))] += 1
+            error = cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
+            self.inject(GuestFault(number, error))
+            self._resume()
+        self._fault_at = None
+
+    def _from_ring_3(self, number: int) -> None:
+        cpu, v = self.cpu, self.vcpu
+        if cpu.is_software_interrupt:
+            self.exits[f"int {number:02x}"] += 1
+            self.charge(self.costs.trap)
+            self.deliver_software(number)
+        elif number == 14:
+            self.exits["#PF"] += 1
+            self.page_fault(cpu.cr(2), cpu.error_code)
+        else:
+            self._trap_in_ring_3(number)
+        self._resume()
+
+    def _trap_in_ring_3(self, number: int) -> None:
+        v = self.vcpu
+        error = self.cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
+        self.exits[VECTOR_NAMES.get(number, str(number))] += 1
+        if number in (10, 11, 12, 13):
+            try:
+                instruction = decode(v.fetch(), v.eip)
+            except (GuestFault, Truncated):
+                instruction = None
+            if instruction is not None and (
+                instruction.op in USER_TRAPS or instruction.kind is Kind.FAR or instruction.op in emulate.SEGMENT_LOADS
+            ):
+                # Through a gate or a segment that the monitor had hidden: the guest's tables decide.
+                self._emulate(instruction)
+                return
+        self.inject(GuestFault(number, error))
+
+    def _emulate(self, instruction: object) -> None:
+        v = self.vcpu
+        eip, cpl = v.eip, v.cpl
+        try:
+            effect = emulate.execute(v, instruction, self)  # type: ignore[arg-type]
+        except GuestFault as fault:
+            self.inject(fault)
+            return
+        except GuestStopped as stopped:
+            self.end("unsupported", str(stopped), good=False)
+            return
+        if self.log.active:
+            self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))  # type: ignore[attr-defined]
+        if v.cpl != cpl:
+            self.ring_changed()
+
+    def _callout(self, callout: Callout) -> None:
+        cpu, v = self.cpu, self.vcpu
+        i = callout.instruction
+        at = cpu.eip - 1
+        v.eip = i.address
+        op = i.op or "undefined"
+        self.exits[op] += 1
+        if self.log.active:
+            self.log.emit(CalloutTaken(self.now_ns(), i.address, at, op, self.costs.callout))
+        self.charge(self.costs.callout)
+        if op == "popf" and self._mode.simple and not self.cache.is_boundary(at):
+            # The slow way of the in-cache form: what was popped lies in the monitor's word.
+            cpu.gpr[ESP] = cpu.gpr[ESP] - 4 & 0xFFFFFFFF
+        mode = self._mode
+        self._emulate(i)
+        if self.ended is not None:
+            return
+        if v.cpl != 3:
+            self._choose_mode()
+        if v.cpl != 3 and v.eip == i.end and callout.unit.valid and mode is self._mode and self._goes_on(callout, at):
+            return  # the CPU's EIP is right behind the INT3
+        self._resume()
+
+    def _goes_on(self, callout: Callout, at: int) -> bool:
+        return callout.unit.lines[-1][3] != at or self.cpu.eip in self.cache.exits
+
+    def _miss(self, miss: Miss) -> None:
+        cpu, v = self.cpu, self.vcpu
+        if miss.table == RETURNS:
+            target = cpu.gpr[ECX] if miss.popped else self._peek_return()
+            if not miss.popped:
+                cpu.gpr[ESP] = cpu.gpr[ESP] + 4 & 0xFFFFFFFF
+            reason = "ret_miss"
+        else:
+            target = self.words[WORD_TARGET]
+            reason = "indirect_miss"
+        cpu.gpr[ECX] = self.words[WORD_SPILL]
+        self.exits[reason] += 1
+        if self.log.active:
+            self.log.emit(CalloutTaken(self.now_ns(), target, cpu.eip - 1, reason, self.costs.callout))
+        self.charge(self.costs.callout)
+        v.eip = target
+        self._resume()
+        if v.eip == target and v.cpl != 3 and self.ended is None:
+            self._enter_table(miss.table, self._units[target])
+
+    def _peek_return(self) -> int:
+        return self.vcpu.read_u32(self.cpu.gpr[ESP])
+
+    def _enter_table(self, table: int, unit: Unit) -> None:
+        at = unit.preludes.get(table)
+        if at is None:
+            make = return_prelude if table == RETURNS else jump_prelude
+            size = len(make(unit.eip, 0, 0)[0])
+            at = self.cache.new_code(size)
+            code, miss = make(unit.eip, at, unit.start)
+            self.cache.write(at, code)
+            self.cache.exits[miss] = Miss(table, popped=table == RETURNS)
+            unit.preludes[table] = at
+        if table == RETURNS:
+            self.returns[unit.eip & 0xFF] = at
+        else:
+            self.jumps[unit.eip & 0xFFFF] = at
+
+    def _continue(self, exit_: Continuation) -> None:
+        """A continuation was reached: translate its target and chain to it."""
+        v = self.vcpu
+        v.eip = exit_.target
+        self.exits["chain"] += 1
+        if self.log.active:
+            self.log.emit(CalloutTaken(self.now_ns(), exit_.target, exit_.stub, "chain", self.costs.callout))
+        self.charge(self.costs.callout)
+        flushes = self.cache.flushes
+        elide = exit_ if exit_.kind == "fall" and exit_.unit.valid else None
+        try:
+            unit = self.unit_for(exit_.target, elide)
+        except GuestFault as fault:
+            self.inject(fault)
+            self._resume()
+            return
+        self.cpu.eip = unit.start
+        if self.cache.flushes != flushes or not exit_.unit.valid:
+            return
+        if unit.falls_from is exit_:
+            how = "fall_through"
+        else:
+            self._patch(exit_, unit)
+            how = "jump"
+        self.chained += 1
+        if self.log.active:
+            self.log.emit(FragmentChained(self.now_ns(), exit_.patch_at, unit.start, unit.eip, how))
+
+    def _patch(self, exit_: Continuation, unit: Unit) -> None:
+        if exit_.condition >= 0:
+            code = e.jcc(exit_.condition, exit_.patch_at, unit.start)
+        else:
+            code = e.jmp(exit_.patch_at, unit.start)
+            self.cache.exits.pop(exit_.stub, None)
+        self.cache.write(exit_.patch_at, code)
+        exit_.to = unit
+        unit.incoming.append(exit_)
+
+    def unlink(self, exit_: Continuation) -> None:
+        """Turn a chained exit back into a continuation."""
+        if exit_.condition >= 0:
+            self.cache.write(exit_.patch_at, e.jcc(exit_.condition, exit_.patch_at, exit_.stub))
+        else:
+            self.cache.write(exit_.stub, STUB)
+            self.cache.exits[exit_.stub] = exit_
+        exit_.to = None
+
+    def drop_unit(self, unit: Unit) -> None:
+        """Make a unit unreachable. Code that is inside it may run to the end of its current instruction."""
+        unit.valid = False
+        self.invalidated += 1
+        for exit_ in unit.incoming:
+            if exit_.unit.valid or exit_.unit is unit:
+                self.unlink(exit_)
+        unit.incoming.clear()
+        for continuation in unit.continuations:
+            if continuation.to is not None and continuation in continuation.to.incoming:
+                continuation.to.incoming.remove(continuation)
+        if unit.falls_from is not None and unit.falls_from.unit.valid:
+            self.unlink(unit.falls_from)
+        for table, at in unit.preludes.items():
+            view, index = (self.returns, unit.eip & 0xFF) if table == RETURNS else (self.jumps, unit.eip & 0xFFFF)
+            if view[index] == at:
+                view[index] = self._misses[table]
+        for units in self.cache.units.values():
+            if units.get(unit.eip) is unit:
+                del units[unit.eip]
+
+    # Stores to translated code -----------------------------------------------------------------------------------
+
+    def trace_fault(self, gva: int, ppn: int, mapping: Mapping, write: bool) -> None:  # type: ignore[override]
+        """Let that one store through (``_settle_down`` steps it), then see which units it has changed."""
+        self.shadow.fill(gva, mapping, self.machine_page(mapping.gpa, True), write)
+        self.shadow.open_once(gva)
+        self._open = [*self._open, gva]
+
+    def address_space_changed(self) -> None:
+        super().address_space_changed()
+        self.pages.check_mappings()
+
+    def page_invalidated(self, gva: int) -> None:
+        super().page_invalidated(gva)
+        self.pages.check_mappings(gva)
+
+    def how_next(self) -> tuple[str, int]:
+        v = self.vcpu
+        if v.cpl == 3:
+            return "native", 3
+        unit = self._units.get(v.eip)
+        kind = unit.lines[0][2] if unit is not None else IDENT
+        return ("emulated" if kind == CALLOUT else "translated"), 1
+
+    def statistics(self) -> dict[str, object]:
+        return super().statistics() | {
+            "translation": {
+                "units": self.units_translated,
+                "guest_instructions": self.guest_instructions,
+                "ident": self.ident,
+                "fragments": self.units_translated,
+                "chained": self.chained,
+                "invalidated": self.invalidated,
+            }
+        }
+
+

@@ -1,0 +1,109 @@
+"""The translation cache: fragments one after another in machine memory, and what the monitor knows about them.
+
+::
+
+    CACHE                     top                                         bottom           end
+      | CCF | CCF | CCF | ... |                   free                      | stubs, preludes |
+        ^ one mark a byte: nonzero where the translation of a guest instruction begins
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vilab.machine.cpu import Cpu
+from vilab.vmm.monitor import CACHE, Monitor
+from vilab.vmm.translator import STUB, Mode
+from vilab.vmm.unit import Callout, Continuation, Miss, Unit
+
+STUB_BYTES = 8
+FRAGMENT_ROOM = 1024
+"""More than the longest fragment of 12 instructions."""
+
+
+class TranslationCache:
+    """Memory, marks and maps of the cache.
+
+    Parameters
+    ----------
+    size_bytes : of machine memory to give it, a multiple of 4096, at most 32 MB.
+    """
+
+    def __init__(self, cpu: Cpu, monitor: Monitor, size_bytes: int) -> None:
+        self._cpu = cpu
+        self.size_bytes = size_bytes
+        first = monitor.map(CACHE, size_bytes >> 12)
+        self._to_mpa = (first << 12) - CACHE
+        self.marks = np.zeros(size_bytes, dtype=np.uint8)
+        self._marks = memoryview(self.marks)  # type: ignore[arg-type]
+        self.end = CACHE + size_bytes
+        self.flushes = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.top = CACHE
+        self.bottom = self.end
+        self.units: dict[Mode, dict[int, Unit]] = {}
+        self.exits: dict[int, Continuation | Callout | Miss] = {}
+        self.guest_at: dict[int, int] = {}
+        self.unit_at: dict[int, Unit] = {}
+
+    def flush(self) -> int:
+        """Forget everything; the number of units that were lost."""
+        lost = sum(len(units) for units in self.units.values())
+        self.flushes += 1
+        self.marks[:] = 0
+        self._reset()
+        return lost
+
+    def has_room(self) -> bool:
+        return self.bottom - self.top > FRAGMENT_ROOM
+
+    def contains(self, address: int) -> bool:
+        return CACHE <= address < self.end
+
+    def write(self, address: int, code: bytes) -> None:
+        """Put code into the cache; what the processor knew of the old is forgotten."""
+        self._cpu.memory.write(address + self._to_mpa, code)
+        if self.top > address or address >= self.bottom or self.flushes:
+            self._cpu.code_changed(address, len(code))
+
+    def read(self, address: int, size_bytes: int) -> bytes:
+        return self._cpu.memory.read(address + self._to_mpa, size_bytes)
+
+    def new_stub(self) -> int:
+        """A stub of its own, away from the fragments."""
+        self.bottom -= STUB_BYTES
+        self.write(self.bottom, STUB)
+        return self.bottom
+
+    def new_code(self, size_bytes: int) -> int:
+        """Room for a prelude."""
+        self.bottom -= size_bytes
+        return self.bottom
+
+    def add(self, unit: Unit, code: bytes, callouts: dict[int, Callout], mode: Mode) -> None:
+        """Enter a fragment whose bytes were made for ``unit.start``, which is ``top`` (or a stub just below it)."""
+        self.write(unit.start, code)
+        self.top = unit.end
+        self.units.setdefault(mode, {})[unit.eip] = unit
+        self.unit_at[unit.start] = unit
+        self.exits.update(callouts)
+        for continuation in unit.continuations:
+            self.exits[continuation.stub] = continuation
+        marks, guest_at = self._marks, self.guest_at
+        for eip, _, _, address, _ in unit.lines:
+            marks[address - CACHE] = 1
+            guest_at[address] = eip
+
+    def is_boundary(self, address: int) -> bool:
+        """Does the translation of a guest instruction begin here?"""
+        return address in self.guest_at
+
+    def line_start(self, address: int) -> int | None:
+        """The start of the translated instruction that ``address`` lies in; ``None`` in stubs and preludes."""
+        at = address - CACHE
+        if not 0 <= at < self.size_bytes or address >= self.bottom:
+            return None
+        found = bytes(self._marks[max(0, at - 64) : at + 1]).rfind(1)
+        return None if found < 0 else address - min(at, 64) + found

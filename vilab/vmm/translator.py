@@ -1,0 +1,283 @@
+"""The binary translator: one unit of guest kernel code in, one compiled code fragment out.
+
+Adams and Agesen 2006, section 3.2: a unit ends after 12 instructions or with control flow. What becomes of each:
+
+==================  ==================================================================================================
+most                the same bytes (*identical*)
+Jcc, JMP, CALL      the same, to a stub; CALL pushes the guest's return address, so that the guest sees only its own
+RET                 ``mov ss:[spill],ecx; mov ecx,[esp]; movzx ecx,cl; jmp ss:[returns+ecx*4]``
+JMP, CALL indirect  the same with a table of 65,536 entries
+CLI, STI            ``mov ss:[flags],0`` or ``200h``
+PUSHF               ``pushfd``, then IF on the stack is corrected from the monitor's word
+POPF                IF goes to the monitor's word, the rest to the CPU
+MOV, PUSH of CS     the guest's selector as an immediate
+other sensitive     INT3: a *callout*; the monitor emulates it and the fragment goes on behind
+==================  ==================================================================================================
+
+Where a table leads, a *prelude* compares the whole address before the fragment is entered::
+
+    returns[low byte] ──> pop ecx; lea ecx,[ecx-G]; jecxz hit; lea ecx,[ecx+G]; int3     (miss: the monitor looks it up)
+                     hit: mov ecx,ss:[spill]; jmp fragment of G
+
+In-cache code keeps the flags and all registers, and reaches the monitor's words through SS, which must be flat. Where
+it is not, or CPL or IOPL is not 0, such instructions become callouts (``Mode.simple`` is false).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from vilab.errors import GuestFault
+from vilab.vmm import monitor
+from vilab.vmm.unit import CALLOUT, CONTROL, IDENT, IN_CACHE, Callout, Continuation, Unit
+from vilab.x86 import encode as e
+from vilab.x86.decode import ADDRSIZE, OPSIZE, Instruction, Kind, Truncated, decode
+from vilab.x86.flags import IF
+
+UNIT_INSTRUCTIONS = 12
+STUB = b"\xcc\x90\x90\x90\x90"
+"""An INT3 with room for the JMP that replaces it."""
+
+WORDS = monitor.WORDS
+FLAGS_AT = WORDS + 4 * monitor.WORD_FLAGS
+SPILL_AT = WORDS + 4 * monitor.WORD_SPILL
+TARGET_AT = WORDS + 4 * monitor.WORD_TARGET
+
+ECX, ESP = 1, 4
+TF_AND_IOPL = 0x31  # in the second byte of EFLAGS
+ALU_AND, ALU_TEST_BYTE = 4, b"\x36\xf6\x05"
+JNZ = 5
+PASSED_THROUGH = frozenset(("in", "out", "ins", "outs"))
+"""The processor's own hook asks the monitor; nothing has to be rewritten."""
+DATA_SELECTOR_READS = frozenset((0x06, 0x1E, 0x0FA0, 0x0FA8))
+
+
+class Mode(msgspec.Struct, frozen=True):
+    """What a translation depends on besides the bytes. Another mode has translations of its own."""
+
+    cs: int
+    cs_base: int
+    simple: bool
+
+
+class Translator:
+    """Guest bytes to fragment bytes; knows nothing of where fragments live.
+
+    Parameters
+    ----------
+    fetch : (linear address, size) -> bytes, through the guest's tables; raises ``GuestFault``.
+    new_stub : gives the address of a stub outside the fragment, for the taken side of a Jcc.
+    """
+
+    def __init__(self, fetch: Callable[[int, int], bytes], new_stub: Callable[[], int]) -> None:
+        self._fetch = fetch
+        self._new_stub = new_stub
+
+    def translate(self, eip: int, at: int, mode: Mode) -> tuple[Unit, bytes, dict[int, Callout]]:
+        """Translate the unit at ``eip`` for address ``at`` of the cache.
+
+        Returns the unit, the fragment's bytes, and its callouts by address.
+
+        Raises
+        ------
+        GuestFault : the first instruction cannot be fetched (#PF).
+        """
+        unit = Unit(eip, at)
+        out = bytearray()
+        callouts: dict[int, Callout] = {}
+        source = bytearray()
+        code, have_from = b"", eip
+        here = eip
+        lines = unit.lines
+        while True:
+            offset = here - have_from & 0xFFFFFFFF
+            try:
+                instruction = decode(code[offset : offset + 15], here) if offset < len(code) else None
+            except Truncated:
+                instruction = None
+            if instruction is None:
+                try:
+                    code, have_from = self._read(here, mode.cs_base), here
+                    instruction = decode(code[:15], here)
+                except GuestFault:
+                    if not lines:
+                        raise
+                    break
+                except Truncated:
+                    if not lines:
+                        # The rest of it is on a page that is not there.
+                        self._fetch(here + mode.cs_base + len(code) & 0xFFFFFFFF, 1)
+                    break
+            tc = at + len(out)
+            size = len(instruction.code)
+            kind, done = self._emit(unit, out, instruction, tc, mode, callouts)
+            lines.append((here, size, kind, tc, at + len(out) - tc))
+            source += instruction.code
+            here = here + size & 0xFFFFFFFF
+            if done:
+                unit.end_eip = here
+                unit.source = bytes(source)
+                unit.end = at + len(out)
+                return unit, bytes(out), callouts
+            if len(lines) == UNIT_INSTRUCTIONS:
+                break
+        unit.end_eip = here
+        unit.source = bytes(source)
+        self._stub(unit, out, at, "fall", here)
+        unit.end = at + len(out)
+        return unit, bytes(out), callouts
+
+    def _read(self, eip: int, cs_base: int) -> bytes:
+        """Code from ``eip`` to the end of its page, and a little of the next if that is there."""
+        linear = eip + cs_base & 0xFFFFFFFF
+        room = 0x1000 - (linear & 0xFFF)
+        code = self._fetch(linear, min(room, 180))
+        if room < 180:
+            try:
+                code += self._fetch(linear + room & 0xFFFFFFFF, 15)
+            except GuestFault:
+                pass
+        return code
+
+    @staticmethod
+    def _stub(unit: Unit, out: bytearray, at: int, kind: str, target: int) -> None:
+        stub = at + len(out)
+        out += STUB
+        unit.continuations.append(Continuation(unit, kind, target, stub, stub))
+
+    def _emit(
+        self, unit: Unit, out: bytearray, i: Instruction, tc: int, mode: Mode, callouts: dict[int, Callout]
+    ) -> tuple[str, bool]:
+        """Append the translation of one instruction; its kind, and whether the unit ends with it."""
+        kind = i.kind
+        if kind is Kind.IDENT:
+            out += i.code
+            return IDENT, False
+        at = unit.start
+        if kind is Kind.JCC:
+            self._emit_conditional(unit, out, i, tc)
+            return CONTROL, True
+        if kind is Kind.JMP_REL and not i.prefixes & OPSIZE:
+            self._stub(unit, out, at, "jump", i.target or 0)
+            return CONTROL, True
+        if mode.simple and not i.prefixes & OPSIZE:
+            if kind is Kind.CALL_REL:
+                out += e.push_imm(i.end)
+                self._stub(unit, out, at, "call", i.target or 0)
+                return CONTROL, True
+            if kind is Kind.RET and i.opcode == 0xC3:
+                out += e.store_reg(SPILL_AT, ECX) + e.load_stack(ECX) + e.movzx_byte(ECX, ECX)
+                out += e.jmp_table(monitor.RETURN_TABLE, ECX)
+                return CONTROL, True
+            if kind is Kind.JMP_IND or kind is Kind.CALL_IND:
+                out += e.store_reg(SPILL_AT, ECX) + _load_operand(i)
+                if kind is Kind.CALL_IND:
+                    out += e.push_imm(i.end)
+                out += e.store_reg(TARGET_AT, ECX) + b"\x0f\xb7\xc9" + e.jmp_table(monitor.JUMP_TABLE, ECX)
+                return CONTROL, True
+        if kind is Kind.SENSITIVE:
+            code = self._in_cache(i, tc, mode)
+            if code is not None:
+                if i.op == "popf":
+                    callouts[tc + code.index(b"\xcc", 15)] = Callout(unit, i)
+                out += code
+                return (IDENT if code == i.code else IN_CACHE), False
+        callouts[tc] = Callout(unit, i)
+        out += b"\xcc"
+        ends = kind is not Kind.SENSITIVE
+        return CALLOUT if kind is Kind.SENSITIVE or kind is Kind.UNDEFINED else CONTROL, ends
+
+    def _emit_conditional(self, unit: Unit, out: bytearray, i: Instruction, tc: int) -> None:
+        at = unit.start
+        if i.op == "jcc":
+            stub = self._new_stub()
+            out += e.jcc(i.condition, tc, stub)
+            unit.continuations.append(Continuation(unit, "taken", i.target or 0, stub, tc, i.condition))
+            self._stub(unit, out, at, "fall", i.end)
+        else:
+            # LOOP and JECXZ reach only 127 bytes: both ways out go through stubs right behind.
+            out += (b"\x67" if i.prefixes & ADDRSIZE else b"") + bytes((i.opcode, len(STUB)))
+            self._stub(unit, out, at, "fall", i.end)
+            self._stub(unit, out, at, "taken", i.target or 0)
+
+    def _in_cache(self, i: Instruction, tc: int, mode: Mode) -> bytes | None:
+        """The in-cache form of a sensitive instruction; ``None``: a callout."""
+        op = i.op
+        if op in PASSED_THROUGH:
+            return i.code
+        if op == "push seg":
+            if i.opcode in DATA_SELECTOR_READS:
+                return i.code
+            if i.opcode == 0x0E:
+                return b"\x66\x68" + mode.cs.to_bytes(2, "little") if i.prefixes & OPSIZE else e.push_imm(mode.cs)
+            return None
+        if op == "mov from seg":
+            if i.reg in (0, 3, 4, 5):
+                return i.code
+            if i.reg == 1 and i.modrm >= 0xC0:
+                if i.prefixes & OPSIZE:
+                    return bytes((0x66, 0xB8 | i.rm)) + mode.cs.to_bytes(2, "little")
+                return e.mov_reg_imm(i.rm, mode.cs)
+            return None
+        if not mode.simple or i.prefixes & OPSIZE:
+            return None
+        if op == "cli":
+            return e.store_imm(FLAGS_AT, 0)
+        if op == "sti":
+            # The jump ends the processor's block: an interrupt that waits is seen right here.
+            return e.store_imm(FLAGS_AT, IF) + b"\xeb\x00"
+        if op == "pushf":
+            return _pushf(tc)
+        if op == "popf":
+            return _popf(tc)
+        return None
+
+
+def _pushf(tc: int) -> bytes:
+    """The CPU's IF is 1 and its IOPL 0: only IF may have to be cleared on the stack."""
+    head = e.pushfd() + e.store_reg(SPILL_AT, ECX) + e.load_reg(ECX, FLAGS_AT)
+    correct = e.load_stack(ECX) + e.lea(ECX, ECX, -IF) + e.store_stack(0, ECX)
+    skip = e.jecxz(0, 4) + e.jmp_short(0, 2 + len(correct))
+    return head + skip + correct + e.load_reg(ECX, SPILL_AT)
+
+
+def _popf(tc: int) -> bytes:
+    """Flags with TF or IOPL are the monitor's business: it finds them popped into its word."""
+    head = e.pop_mem(FLAGS_AT)
+    test = ALU_TEST_BYTE + (FLAGS_AT + 1).to_bytes(4, "little") + bytes((TF_AND_IOPL,))
+    fast = e.push_mem(FLAGS_AT) + e.alu_mem_imm(ALU_AND, FLAGS_AT, IF) + e.popfd()
+    over = e.jmp_short(0, 2 + 1)
+    return head + test + e.jcc_short(JNZ, 0, 2 + len(fast) + len(over)) + fast + over + b"\xcc"
+
+
+def _load_operand(i: Instruction) -> bytes:
+    """``mov ecx, r/m`` with the operand of an indirect JMP or CALL: prefixes and address bytes as they are."""
+    head = i.code[: i.modrm_at - 1]
+    return head + bytes((0x8B, i.modrm & 0xC7 | ECX << 3)) + i.code[i.modrm_at + 1 :]
+
+
+def return_prelude(eip: int, at: int, fragment: int) -> tuple[bytes, int]:
+    """Code before the fragment for a return to ``eip``, and the address of its miss."""
+    compare = e.pop_reg(ECX) + e.lea(ECX, ECX, _signed(-eip))
+    return _prelude(compare, eip, at, fragment)
+
+
+def jump_prelude(eip: int, at: int, fragment: int) -> tuple[bytes, int]:
+    """The same for an indirect jump, whose target is in the monitor's word."""
+    compare = e.load_reg(ECX, TARGET_AT) + e.lea(ECX, ECX, _signed(-eip))
+    return _prelude(compare, eip, at, fragment)
+
+
+def _prelude(compare: bytes, eip: int, at: int, fragment: int) -> tuple[bytes, int]:
+    undo = e.lea(ECX, ECX, _signed(eip))
+    code = compare + e.jecxz(0, 2 + len(undo) + 1) + undo
+    miss = at + len(code)
+    code += b"\xcc" + e.load_reg(ECX, SPILL_AT)
+    return code + e.jmp(at + len(code), fragment), miss
+
+
+def _signed(value: int) -> int:
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
