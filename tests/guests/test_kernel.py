@@ -96,6 +96,11 @@ def test_workers_are_preempted_and_end_with_the_right_sum() -> None:
 
 
 @pytest.mark.interop
+def test_system_calls_answer_and_refuse_as_they_should() -> None:
+    assert program("calls") == "calls: 23 checks, 0 wrong\n"
+
+
+@pytest.mark.interop
 def test_memory_beyond_what_is_there_ends_the_program_not_the_kernel() -> None:
     output = qemu.run(KERNEL, typed="toucher 100000 1\nisprime 7\npoweroff\n", memory="16M")
     assert re.search(r"kernel: toucher \(pid 2\) killed: page fault at eip [0-9a-f]{8}, writing address", output)
@@ -105,8 +110,8 @@ def test_memory_beyond_what_is_there_ends_the_program_not_the_kernel() -> None:
 @pytest.mark.interop
 def test_shell_runs_every_program() -> None:
     shown = session(
-        "help", "isprime 13", "forkwait 5", "syscall-loop 1000", "toucher 16 2", "cow", "workers 2 1000", "fault",
-        "divzero", "shell", "exit", "nonsense", "", "  isprime   9  ", "poweroff",
+        "help", "isprime 13", "forkwait 5", "syscall-loop 1000", "toucher 16 2", "cow", "workers 2 1000", "calls",
+        "fault", "divzero", "shell", "exit", "nonsense", "", "  isprime   9  ", "poweroff",
     )  # fmt: skip
     expected = f"""\
 shell> help
@@ -125,13 +130,15 @@ cow: child saw 16, then stored 1600
 cow: parent still has 16; the child's status was 7
 shell> workers 2 1000
 workers: 2 of them, sum {sum(worker_status(seed, 1000) for seed in range(2))}
+shell> calls
+calls: 23 checks, 0 wrong
 shell> fault
 fault: about to store to address 0
-kernel: fault (pid 16) killed: page fault at eip EIP, writing address 00000000
+kernel: fault (pid 18) killed: page fault at eip EIP, writing address 00000000
 shell: fault ended with status 142
 shell> divzero
 divzero: about to divide by 0
-kernel: divzero (pid 17) killed: divide error at eip EIP
+kernel: divzero (pid 19) killed: divide error at eip EIP
 shell: divzero ended with status 128
 shell> shell
 shell> exit

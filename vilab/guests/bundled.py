@@ -42,6 +42,7 @@ _ALL = (
     _program("toucher", "stores into PAGES pages, ROUNDS times into the first HOT of them", "PAGES ROUNDS [HOT]"),
     _program("cow", "parent and child share pages until one stores"),
     _program("workers", "N children compute at the same time", "N ROUNDS"),
+    _program("calls", "makes every system call, right and wrong, and checks the answers"),
     _program("fault", "stores through a null pointer and is ended by the kernel"),
     _program("divzero", "divides by zero and is ended by the kernel"),
     Bundled("kernel", "kernel.elf", "the teaching kernel as it is", usage="init=PROGRAM ARGUMENTS"),

@@ -22,6 +22,7 @@ programs:
         PROGRAM toucher
         PROGRAM cow
         PROGRAM workers
+        PROGRAM calls
         PROGRAM fault
         PROGRAM divzero
         .section .rodata.table, "a"

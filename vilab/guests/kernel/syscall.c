@@ -72,7 +72,8 @@ static int do_sbrk(int bytes)
 {
     struct region *heap = &current->space.region[current->space.heap];
     u32 old = heap->end, new = old + bytes;
-    if (new < heap->start || new > USER_STACK_TOP - USER_STACK_BYTES || (bytes > 0 && new < old))
+    int wrapped = bytes > 0 ? new < old : new > old;
+    if (wrapped || new < heap->start || new > USER_STACK_TOP - USER_STACK_BYTES)
         return -1;
     heap->end = new;
     return old;

@@ -53,15 +53,17 @@ static void interrupt(u32 irq)
 /* An exception: curable, the program's end, or the kernel's. */
 static void exception(struct trap_frame *frame)
 {
-    u32 address = frame->vector == VECTOR_PAGE_FAULT ? read_cr2() : 0;
-    if (frame->vector == VECTOR_PAGE_FAULT && address < USER_LAST && current->pid &&
-        fault_resolve(&current->space, address, frame->error))
+    int page_fault = frame->vector == VECTOR_PAGE_FAULT;
+    u32 address = page_fault ? read_cr2() : 0;
+    int of_program = page_fault && current->pid && space_find(&current->space, address);
+    if (of_program && fault_resolve(&current->space, address, frame->error))
         return;
 
+    /* A system call that touches the program's memory when there is none left is the program's fault, too. */
     const char *name = exception_names[frame->vector] ? exception_names[frame->vector] : "reserved";
-    if ((frame->cs & 3) != USER_RING)
+    if ((frame->cs & 3) != USER_RING && !of_program)
         panic("%s in the kernel, eip %x, error %x, address %x", name, frame->eip, frame->error, address);
-    if (frame->vector == VECTOR_PAGE_FAULT)
+    if (page_fault)
         kprintf("kernel: %s (pid %u) killed: page fault at eip %x, %s address %x\n", current->name, current->pid,
                 frame->eip, frame->error & FAULT_WRITE ? "writing" : "reading", address);
     else
