@@ -245,6 +245,8 @@ class Engine:
     def inject(self, fault: GuestFault, software: bool = False) -> None:
         """Give the guest an exception that is its own."""
         eip = self.vcpu.eip
+        if fault.vector != 1 and not self._is_fetch(fault):
+            self.cpu.uncount_instruction()
         if fault.vector == 14:
             self.true_faults += 1
             if self.log.active:
@@ -259,6 +261,10 @@ class Engine:
                 ExceptionDelivered(self.now_ns(), delivered.vector, delivered.error_code, eip, self.vcpu.eip, delivered.why)
             )
         self.ring_changed()
+
+    def _is_fetch(self, fault: GuestFault) -> bool:
+        """Did the instruction never begin, because it could not be fetched?"""
+        return fault.vector == 14 and fault.address is not None and 0 <= fault.address - self.vcpu.pc < 15
 
     def deliver_software(self, vector: int) -> None:
         """INT n, with EIP behind the instruction. A fault on the way belongs to the instruction itself."""

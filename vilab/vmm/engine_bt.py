@@ -510,6 +510,11 @@ class TranslationEngine(DeprivilegedEngine):
             if units.get(unit.eip) is unit:
                 del units[unit.eip]
 
+    def will_be_counted_again(self, gva: int) -> bool:
+        if self.vcpu.cpl == 3:
+            return super().will_be_counted_again(gva)
+        return self.cache.is_boundary(self.cpu.eip)
+
     # Stores to translated code -----------------------------------------------------------------------------------
 
     def trace_fault(self, gva: int, ppn: int, mapping: Mapping, write: bool) -> None:  # type: ignore[override]

@@ -61,6 +61,10 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
 
     def _trap(self, number: int) -> None:
         v = self.vcpu
+        if v.eip == self.stop_eip and v.cpl != 3:
+            self.cpu.uncount_instruction()
+            self.returned()
+            return
         error = self.cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
         fault = GuestFault(number, error)
         instruction = self.instruction()
