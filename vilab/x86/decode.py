@@ -18,7 +18,7 @@ from vilab.errors import VilabError
 from vilab.x86 import opcodes as maps
 from vilab.x86.opcodes import Kind
 from vilab.x86.text import instruction_text
-from vilab.x86.validity import lock_allowed, undefined_form
+from vilab.x86.validity import NOW_3D, lock_allowed, undefined_form
 
 __all__ = ["Instruction", "Kind", "MemoryOperand", "Truncated", "decode", "disassemble"]
 
@@ -71,7 +71,8 @@ class Instruction(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True
     address : where it stands; wraps at 4 GB.
     code : its bytes, prefixes included.
     kind, op : what a translator does, and for everything that is not IDENT a short name (``cli``, ``mov to cr``,
-        ``jcc``, ``ret far``): see ``opcodes``. ``op`` is ``too long`` for more than 15 bytes, which is #GP(0).
+        ``jcc``, ``ret far``): see ``opcodes``. With UNDEFINED it is ``ud2`` and the like, ``lock`` where LOCK is not
+        allowed, ``too long`` for more than 15 bytes (which is #GP(0), not #UD), else empty.
     opcode : 0x00-0xff, 0x0f00-0x0fff, 0x0f3800-, 0x0f3a00-; VEX and EVEX as the map they use, with bit 24 set.
     modrm, modrm_at : that byte and its place in ``code``; -1 where there is none.
     immediate_at : the immediate's place in ``code``; equals ``size`` where there is none.
@@ -260,6 +261,7 @@ _DISPLACEMENT_16 = tuple(
 _VEX_IMMEDIATE = frozenset((0x70, 0x71, 0x72, 0x73, 0xC2, 0xC4, 0xC5, 0xC6))
 _VEX = 1 << 24
 _MODRM_B = maps.MODRM | maps.IMMEDIATES.index("b") << maps.IMMEDIATE_SHIFT
+_KIND_BY_MODRM = frozenset((0xFF, 0x0F00, 0x0F01, 0x0F78, 0x0F79, 0x0FC7))
 _RELATIVE = frozenset((Kind.JCC, Kind.JMP_REL, Kind.CALL_REL))
 
 
@@ -304,6 +306,7 @@ def _decode(code: bytes | bytearray | memoryview, address: int, bits: int) -> In
                 opcode = opcode << 8 | code[at]
                 at += 1
                 cell = (maps.MODRM if second == 0x38 else _MODRM_B) | maps.CHECK
+                kind, op = maps.THREE_BYTE_KINDS.get(opcode, (Kind.IDENT, ""))
         elif code[at] < 0xC0:
             cell = maps.MODRM
         else:
@@ -324,8 +327,10 @@ def _decode(code: bytes | bytearray | memoryview, address: int, bits: int) -> In
         modrm = code[at]
         modrm_at = at
         end = at + 1
-        if opcode == 0x0F00 or opcode == 0x0F01 or opcode == 0xFF:
-            kind, op = _group(opcode, modrm)
+        if opcode in _KIND_BY_MODRM:
+            kind, op = _group(opcode, modrm, prefixes)
+            if opcode == 0x0F78 and kind is Kind.IDENT:
+                immediate = 2
         elif opcode & ~1 == 0xF6 and modrm & 0x30 == 0:  # TEST r/m, imm is /0 and /1 of a group of six without one
             immediate = 1 if opcode == 0xF6 else 2 if size16 & OPSIZE else 4
         if 0x0F20 <= opcode <= 0x0F23:
@@ -339,10 +344,12 @@ def _decode(code: bytes | bytearray | memoryview, address: int, bits: int) -> In
                 if code[end] & 7 == 5 and modrm < 0x40:
                     extra += 4
             end += extra
-    if kind is Kind.UNDEFINED or (
-        prefixes & LOCK and not lock_allowed(opcode, modrm)
-    ) or (cell & maps.CHECK and undefined_form(opcode, modrm, prefixes)):  # fmt: skip
+    if kind is Kind.UNDEFINED:
         return _undefined(code, end, address, opcode, modrm, prefixes, bits, op)
+    if cell & maps.CHECK and undefined_form(opcode, modrm, prefixes):
+        return _undefined(code, end, address, opcode, modrm, prefixes, bits)
+    if prefixes & LOCK and not lock_allowed(opcode, modrm):
+        return _undefined(code, end, address, opcode, modrm, prefixes, bits, "lock")
     immediate_at = end
     end += immediate
     if end > len(code):
@@ -353,17 +360,24 @@ def _decode(code: bytes | bytearray | memoryview, address: int, bits: int) -> In
         return _undefined(code, MAX_BYTES, address, opcode, modrm, prefixes, bits, "too long")
     whole = bytes(code[:end])
     target = None
+    if opcode == 0x0F0F and whole[-1] not in NOW_3D:
+        return _undefined(code, end, address, opcode, modrm, prefixes, bits)
     if kind in _RELATIVE:
         target = address + end + int.from_bytes(whole[immediate_at:], "little", signed=True)
         target &= 0xFFFF if size16 & OPSIZE else 0xFFFF_FFFF
     return Instruction(address, whole, kind, op, opcode, modrm, modrm_at, immediate_at, prefixes, target, bits)
 
 
-def _group(opcode: int, modrm: int) -> tuple[Kind, str]:
+def _group(opcode: int, modrm: int, prefixes: int) -> tuple[Kind, str]:
     if opcode == 0xFF:
         return maps.GROUP_5[modrm >> 3 & 7]
     if opcode == 0x0F00:
         return Kind.SENSITIVE, maps.GROUP_6[modrm >> 3 & 7]
+    if opcode == 0x0F78 or opcode == 0x0F79:  # with 66 or f2 they are AMD's EXTRQ and INSERTQ, two immediates after 78
+        return (Kind.IDENT, "") if prefixes & (OPSIZE | REPNE) else maps.TWO_BYTE_KINDS[opcode & 0xFF]
+    if opcode == 0x0FC7:
+        op = maps.GROUP_9.get(modrm >> 3 & 7, "") if modrm < 0xC0 else ""
+        return (Kind.SENSITIVE, op) if op else (Kind.IDENT, "")
     if modrm >= 0xC0:
         return maps.GROUP_7_REGISTER.get(modrm, (Kind.UNDEFINED, ""))
     op = maps.GROUP_7_MEMORY[modrm >> 3 & 7]

@@ -42,7 +42,7 @@ f0   P   -   P   P   -   -   M   M   -   -   -   -   -   -   M?  M?
 
 TWO_BYTE_MAP = """
      0   1   2   3   4   5   6   7   8   9   a   b   c   d   e   f
-00   M?  M?  M   M   !   -   -   -   -   -   !   !   !   M   -   Mb?
+00   M?  M?  M   M   !   -   -   -   -   -   !   -   !   M?  -   Mb?
 10   M?  M?  M?  M?  M?  M?  M?  M?  M   M   M   M   M   M   M   M
 20   M?  M?  M?  M?  !   !   !   !   M?  M?  M?  M?  M?  M?  M?  M?
 30   -   -   -   -   -   -   !   !   E   !   E   !   !   !   !   !
@@ -57,7 +57,7 @@ b0   M   M   M?  M   M?  M?  M   M   M?  M?  Mb? M   M   M   M   M
 c0   M   M   Mb? M?  Mb? Mb? Mb? M?  -   -   -   -   -   -   -   -
 d0   M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?
 e0   M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?
-f0   M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  !
+f0   M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  M?  -
 """
 
 MODRM, CHECK, UNDEFINED_OPCODE, PREFIX, ESCAPE = 1, 2, 4, 8, 16
@@ -143,6 +143,14 @@ TWO_BYTE_KINDS: dict[int, tuple[Kind, str]] = {
     0x78: (_S, "vmread"), 0x79: (_S, "vmwrite"),
 }  # fmt: skip
 
+THREE_BYTE_KINDS: dict[int, tuple[Kind, str]] = {
+    0x0F3880: (_S, "invept"), 0x0F3881: (_S, "invvpid"), 0x0F3882: (_S, "invpcid"),
+}  # fmt: skip
+"""All others of the maps 0f 38 and 0f 3a are IDENT."""
+
+GROUP_9 = {3: "xrstors", 5: "xsaves", 6: "vmptrld", 7: "vmptrst"}
+"""``0f c7 /reg`` with a memory operand, those that are sensitive (66 before /6 is VMCLEAR, f3 VMXON)"""
+
 GROUP_5: tuple[tuple[Kind, str], ...] = (
     (Kind.IDENT, ""), (Kind.IDENT, ""), (Kind.CALL_IND, "call"), (_F, "call far"),
     (Kind.JMP_IND, "jmp"), (_F, "jmp far"), (Kind.IDENT, ""), (Kind.UNDEFINED, ""),
@@ -163,6 +171,7 @@ GROUP_7_REGISTER: dict[int, tuple[Kind, str]] = {
     0xD0: (Kind.IDENT, ""), 0xD1: (_S, "xsetbv"), 0xD4: (_S, "vmfunc"),
     0xD8: (_S, "vmrun"), 0xD9: (_S, "vmmcall"), 0xDA: (_S, "vmload"), 0xDB: (_S, "vmsave"),
     0xDC: (_S, "stgi"), 0xDD: (_S, "clgi"), 0xDE: (_S, "skinit"), 0xDF: (_S, "invlpga"),
+    0xEE: (Kind.IDENT, ""), 0xEF: (Kind.IDENT, ""), 0xFC: (Kind.IDENT, ""),
     0xF9: (_S, "rdtscp"), 0xFA: (_S, "monitorx"), 0xFB: (_S, "mwaitx"),
 }  # fmt: skip
-"""``0f 01`` with mod 3, by the whole modrm byte (0xd0 is XGETBV)"""
+"""``0f 01`` with mod 3, by the whole modrm byte (d0 is XGETBV, ee RDPKRU, ef WRPKRU, fc CLZERO)"""
