@@ -239,6 +239,14 @@ class Cpu:
         """Guest instructions since ``count_instructions``."""
         return int(self.count_cells[native.COUNT])
 
+    def set_instructions(self, count: int) -> None:
+        """A checkpoint is being restored."""
+        self.count_cells[native.COUNT] = count
+
+    def forget_code(self) -> None:
+        """Forget all code that was executed: memory has been replaced (0.5 ms)."""
+        self._uc.ctl_flush_tb()
+
     def uncount_instruction(self) -> None:
         """The last one was not the guest's."""
         if self.count_cells[native.COUNT]:

@@ -28,16 +28,16 @@ class CodePages:
     def __init__(self, engine: TranslationEngine) -> None:
         self._engine = engine
         self._shadow = engine.shadow
-        self._by_ppn: dict[int, list[tuple[Unit, int, bytes]]] = {}
-        self._by_vpn: dict[int, int] = {}  # vpn -> ppn
+        self.by_ppn: dict[int, list[tuple[Unit, int, bytes]]] = {}
+        self.by_vpn: dict[int, int] = {}  # vpn -> ppn
         engine.vm.pmap.listeners.append(self)
 
     def forget(self) -> None:
         """The cache was flushed."""
-        for ppn in self._by_ppn:
+        for ppn in self.by_ppn:
             self._shadow.untrace(ppn)
-        self._by_ppn.clear()
-        self._by_vpn.clear()
+        self.by_ppn.clear()
+        self.by_vpn.clear()
 
     def add(self, unit: Unit, cs_base: int) -> None:
         """Watch the pages of a new unit."""
@@ -50,8 +50,8 @@ class CodePages:
             vpn = here >> PAGE_SHIFT
             ppn = self._ppn(here)
             unit.pages.append((vpn, ppn))
-            self._by_ppn.setdefault(ppn, []).append((unit, offset, part))
-            self._by_vpn[vpn] = ppn
+            self.by_ppn.setdefault(ppn, []).append((unit, offset, part))
+            self.by_vpn[vpn] = ppn
             self._shadow.trace(ppn)
             at += len(part)
 
@@ -70,7 +70,7 @@ class CodePages:
             except GuestFault:
                 continue
             self._shadow.protect(ppn)
-            if ppn not in self._by_ppn:
+            if ppn not in self.by_ppn:
                 continue
             if self._engine.smc == "flush":
                 self._engine.flush_cache("write")
@@ -79,11 +79,11 @@ class CodePages:
 
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
         """Somebody else wrote there: a device, the host, an emulated instruction."""
-        if ppn in self._by_ppn:
+        if ppn in self.by_ppn:
             self._check(ppn)
 
     def page_unmapped(self, ppn: Ppn) -> None:
-        for unit, _, _ in self._by_ppn.pop(ppn, ()):
+        for unit, _, _ in self.by_ppn.pop(ppn, ()):
             self._drop(unit, "unmapped")
 
     def page_write_protected(self, ppn: Ppn) -> None:
@@ -92,7 +92,7 @@ class CodePages:
     def _check(self, ppn: int) -> None:
         page = self._engine.vm.pmap.read(ppn << PAGE_SHIFT, PAGE_BYTES)
         kept = []
-        for entry in self._by_ppn[ppn]:
+        for entry in self.by_ppn[ppn]:
             unit, offset, part = entry
             if not unit.valid:
                 continue
@@ -104,26 +104,26 @@ class CodePages:
 
     def _keep(self, ppn: int, kept: list[tuple[Unit, int, bytes]]) -> None:
         if kept:
-            self._by_ppn[ppn] = kept
+            self.by_ppn[ppn] = kept
         else:
-            self._by_ppn.pop(ppn, None)
+            self.by_ppn.pop(ppn, None)
             self._shadow.untrace(ppn)
 
     # Mappings ----------------------------------------------------------------------------------------------------
 
     def check_mappings(self, gva: int | None = None) -> None:
         """The guest may have mapped other pages where code was. ``gva``: only there (and its 4 MB, if large)."""
-        vpns = list(self._by_vpn) if gva is None else [v for v in self._by_vpn if v >> 10 == gva >> 22]
+        vpns = list(self.by_vpn) if gva is None else [v for v in self.by_vpn if v >> 10 == gva >> 22]
         for vpn in vpns:
-            ppn = self._by_vpn[vpn]
+            ppn = self.by_vpn[vpn]
             try:
                 if self._ppn(vpn << PAGE_SHIFT) == ppn:
                     continue
             except GuestFault:
                 pass
-            del self._by_vpn[vpn]
+            del self.by_vpn[vpn]
             kept = []
-            for entry in self._by_ppn.get(ppn, ()):
+            for entry in self.by_ppn.get(ppn, ()):
                 if entry[0].valid and (vpn, ppn) in entry[0].pages:
                     self._drop(entry[0], "remap")
                 elif entry[0].valid:

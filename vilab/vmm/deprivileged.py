@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vilab.addresses import PAGE_SHIFT
 from vilab.errors import GuestFault
@@ -22,6 +22,7 @@ from vilab.vmm.walk import walk
 from vilab.x86 import paging as pg
 
 if TYPE_CHECKING:
+    from vilab.vmm.engine import EngineState
     from vilab.vmm.vm import VirtualMachine
 
 CPU_CR0 = 0x80010033
@@ -138,7 +139,20 @@ class DeprivilegedEngine(Engine):
         """A store to a traced page. Engines that trace define it."""
         raise NotImplementedError
 
-    def load_state(self, state) -> None:  # type: ignore[no-untyped-def]
+    def save_caches(self) -> dict[str, object]:
+        return super().save_caches() | {
+            "shadow": self.shadow.contents(),
+            "frames": self.frames.used,
+            "tables_seen": self.monitor.tables_seen,
+        }
+
+    def load_caches(self, saved: dict[str, Any]) -> None:
+        super().load_caches(saved)
+        self.shadow.set_contents(saved["shadow"])
+        self.frames.used = saved["frames"]
+        self.monitor.tables_seen = saved["tables_seen"]
+
+    def load_state(self, state: EngineState) -> None:
         self.monitor.forget_tables()
         super().load_state(state)
 

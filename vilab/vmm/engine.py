@@ -14,7 +14,7 @@ begin and end, and a stepped run and an unstepped one log the same events.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -397,13 +397,22 @@ class Engine:
             ):  # fmt: skip
                 if not self.prepare():
                     continue
-            break
+            if self.before_step():
+                break
         if self.ended is not None:
             return False
         if self.log.wants_instructions:
             self._log_instruction()
         self.step_raw()
         return True
+
+    def before_step(self) -> bool:
+        """Bring the processor to the next instruction. False: something else happened."""
+        return True
+
+    def tc_address(self) -> int | None:
+        """Where in the translation cache the next instruction runs."""
+        return None
 
     def _log_instruction(self) -> None:
         v = self.vcpu
@@ -438,6 +447,19 @@ class Engine:
             self._settle_timer = self.clock.at(state.settle_at_ns, self._settle)
         else:
             self._set_pending(self.vm.pc.pic.pending())
+
+    def save_caches(self) -> dict[str, object]:
+        """Everything beside the state that a rewind needs to go on exactly as the run did; see ``checkpoint``."""
+        return {
+            "exits": self.exits,
+            "faults": (self.hidden_faults, self.true_faults, self.trace_faults),
+            "counted": self.cpu.instructions,
+        }
+
+    def load_caches(self, saved: dict[str, Any]) -> None:
+        self.exits = saved["exits"]
+        self.hidden_faults, self.true_faults, self.trace_faults = saved["faults"]
+        self.cpu.set_instructions(saved["counted"])
 
     def guest_registers(self) -> Registers:
         """What the guest set."""

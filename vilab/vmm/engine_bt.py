@@ -15,7 +15,9 @@ translation of one instruction is walked to its end before anybody looks at the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped, VmmBug
 from vilab.events import CacheFlushed, CalloutTaken, Emulated, FragmentChained, UnitTranslated
@@ -26,13 +28,14 @@ from vilab.vmm.deprivileged import DeprivilegedEngine
 from vilab.vmm.monitor import CACHE, JUMP_TABLE, RETURN_TABLE, WORD_SPILL, WORD_TARGET
 from vilab.vmm.translation_cache import TranslationCache
 from vilab.vmm.translator import SPILL_AT, STUB, Mode, Translator, jump_prelude, return_prelude
-from vilab.vmm.unit import CALLOUT, IDENT, Callout, Continuation, Miss, Unit
+from vilab.vmm.unit import IDENT, Callout, Continuation, Miss, Unit
 from vilab.vmm.vcpu import DeprivilegedVcpu
 from vilab.x86 import encode as e
 from vilab.x86.decode import Kind, Truncated, decode
 from vilab.x86.flags import IOPL, TF
 
 if TYPE_CHECKING:
+    from vilab.vmm.engine import EngineState
     from vilab.vmm.vm import VirtualMachine
     from vilab.vmm.walk import Mapping
 
@@ -194,6 +197,8 @@ class TranslationEngine(DeprivilegedEngine):
     def _aim(self) -> bool:
         """Point the CPU at the code for the guest's EIP. False: the run is over."""
         v = self.vcpu
+        if v.cpl != 3 and self.cache.guest_at.get(self.cpu.eip, -1) == v.eip:
+            return True  # it stands on the translation of that instruction already
         while self.ended is None:
             if v.cpl == 3:
                 self.cpu.eip = v.eip
@@ -509,6 +514,8 @@ class TranslationEngine(DeprivilegedEngine):
         for units in self.cache.units.values():
             if units.get(unit.eip) is unit:
                 del units[unit.eip]
+        for _, _, _, address, _ in unit.lines:
+            self.cache.guest_at.pop(address, None)
 
     def will_be_counted_again(self, gva: int) -> bool:
         if self.vcpu.cpl == 3:
@@ -532,12 +539,44 @@ class TranslationEngine(DeprivilegedEngine):
         self.pages.check_mappings(gva)
 
     def how_next(self) -> tuple[str, int]:
-        v = self.vcpu
-        if v.cpl == 3:
+        if self.vcpu.cpl == 3:
             return "native", 3
-        unit = self._units.get(v.eip)
-        kind = unit.lines[0][2] if unit is not None else IDENT
-        return ("emulated" if kind == CALLOUT else "translated"), 1
+        emulated = type(self.cache.exits.get(self.cpu.eip)) is Callout
+        return ("emulated" if emulated else "translated"), 1
+
+    def before_step(self) -> bool:
+        return self._aim()
+
+    def tc_address(self) -> int | None:
+        return None if self.vcpu.cpl == 3 else self.cpu.eip
+
+    def save_caches(self) -> dict[str, object]:
+        cache, pages = self.cache, self.pages
+        return super().save_caches() | {
+            "cache": (cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.flushes),
+            "marks": cache.marks.tobytes(),
+            "pages": (pages.by_ppn, pages.by_vpn),
+            "counts": (self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated),
+            "mode": self._mode,
+            "misses": self._misses,
+            "eip": self.cpu.eip,
+        }
+
+    def load_caches(self, saved: dict[str, Any]) -> None:
+        super().load_caches(saved)
+        cache, pages = self.cache, self.pages
+        cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.flushes = saved["cache"]
+        cache.marks[:] = np.frombuffer(saved["marks"], dtype=np.uint8)
+        pages.by_ppn, pages.by_vpn = saved["pages"]
+        self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated = saved["counts"]
+        self._mode, self._misses = saved["mode"], saved["misses"]
+        self._units = cache.units.setdefault(self._mode, {})
+        self._open, self._fault_at = [], None
+        self.cpu.eip = saved["eip"]
+
+    def load_state(self, state: EngineState) -> None:
+        self.flush_cache("state loaded")
+        super().load_state(state)
 
     def statistics(self) -> dict[str, object]:
         return super().statistics() | {

@@ -59,13 +59,14 @@ class MonitorFrames:
 
     def __init__(self, frames: range) -> None:
         self._frames = frames
-        self._next = 0
+        self.used = 0
+        """How many have been handed out."""
 
     def run(self, count: int) -> int:
         """The first of ``count`` adjacent frames."""
-        first = self._frames.start + self._next
-        self._next += count
-        if self._next > len(self._frames):
+        first = self._frames.start + self.used
+        self.used += count
+        if self.used > len(self._frames):
             raise VmmBug("The monitor has used up its own machine memory.")
         return first
 
@@ -106,6 +107,17 @@ class Monitor:
         cpu.set_table("idtr", IDT, 0x7FF)
         cpu.set_segment(LDTR, LDT_SELECTOR, LDT, 0, 0x8200)
         cpu.set_segment(TR, TSS_SELECTOR, TSS, 0x67, 0x8B00)
+
+    @property
+    def tables_seen(self) -> tuple[bytes, bytes]:
+        """The guest's GDT and LDT as they were copied last."""
+        return self._gdt_seen, self._ldt_seen
+
+    @tables_seen.setter
+    def tables_seen(self, seen: tuple[bytes, bytes]) -> None:
+        self._gdt_seen, self._ldt_seen = seen
+        if self._ldt_seen:
+            self._cpu.set_segment(LDTR, LDT_SELECTOR, LDT, len(self._ldt_seen) - 1, 0x8200)
 
     def copy_tables(self, v: DeprivilegedVcpu) -> None:
         """Bring the copies of the guest's GDT and LDT up to date; called before guest code may load segments itself."""

@@ -18,7 +18,7 @@ the next access from ring 3 makes it read-only and user's again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vilab.addresses import PAGE_SHIFT
 from vilab.vmm.walk import Mapping
@@ -166,6 +166,15 @@ class ShadowTables:
         if table is not None:
             self._words[table + (gva >> 12 & 0x3FF)] |= pg.WRITABLE
             self._cpu.flush_tlb()
+
+    # For checkpoints ---------------------------------------------------------------------------------------------
+
+    def contents(self) -> tuple[Any, ...]:
+        """What there is beside the tables themselves, which lie in machine memory."""
+        return self._tables, self._monitor_tables, self._free, self._entries_of, self._ppn_at, self.traced
+
+    def set_contents(self, contents: tuple[Any, ...]) -> None:
+        self._tables, self._monitor_tables, self._free, self._entries_of, self._ppn_at, self.traced = contents
 
     # What the pmap says ------------------------------------------------------------------------------------------
 
