@@ -45,7 +45,7 @@ class Bench:
             hour = (hour if b & 4 else int(f"{hour:x}")) % 12 + (12 if pm else 0)
         elif not b & 4:
             hour = int(f"{hour:x}")
-        year = int(f"{self.get(0x32):x}") * 100 + read(9)
+        year = read(0x32) * 100 + read(9)
         return datetime(year, read(8), read(7), hour, read(2), read(0), tzinfo=UTC)
 
 
@@ -70,7 +70,7 @@ def test_date_that_is_set_goes_on_from_there(to: datetime, format_bits: int, at_
     hour = put(to.hour) if format_bits & 2 else put((to.hour + 11) % 12 + 1) | (0x80 if to.hour >= 12 else 0)
     for index, value in (
         (0, put(to.second)), (2, put(to.minute)), (4, hour), (7, put(to.day)), (8, put(to.month)),
-        (9, put(to.year % 100)), (0x32, int(str(to.year // 100), 16)),
+        (9, put(to.year % 100)), (0x32, put(to.year // 100)),
     ):  # fmt: skip
         bench.put(index, value)
     bench.clock.now_ns += 100 * SECOND  # time stands still while SET is on

@@ -18,7 +18,7 @@
     0x0071[0b] RW B             SET 7, PIE 6, AIE 5, UIE 4, SQWE 3, DM 2 (binary), 24/12 1, DSE 0
     0x0071[0c] R  C             IRQF 7, PF 6, AF 5, UF 4; reading clears all and takes IRQ 8 down
     0x0071[0d] R  D             bit 7: battery good
-    0x0071[32] RW CENTURY       BCD
+    0x0071[32] RW CENTURY       19, 20, ... in the format of the other fields
     other indices, 0x0e-0x7f: memory; what the firmware leaves there is in ``cmos.py``
 
     one second:  |<----------- time may be read ----------->|<- UIP = 1, 2228 us ->|  time changes, UF, AF
@@ -54,7 +54,7 @@ REGISTERS = (
     Register(0x71, "RW", "B", "SET 7, PIE 6, AIE 5, UIE 4, SQWE 3, DM 2 (binary), 24/12 1, DSE 0", _MC, 0x0B),
     Register(0x71, "R", "C", "IRQF 7, PF 6, AF 5, UF 4; reading clears all and takes IRQ 8 down", _MC, 0x0C),
     Register(0x71, "R", "D", "bit 7: battery good", _MC, 0x0D),
-    Register(0x71, "RW", "CENTURY", "BCD", "IBM PS/2 technical reference, CMOS RAM", 0x32),
+    Register(0x71, "RW", "CENTURY", "19, 20, ... in the format of the other fields", "IBM PS/2 technical reference, CMOS RAM", 0x32),
 )
 
 REG_A, REG_B, REG_C, REG_D = 0x0A, 0x0B, 0x0C, 0x0D

@@ -41,14 +41,14 @@ def encode(seconds: int, weekday_shift: int, binary: bool, hours_24: bool) -> di
         DAY: put(day.day),
         MONTH: put(day.month),
         YEAR: put(day.year % 100),
-        CENTURY: to_bcd(day.year // 100),
+        CENTURY: put(day.year // 100),
     }
 
 
 def decode(ram: Sequence[int], binary: bool, hours_24: bool) -> tuple[int, int]:
     """Seconds since 1970, and the shift of the weekday."""
     get = _binary if binary else from_bcd
-    year = min(max(from_bcd(ram[CENTURY]) * 100 + get(ram[YEAR]) % 100, 1), date.max.year)
+    year = min(max(get(ram[CENTURY]) * 100 + get(ram[YEAR]) % 100, 1), date.max.year)
     month = min(max(get(ram[MONTH]), 1), 12)
     day = date(year, month, min(max(get(ram[DAY]), 1), calendar.monthrange(year, month)[1]))
     of_day = _hour(ram[HOURS], binary, hours_24) * 3600 + min(get(ram[MINUTES]), 59) * 60 + min(get(ram[SECONDS]), 59)
