@@ -109,7 +109,7 @@ def whole_steps(
         guest, cpu = truths_before(records, step, start)
         finding = silence.judge(record, guest, cpu, descriptor)
         kinds = [_ENTRY_KINDS[type(event)] for event in record.events if type(event) in _ENTRY_KINDS]
-        kind = "error" if finding and not finding.right else _loudest(kinds)
+        kind = "error" if finding and not finding.right else _loudest(kinds, record)
         beats.append(
             Beat(
                 step,
@@ -127,8 +127,11 @@ def whole_steps(
     return beats
 
 
-def _loudest(kinds: Sequence[str]) -> str:
-    for kind in ("trap", "exit", "callout", "translate", "true_fault", "trace_fault", "hidden_fault"):
+def _loudest(kinds: Sequence[str], record: StepRecord) -> str:
+    """The one glyph of a whole step. A callout that was made to translate is a translation."""
+    own = any(isinstance(event, CalloutTaken) and event.reason not in _CALLOUTS_ON_THE_WAY for event in record.events)
+    callout = ("callout", "translate") if own else ("translate", "callout")
+    for kind in ("trap", "exit", *callout, "true_fault", "trace_fault", "hidden_fault"):
         if kind in kinds:
             return kind
     return ""

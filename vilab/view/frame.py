@@ -109,6 +109,10 @@ class Track(Protocol):
 
     def picture(self, position: int) -> Picture: ...
 
+    def open(self, row: int) -> None:
+        """Enter on a row of the stage."""
+        ...
+
     def next_like(self, position: int, direction: int) -> int | None:
         """The next (1) or previous (-1) position with an event of the kind that is at ``position``."""
         ...

@@ -120,6 +120,9 @@ class Playback:
                 self.reveal(int(message.get("choice", -1)))
             elif what == "skip":
                 self.skip()
+            elif what == "open":
+                self.track.open(int(message.get("row", -1)))
+                self._picture = None
         except AdminError as error:
             self.notice = admin_notice(error)
         except (GuestFault, GuestStopped) as error:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from vilab.errors import GuestFault
-from vilab.view import panels, rings, says
-from vilab.view.beats import VMM, Beat, beats_of
+from vilab.view import panels, rings, says, translation, translation_draw, translation_says
+from vilab.view.beats import VMM, Beat, beats_of, truths_before, whole_steps
+from vilab.view.cache import CacheHistory
 from vilab.view.frame import Panel, Picture
 from vilab.view.silence import ReadDescriptor
 from vilab.view.timeline import timeline
@@ -83,6 +86,9 @@ class RunTrack:
             (index + 1 for index, beat in enumerate(self.beats) if beat.position == at and beat.step < at), default=0
         )
 
+    def open(self, row: int) -> None:
+        """Rows of these pictures have nothing more to show."""
+
     def next_like(self, position: int, direction: int) -> int | None:
         beats = self.beats
         kind = beats[position - 1].kind if position else ""
@@ -154,3 +160,47 @@ class RingsTrack(RunTrack):
             position, total, self.when(position), scene.say, self.value_text(position), rings.draw(scene), line,
             self.panels(position), self.is_fault(position),
         )  # fmt: skip
+
+
+class TranslationTrack(RunTrack):
+    """Guest code beside translated code, and the cache (``translation``). One step of the machine is one step here."""
+
+    def __init__(self, run: Steppable, question: str, show: Sequence[str] = ()) -> None:
+        super().__init__(run, question, show)
+        self._history = CacheHistory(run.records)
+
+    def make_beats(self, records: Sequence[StepRecord]) -> list[Beat]:
+        self._history = CacheHistory(records)
+        return whole_steps(records, self.start, guest_descriptor(self.run))
+
+    def scene(self, position: int) -> translation.TranslationScene:
+        beats, records = self.beats, self.run.records
+        state = self._history.at(position)
+        made = translation.scene(records, position, state, "", self.run.start.eip)
+        return msgspec.structs.replace(made, say=self._say(position, beats, made))
+
+    def sentence(self, position: int) -> str:
+        return self.scene(position).say
+
+    def _say(self, position: int, beats: Sequence[Beat], made: translation.TranslationScene) -> str:
+        if not position:
+            return says.empty(self.run.start.eip)
+        records = self.run.records
+        record = records[position - 1]
+        guest, _ = truths_before(records, position - 1, self.start)
+        pair = next((pair for pair in made.pairs if pair.current), None)
+        return translation_says.say(beats[position - 1], record, guest, pair)
+
+    def picture(self, position: int) -> Picture:
+        scene = self.scene(position)
+        return Picture(
+            position,
+            scene.total,
+            self.when(position),
+            scene.say,
+            self.value_text(position),
+            translation_draw.draw(scene),
+            timeline(self.marks(position), position, scene.total),
+            self.panels(position),
+            self.is_fault(position),
+        )

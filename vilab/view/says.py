@@ -234,11 +234,11 @@ def _runs(beat: Beat, record: StepRecord, guest: Registers, engine: str) -> str:
         who = "the guest kernel" if ring.to_cpl < 3 else "the guest program"
         words = f"`{name}` goes straight to {who}, ring {ring.to_cpl}: the CPU is not asked to trap."
     elif record.how == "translated":
-        words = f"`{name}` runs in the translation cache{_at(record)}{_effect(record, guest)}."
+        words = f"`{name}` runs in the translation cache{_at(record)}{effect(record, guest)}."
     elif beat.ring == 3 and engine == "bt":
-        words = f"`{name}` is user code and **runs directly**, untranslated{_effect(record, guest)}."
+        words = f"`{name}` is user code and **runs directly**, untranslated{effect(record, guest)}."
     else:
-        words = f"`{name}` runs on the CPU as it is{_effect(record, guest)}."
+        words = f"`{name}` runs on the CPU as it is{effect(record, guest)}."
     if _find(beat.events, Halted):
         words = f"`{name}`: the CPU has nothing to do, and the clock jumps to what is due next."
     switched = _find(beat.events, AddressSpaceSwitched)
@@ -251,7 +251,7 @@ def _at(record: StepRecord) -> str:
     return "" if record.tc_address is None else f" at `{hex8(record.tc_address)}`"
 
 
-def _effect(record: StepRecord, before: Registers) -> str:
+def effect(record: StepRecord, before: Registers) -> str:
     """What the instruction changed: a register, flags, or the way."""
     after = record.guest
     next_eip = (record.eip + len(record.code)) & 0xFFFF_FFFF

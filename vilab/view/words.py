@@ -46,9 +46,9 @@ def hex4(value: int) -> str:
     return f"{value:04x}"
 
 
-def spaced(code: bytes, most: int = 5) -> str:
+def spaced(code: bytes, most: int = 4) -> str:
     """``8b 44 24 08``; more than ``most`` bytes end in an ellipsis."""
-    return code.hex(" ") if len(code) <= most else code[: most - 1].hex(" ") + "…"
+    return code.hex(" ") if len(code) <= most else code[:most].hex(" ") + "…"
 
 
 def grouped(number: int) -> str:
