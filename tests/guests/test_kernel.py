@@ -15,7 +15,7 @@ KERNEL = PREBUILT / "kernel.elf"
 BOOT = """\
 boot: ring 0
 vilab teaching kernel
-cpu: ring 0, CR0 80010013
+cpu: ring 0, machine status 00000013
 gdt, idt, tss: loaded
 paging: {memory} MB of memory
 interrupts: on

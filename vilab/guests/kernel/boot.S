@@ -26,12 +26,16 @@ boot:   mov     esp, offset boot_stack_top - KERNEL_BASE
         mov     edi, eax                        /* the loader's magic number */
         mov     ebp, ebx                        /* the information it left */
 
-        /* Say in which ring we are, before the first privileged instruction. */
+        /* What any ring may do, though only ring 0 gets what it wants: clear all flags, and ask for the ring. */
+        push    EFLAGS_RESERVED
+        popfd
+        mov     ebx, cs
+        and     ebx, 3
+
+        /* Say it, before the first privileged instruction. */
         mov     esi, offset message
         call    boot_print
-        mov     eax, cs
-        and     eax, 3
-        add     al, '0'
+        lea     eax, [ebx + '0']
         call    boot_put
         mov     al, 13
         call    boot_put

@@ -8,7 +8,7 @@
 
 enum { WAIT_TICKS = 3 };
 
-void check_cpu(void) { kprintf("cpu: ring %u, CR0 %x\n", current_ring(), machine_status()); }
+void check_cpu(void) { kprintf("cpu: ring %u, machine status %x\n", current_ring(), machine_status()); }
 
 void check_timer(void)
 {

@@ -67,12 +67,13 @@ static inline u32 current_ring(void)
     return selector & 3;
 }
 
-/* CR0 without asking for privilege: SMSW is older than rings. */
+/* The low half of CR0 without asking for privilege: the 286, whose instruction SMSW is, hid nothing. The upper half of
+   the register is undefined (Intel SDM volume 2, SMSW). */
 static inline u32 machine_status(void)
 {
     u32 value;
     asm volatile("smsw %0" : "=r"(value));
-    return value;
+    return value & 0xffff;
 }
 
 #endif
