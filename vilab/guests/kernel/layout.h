@@ -3,10 +3,10 @@
    linear address                                       physical
    0xffffffff  +---------------------------+
                | left free: a monitor may  |
-   0xfd000000  | live here                 |
-               +---------------------------+
+               | live here                 |
+   0xe0000000  +---------------------------+
                | all of physical memory,   |
-               | read and write            |  0 .. memory size
+               | read and write            |  0 .. memory size, at most 512 MB
    0xc0000000  +---------------------------+
    0xbffff000  | user stack, grows down    |
                |                           |
