@@ -7,28 +7,16 @@ workspace of the lessons' own opens with the side bar closed, so that a picture 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from vilab.course.workcopy import originals_folder, refresh, work_folder
 from vilab.errors import AdminError
 
 WORKSPACE_ID = "vilab"
-WORKSPACE = """{
-  "data": {
-    "layout-restorer:data": {
-      "main": {"dock": null, "current": null},
-      "down": {"size": 0, "widgets": []},
-      "left": {"collapsed": true, "visible": true, "current": "filebrowser", "widgets": []},
-      "right": {"collapsed": true, "visible": true, "current": "", "widgets": []},
-      "relativeSizes": [0, 1, 0],
-      "top": {"simpleVisibility": true}
-    }
-  },
-  "metadata": {"id": "%s"}
-}
-"""
 
 
 def open_lab(chosen: Path | None, port: int, browser: bool) -> int:
@@ -38,14 +26,16 @@ def open_lab(chosen: Path | None, port: int, browser: bool) -> int:
     print(f"Your lessons are in {work}.")
     for name in copied.kept:
         print(f"{name}: a newer version has come; yours was changed and stays. `vilab reset` would bring the new one.")
-    first = first_lesson(work)
     sys.stdout.flush()
     prepare_environment()
     try:
         from jupyterlab.labapp import LabApp
     except ImportError as error:
         raise AdminError(f"JupyterLab was not started: {error}. `vilab doctor` says what is missing.") from error
-    LabApp.launch_instance(server_arguments(work, first, port, browser))
+    workspaces = work / ".jupyter-workspaces"
+    if not workspaces.exists():  # later the layout is the student's own
+        lay_out(workspaces, WORKSPACE_ID, first_lesson(work))
+    LabApp.launch_instance(server_arguments(work, workspaces, port, browser))
     return 0
 
 
@@ -63,17 +53,36 @@ def prepare_environment() -> None:
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
 
 
-def server_arguments(work: Path, lesson: str | None, port: int, browser: bool) -> list[str]:
+def lay_out(workspaces: Path, name: str, lesson: str | None) -> None:
+    """A layout for Lab: the side bars closed, one lesson open. Lab keeps it up to date from then on."""
+    from jupyterlab_server.workspaces_handler import WorkspacesManager
+
+    data: dict[str, Any] = {
+        "layout-restorer:data": {
+            "main": {"dock": None, "current": None},
+            "down": {"size": 0, "widgets": []},
+            "left": {"collapsed": True, "visible": True, "widgets": ["filebrowser"]},
+            "right": {"collapsed": True, "visible": True, "widgets": []},
+            "relativeSizes": [0, 1, 0],
+            "top": {"simpleVisibility": True},
+        }
+    }
+    if lesson is not None:
+        tab = f"notebook:{lesson}"
+        data[tab] = {"data": {"path": lesson, "factory": "Notebook"}}
+        dock = {"type": "tab-area", "currentIndex": 0, "widgets": [tab]}
+        data["layout-restorer:data"]["main"] = {"dock": dock, "current": tab}
+    WorkspacesManager(str(workspaces)).save(name, json.dumps({"data": data, "metadata": {"id": name}}))
+
+
+def server_arguments(work: Path, workspaces: Path, port: int, browser: bool) -> list[str]:
     """The command line for Lab: loopback only, this folder, this workspace."""
-    workspaces = work / ".jupyter-workspaces"
-    workspaces.mkdir(parents=True, exist_ok=True)
-    page = f"/lab/workspaces/{WORKSPACE_ID}" + (f"/tree/{lesson}" if lesson else "")
     arguments = [
         f"--ServerApp.root_dir={work}",
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         f"--LabApp.workspaces_dir={workspaces}",
-        f"--LabApp.default_url={page}",
+        f"--LabApp.default_url=/lab/workspaces/{WORKSPACE_ID}",
     ]
     if not browser:
         arguments.append("--no-browser")
