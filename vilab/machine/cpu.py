@@ -32,7 +32,6 @@ from unicorn import (
     UC_HOOK_INSN_INVALID,
     UC_HOOK_INTR,
     UC_MODE_32,
-    UC_PROT_EXEC,
     Uc,
     UcError,
 )
@@ -103,6 +102,10 @@ class ExitHandler(Protocol):
         ...
 
     def on_mmio_read(self, mpa: int, size_bytes: int) -> int: ...
+
+    def read_code(self, linear: int, size_bytes: int) -> bytes:
+        """The bytes of an instruction that has just been executed."""
+        ...
 
     def on_mmio_write(self, mpa: int, size_bytes: int, value: int) -> None: ...
 
@@ -520,19 +523,13 @@ class Cpu:
         length = self.pc - pc
         if not 1 < length < 16:
             return
-        code = self.read_code(pc, length)
+        code = self.handler.read_code(pc, length)  # type: ignore[union-attr]
         opcode = next((byte for byte in code if byte not in _PREFIXES), 0)
         if opcode not in _STRING or not _REP_PREFIXES & set(code):
             return
         if opcode in _COMPARING and bool(self.eflags() & 0x40) != (0xF3 in code):
             return
         self._cells[native.EXECUTED] += length
-
-    def read_code(self, linear: int, size_bytes: int) -> bytes:
-        """Bytes at a linear address as the processor would fetch them."""
-        if not self.cr(0) >> 31:
-            return self.memory.read(linear, size_bytes)
-        return bytes(self._uc.vmem_read(linear, size_bytes, UC_PROT_EXEC))
 
     # Hooks: called by Unicorn. An error must not pass through it, so it is kept and raised by ``run``. ----------
 

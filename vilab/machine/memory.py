@@ -67,6 +67,11 @@ class FrameAllocator:
     def free_frames(self) -> int:
         return self._memory.frames - self._next + len(self._freed)
 
+    @property
+    def used_frames(self) -> int:
+        """No frame at or above this has ever been handed out."""
+        return self._next
+
     def allocate(self) -> Mpn:
         """One zeroed frame.
 

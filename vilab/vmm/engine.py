@@ -14,6 +14,7 @@ begin and end, and a stepped run and an unstepped one log the same events.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -133,6 +134,9 @@ class Engine:
 
     def on_mmio_write(self, mpa: int, size_bytes: int, value: int) -> None:
         return
+
+    def read_code(self, linear: int, size_bytes: int) -> bytes:
+        return self.vcpu.read(linear, size_bytes)
 
     def port_in(self, port: int, size_bytes: int) -> int:
         self.sync_clock()
@@ -379,17 +383,36 @@ class Engine:
             self.step_raw()
 
     def step_raw(self) -> None:
-        """One guest instruction (or the exit it causes), without looking at timers."""
-        reason = self.cpu.step()
+        """One guest instruction, with the exits that it causes, without looking at timers."""
+        reason = self.step_through(self.cpu.step)
         if reason is Stop.HALTED:
             self.processor_halted()
         elif reason is Stop.COUNTED:
             self.end("limit", f"{self.cpu.instructions:,} guest instructions have been executed.")
 
+    def step_through(self, step: Callable[[], Stop]) -> Stop:
+        """Step until the instruction is done: again after each hidden fault, unless something has become due."""
+        while True:
+            hidden = self.hidden_faults
+            reason = step()
+            if reason is not Stop.STOPPED or self.hidden_faults == hidden or self.ended is not None:
+                return reason
+            if self.clock.next_ns() <= self.now_ns():
+                return reason
+
     # Stepping ----------------------------------------------------------------------------------------------------
 
     def step_instruction(self) -> bool:
         """One guest instruction as ``run`` would execute it, with what is due before it. False: the run is over."""
+        if not self.step_to_instruction():
+            return False
+        if self.log.wants_instructions:
+            self._log_instruction()
+        self.step_raw()
+        return True
+
+    def step_to_instruction(self) -> bool:
+        """Whatever is due before the next instruction, and the processor standing on it. False: the run is over."""
         while self.ended is None:
             self.sync_clock()
             if self.clock.next_ns() <= self.clock.now_ns or self.halted or (
@@ -397,14 +420,12 @@ class Engine:
             ):  # fmt: skip
                 if not self.prepare():
                     continue
-            if self.before_step():
+            # Getting there (translating, say) takes time too, and something may have become due meanwhile.
+            if self.before_step() and self.clock.next_ns() > self.now_ns():
                 break
-        if self.ended is not None:
-            return False
-        if self.log.wants_instructions:
-            self._log_instruction()
-        self.step_raw()
-        return True
+        if self.ended is None and self.vcpu.eip == self.stop_eip and self.vcpu.cpl == 0:
+            self.returned()
+        return self.ended is None
 
     def before_step(self) -> bool:
         """Bring the processor to the next instruction. False: something else happened."""

@@ -252,12 +252,21 @@ class TranslationEngine(DeprivilegedEngine):
         if not self._aim():
             return
         traced = bool(self.vcpu.eflags() & TF)
-        reason = self.cpu.step()
-        self._settle_down()
+        reason = self.step_through(self._step_settled)
         if reason is Stop.COUNTED:
             self.end("limit", f"{self.cpu.instructions:,} guest instructions have been executed.")
         elif traced and reason is Stop.STEPPED and self.ended is None:
             self.inject(GuestFault(1))
+
+    def _step_settled(self) -> Stop:
+        reason = self.cpu.step()
+        self._settle_down()
+        return reason
+
+    def read_code(self, linear: int, size_bytes: int) -> bytes:
+        if self.cache.contains(linear):
+            return self.cache.read(linear, size_bytes)
+        return super().read_code(linear, size_bytes)
 
     def in_interrupt_shadow(self) -> bool:
         """After STI the next instruction comes first: the byte before EIP tells."""

@@ -196,20 +196,21 @@ class VirtualMachine:
 
     # State -------------------------------------------------------------------------------------------------------
 
-    def save_state(self) -> VmState:
+    def save_state(self, memory: bool = True) -> VmState:
+        """The whole machine as a value; without ``memory`` the caller keeps that."""
         self.engine.sync_clock()
-        return VmState(
-            self.engine.name, self.engine.save_state(), self.pc.save_state(), self.pmap.read(0, self.memory_bytes)
-        )
+        content = self.pmap.read(0, self.memory_bytes) if memory else b""
+        return VmState(self.engine.name, self.engine.save_state(), self.pc.save_state(), content)
 
-    def load_state(self, state: VmState) -> None:
+    def load_state(self, state: VmState, memory: bool = True) -> None:
         """Become what the record says. Caches (translations, shadow tables) start empty."""
-        if len(state.memory) != self.memory_bytes:
+        if memory and len(state.memory) != self.memory_bytes:
             raise AdminError(
                 f"A state of {len(state.memory) >> 20} MB does not fit a machine of {self.memory_bytes >> 20} MB."
             )
         now = state.engine.executed_bytes * self.costs.code_ns_per_byte + state.engine.offset_ns
         self.clock.forget_all(now)
-        self.pmap.write(0, state.memory)
+        if memory:
+            self.pmap.write(0, state.memory)
         self.pc.load_state(state.devices)
         self.engine.load_state(state.engine)
