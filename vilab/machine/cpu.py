@@ -308,7 +308,10 @@ class Cpu:
             down = EFLAGS_DF if self._i[self.D_DF] < 0 else 0
             return (rest | self.q[self.Q_CC_SRC] & ARITHMETIC_FLAGS | down | EFLAGS_RESERVED_ONE) & 0xFFFFFFFF
         value = ctypes.c_uint64()
+        raw = self.q[self.Q_EFLAGS]
         uclib.uc_context_reg_read(self._context, reg.UC_X86_REG_EFLAGS, ctypes.byref(value))
+        # The call leaves the computed flags in the context, where they would be mixed into all later ones.
+        self.q[self.Q_EFLAGS] = raw
         return value.value & 0xFFFFFFFF
 
     def set_eflags(self, value: int) -> None:

@@ -154,7 +154,7 @@ class Stepper:
             if record is None or (record.eip, record.virtual_ns, record.guest) != (
                 expected.eip, expected.virtual_ns, expected.guest
             ):  # fmt: skip
-                print(record and (hex(record.eip),record.virtual_ns,record.guest), (hex(expected.eip), expected.virtual_ns,expected.guest)); raise VmmBug(f"Step {self._position + 1} went another way when it was executed again.")
+                raise VmmBug(f"Step {self._position + 1} went another way when it was executed again.")
             self._position += 1
 
     def next_event(self) -> int:
