@@ -52,8 +52,11 @@ CODE_R_A = 0xB
 DATA_W_A = 0x3
 """Type of accessed, writable data."""
 
-LAR_MASK = 0x00FF_FF00
-"""LAR gives the second dword of a descriptor under this mask (bits 19-16 are undefined by Intel, kept by everyone)."""
+LAR_MASK = 0x00F0_FF00
+"""LAR gives the second dword of a descriptor under this mask. SDM volume 2 leaves bits 19 to 16 undefined; here they
+read 0, as on this processor."""
+HIDDEN_MASK = 0x00FF_FF00
+"""What of the second dword a segment register keeps as its flags."""
 LAR_TYPES = frozenset((1, 2, 3, 4, 5, 9, 0xB, 0xC))
 LSL_TYPES = frozenset((1, 2, 3, 9, 0xB))
 """System types that LAR and LSL accept. SDM volume 2."""
@@ -188,6 +191,11 @@ class Segment(msgspec.Struct, frozen=True):
     def access_rights(self) -> int:
         """What LAR returns for it."""
         return self.pack() >> 32 & LAR_MASK
+
+    @property
+    def hidden_flags(self) -> int:
+        """What a segment register that holds it keeps of the descriptor's second dword."""
+        return self.pack() >> 32 & HIDDEN_MASK
 
     def contains(self, offset: int, size_bytes: int) -> bool:
         """Does an access of this size at this offset stay inside the limit? SDM volume 3, section 5.3."""
