@@ -302,23 +302,27 @@ class Cpu:
         return value.value & 0xFFFFFFFF
 
     def eflags(self) -> int:
-        """All flags. Inside an exit they are computed from the processor's lazy form: about 0.5 us."""
-        if self.d[self.D_CC_OP] == CC_OP_EFLAGS:
-            rest = self.q[self.Q_EFLAGS] & ~(ARITHMETIC_FLAGS | EFLAGS_DF)
-            down = EFLAGS_DF if self._i[self.D_DF] < 0 else 0
-            return (rest | self.q[self.Q_CC_SRC] & ARITHMETIC_FLAGS | down | EFLAGS_RESERVED_ONE) & 0xFFFFFFFF
-        value = ctypes.c_uint64()
+        """All flags. Inside an exit they are computed from the processor's lazy form: about 0.5 us.
+
+        The processor takes its flags apart when it starts to execute and puts them together when it stops. So between
+        runs EFLAGS is whole; inside one its arithmetic bits and DF are zero, and the lazy fields count.
+        """
+        if not self._in_run:
+            return (self.q[self.Q_EFLAGS] | EFLAGS_RESERVED_ONE) & 0xFFFFFFFF
         raw = self.q[self.Q_EFLAGS]
+        if self.d[self.D_CC_OP] == CC_OP_EFLAGS:
+            down = EFLAGS_DF if self._i[self.D_DF] < 0 else 0
+            return (raw | self.q[self.Q_CC_SRC] & ARITHMETIC_FLAGS | down | EFLAGS_RESERVED_ONE) & 0xFFFFFFFF
+        value = ctypes.c_uint64()
         uclib.uc_context_reg_read(self._context, reg.UC_X86_REG_EFLAGS, ctypes.byref(value))
-        # The call leaves the computed flags in the context, where they would be mixed into all later ones.
-        self.q[self.Q_EFLAGS] = raw
         return value.value & 0xFFFFFFFF
 
     def set_eflags(self, value: int) -> None:
         self.q[self.Q_CC_SRC] = value & ARITHMETIC_FLAGS
         self.d[self.D_CC_OP] = CC_OP_EFLAGS
         self._i[self.D_DF] = -1 if value & EFLAGS_DF else 1
-        self.q[self.Q_EFLAGS] = value & ~(ARITHMETIC_FLAGS | EFLAGS_DF) | EFLAGS_RESERVED_ONE
+        kept = ~(ARITHMETIC_FLAGS | EFLAGS_DF) if self._in_run else 0xFFFFFFFF
+        self.q[self.Q_EFLAGS] = value & kept | EFLAGS_RESERVED_ONE
 
     def segment(self, index: int) -> tuple[int, int, int, int]:
         """Selector and hidden part: (selector, base, limit, flags). Flags as in a descriptor's upper half."""
