@@ -89,12 +89,14 @@ def beats_of(
     records: Sequence[StepRecord],
     start: tuple[Registers, Registers],
     descriptor: silence.ReadDescriptor | None = None,
+    engine: str = "trap",
 ) -> list[Beat]:
     """All beats of a run, in order. ``start`` is the pair (guest, cpu) of registers before the first step."""
+    through_vmm = engine not in ("svm", "bare")
     beats: list[Beat] = []
     for step, record in enumerate(records):
         guest, cpu = truths_before(records, step, start)
-        beats.extend(_beats_of_step(step, record, silence.judge(record, guest, cpu, descriptor)))
+        beats.extend(_beats_of_step(step, record, silence.judge(record, guest, cpu, descriptor), through_vmm))
     return beats
 
 
@@ -137,8 +139,8 @@ def _loudest(kinds: Sequence[str], record: StepRecord) -> str:
     return ""
 
 
-def _beats_of_step(step: int, record: StepRecord, finding: silence.Finding | None) -> list[Beat]:
-    groups = _split(record)
+def _beats_of_step(step: int, record: StepRecord, finding: silence.Finding | None, through_vmm: bool) -> list[Beat]:
+    groups = _split(record, through_vmm)
     beats: list[Beat] = []
     ran = False
     for entry, events in groups:
@@ -152,7 +154,17 @@ def _beats_of_step(step: int, record: StepRecord, finding: silence.Finding | Non
             # What faults for the VMM's own reasons is executed again; what the VMM carries out is done with.
             ran = entry not in ("hidden_fault", "trace_fault")
         beats.append(
-            Beat(step, step + 1, VMM, record.cpl, record.cpu_cpl, _vmm_kind(entry), events, False, events[-1].at_ns)
+            Beat(
+                step,
+                step + 1,
+                VMM,
+                record.cpl,
+                record.cpu_cpl,
+                _vmm_kind(entry, events),
+                events,
+                False,
+                events[-1].at_ns,
+            )
         )
     if not ran and record.how != "emulated":
         beats.append(_guest_beat(step, record, (), finding))
@@ -166,14 +178,24 @@ def _beats_of_step(step: int, record: StepRecord, finding: silence.Finding | Non
 
 
 def _guest_beat(step: int, record: StepRecord, events: Sequence[Event], finding: silence.Finding | None) -> Beat:
-    kind = "error" if finding and not finding.right else ""
+    wrong = (finding and not finding.right) or any(is_guest_fault(event) for event in events)
+    kind = "error" if wrong else ""
     return Beat(
         step, step + 1, GUEST, record.cpl, record.cpu_cpl, kind, tuple(events), False, record.virtual_ns, finding
     )
 
 
-def _vmm_kind(entry: str) -> str:
-    """A trap's mark is where control left the guest; translating has no such place and is marked itself."""
+def is_guest_fault(event: Event) -> bool:
+    """A fault that belongs to the guest and is part of the lesson. Page faults are routine: their mark is another."""
+    if isinstance(event, TrapTaken):
+        return not event.handled
+    return isinstance(event, ExceptionDelivered) and event.vector < 32 and event.vector not in (1, 3, 4, 14)
+
+
+def _vmm_kind(entry: str, events: Sequence[Event]) -> str:
+    """A trap's mark is where control left the guest; what has no such place is marked itself."""
+    if any(is_guest_fault(event) for event in events):
+        return "error"
     return entry if entry in ("translate", "interrupt") else ""
 
 
@@ -186,16 +208,25 @@ def _was_attempted(record: StepRecord, entry: str, event: Event) -> bool:
     return True
 
 
-def _split(record: StepRecord) -> list[tuple[str, tuple[Event, ...]]]:
-    """The events of a step, cut where control enters the VMM: (kind of entry, that event and what followed it)."""
+def _split(record: StepRecord, through_vmm: bool) -> list[tuple[str, tuple[Event, ...]]]:
+    """The events of a step, cut where control enters the VMM: (kind of entry, that event and what followed it).
+
+    ``through_vmm``: the IDT in the CPU is the VMM's, so an exception that is delivered has trapped, logged or not.
+    """
     groups: list[tuple[str, list[Event]]] = []
     for event in record.events:
         kind = _ENTRY_KINDS.get(type(event))
         if isinstance(event, InstructionRetired):
             continue  # says what the record says
-        if isinstance(event, InterruptDelivered):
-            kind = "interrupt"
         last = groups[-1] if groups else None
+        if isinstance(event, InterruptDelivered):
+            kind = "interrupt" if through_vmm or (last is not None and last[0] == "exit") else None
+        elif (
+            isinstance(event, ExceptionDelivered)
+            and through_vmm
+            and (last is None or last[0] in ("guest", "translate"))
+        ):
+            kind = "trap"
         if kind is None:
             if last is None:
                 groups.append(("guest", [event]))

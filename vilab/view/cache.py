@@ -55,10 +55,13 @@ class CacheState(msgspec.Struct):
             return None
         return starts[at]
 
+    def owner_of(self, link: Link) -> int | None:
+        """The fragment that a link leaves. Where its target took the place of the exit, that is the one before."""
+        return self.holding(link.source - 1 if link.source == link.target else link.source)
+
     def links_of(self, start: int) -> list[Link]:
-        """Links that leave this fragment. An exit that stands apart from it belongs to no fragment here."""
-        end = start + len(self.fragments[start].tc_code)
-        return [link for source, link in sorted(self.links.items()) if start <= source < end]
+        """Links that leave this fragment."""
+        return [link for _, link in sorted(self.links.items()) if self.owner_of(link) == start]
 
     @property
     def size_bytes(self) -> int:

@@ -30,14 +30,14 @@ def draw(state: CacheState, current: int | None, letters: Mapping[int, str]) -> 
     places = _places(state, starts)
     drawn = [link for link in state.links.values() if link.how != "fall_through"]
     if len(starts) > MOST_ARCS:
-        drawn = [link for link in drawn if current is not None and _owner(state, link) == current]
+        drawn = [link for link in drawn if current is not None and state.owner_of(link) == current]
         note = f"arcs are the chained jumps of {letters.get(current or 0, 'the current fragment')}"
     else:
         note = "arcs are chained jumps"
     parts.append(
         text(182, _TITLE_Y, f"{counted(len(starts), 'fragment')}, {counted(state.size_bytes, 'byte')}; {note}", "soft")
     )
-    loud = [link for link in drawn if current is not None and _owner(state, link) == current]
+    loud = [link for link in drawn if current is not None and state.owner_of(link) == current]
     for link in [link for link in drawn if link not in loud] + loud:
         parts.append(_arc(state, places, link, link in loud))
     for start in starts:
@@ -70,15 +70,8 @@ def capacity(size_bytes: int) -> int:
     return wide
 
 
-def _owner(state: CacheState, link: Link) -> int | None:
-    for start, unit in state.fragments.items():
-        if start <= link.source < start + len(unit.tc_code):
-            return start
-    return None
-
-
 def _arc(state: CacheState, places: Mapping[int, tuple[float, float]], link: Link, loud: bool) -> str:
-    owner = _owner(state, link)
+    owner = state.owner_of(link)
     if owner is None or link.target not in places:
         return ""
     left, width = places[owner]

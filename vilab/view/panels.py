@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vilab.errors import VECTOR_NAMES
 from vilab.events import (
     CalloutTaken,
+    ExceptionDelivered,
     HiddenFault,
     InterruptDelivered,
     TraceFault,
@@ -135,7 +137,7 @@ def log(beats: Sequence[Beat], records: Sequence[StepRecord], position: int, eng
 
 
 def _log_row(step: int, beat: Beat, record: StepRecord, now: bool) -> Row:
-    why, cycles = _reason(beat)
+    why, cycles = _reason(beat, record)
     mark = ("bad" if beat.kind == "error" else "now") if now else ""
     cells = (
         Cell(str(step)), Cell("", "", beat.kind), Cell(hex8(record.eip), "mono soft"),
@@ -144,25 +146,38 @@ def _log_row(step: int, beat: Beat, record: StepRecord, now: bool) -> Row:
     return Row(cells, mark, step)
 
 
-def _reason(beat: Beat) -> tuple[str, str]:
-    if beat.kind == "error":
+def _reason(beat: Beat, record: StepRecord) -> tuple[str, str]:
+    if beat.wrong:
         return "runs; critical", ""
+    units = [event for event in beat.events if isinstance(event, UnitTranslated)]
+    if beat.kind == "translate" and units:
+        same = sum(1 for unit in units for row in unit.lines if row[2] == "ident")
+        calls = sum(event.cycles for event in beat.events if isinstance(event, CalloutTaken))
+        return f"{sum(len(unit.lines) for unit in units)} translated, {same} identical", grouped(calls) if calls else ""
     for event in beat.events:
+        if isinstance(event, TrapTaken) and beat.actor == VMM and not event.handled:
+            return "nobody does it", ""
         if isinstance(event, TrapTaken):
             return event.why.replace(" <- ", " ← "), grouped(event.cycles)
         if isinstance(event, VmExit):
             return f"{event.reason}, exit {event.exit_code:x}", grouped(event.cycles)
         if isinstance(event, CalloutTaken):
             return event.reason.replace("_", " "), grouped(event.cycles)
-        if isinstance(event, UnitTranslated):
-            same = sum(1 for row in event.lines if row[2] == "ident")
-            return f"{len(event.lines)} translated, {same} identical", ""
         if isinstance(event, HiddenFault):
-            return f"ppn {event.ppn:05x} → mpn {event.mpn:05x}", ""
+            return f"frame {event.mpn:05x}", ""
         if isinstance(event, TraceFault):
-            return f"store to watched ppn {event.ppn:05x}", ""
+            return f"watched page {event.ppn:05x}", ""
         if isinstance(event, TrueFault):
             return f"#PF({hex4(event.error_code)}) at {hex8(event.gva)}", ""
+        if isinstance(event, ExceptionDelivered):
+            return _exception(event, record), ""
         if isinstance(event, InterruptDelivered):
             return f"vector {event.vector:02x}", ""
     return "the VMM acts" if beat.actor == VMM else "", ""
+
+
+def _exception(event: ExceptionDelivered, record: StepRecord) -> str:
+    if record.mnemonic.startswith("int"):
+        return "the CPU's IDT is the VMM's"
+    code = "" if event.error_code is None else f"({hex4(event.error_code)})"
+    return f"{VECTOR_NAMES.get(event.vector, f'vector {event.vector:02x}')}{code} for the guest"

@@ -25,7 +25,9 @@ from vilab.events import (
     ExceptionDelivered,
     HiddenFault,
     InterruptDelivered,
+    RunEnded,
     TraceFault,
+    TrapTaken,
     UnitTranslated,
 )
 from vilab.view import says
@@ -100,7 +102,7 @@ def lanes_of(engine: str, kernel_ring: int) -> tuple[Lane, ...]:
         return program, kernel, Lane(-1, "VMM")
     if engine == "bare":
         return Lane(3, "program"), Lane(0, "kernel, no VMM")
-    return program, kernel, Lane(0, "no VMM" if engine == "deprivileged" else "VMM")
+    return program, kernel, Lane(0, "VMM, memory only" if engine == "deprivileged" else "VMM")
 
 
 def kernel_ring(records: Sequence[StepRecord], engine: str) -> int:
@@ -155,6 +157,8 @@ def _segment(beats: Sequence[Beat], records: Sequence[StepRecord], at: int, lane
     enters_from = None
     if is_vmm and (at == 0 or (beats[at - 1].actor != VMM and not beats[at - 1].leaves)):
         enters_from = _guest_lane(beat.cpl)
+    if any(isinstance(event, RunEnded) for event in beat.events) and not beat.leaves:
+        goes_to = lane
     if is_vmm and at + 1 < len(beats) and beats[at + 1].actor == VMM and beats[at + 1].step == beat.step:
         goes_to = vmm_lane
     full = _vmm_label(beat) if is_vmm else label(beat, record)
@@ -162,7 +166,7 @@ def _segment(beats: Sequence[Beat], records: Sequence[StepRecord], at: int, lane
     if beat.finding is not None and beat.finding.right and not is_vmm and beat.finding.got_word:
         note = f"{beat.finding.what} = {beat.finding.got}: right"
     short = full.split(" ")[0]
-    return Segment(lane, goes_to, full, short, is_vmm, beat.kind, beat.leaves, enters_from, beat.wrong, note)
+    return Segment(lane, goes_to, full, short, is_vmm, beat.kind, beat.leaves, enters_from, beat.kind == "error", note)
 
 
 def _guest_lane(cpl: int) -> int:
@@ -175,6 +179,8 @@ def _vmm_label(beat: Beat) -> str:
         if isinstance(event, Emulated):
             return says.arrow(event.effect)
     for event in beat.events:
+        if isinstance(event, TrapTaken) and not event.handled:
+            return "nobody"
         if isinstance(event, ExceptionDelivered):
             return f"gate {event.vector:02x}"
         if isinstance(event, InterruptDelivered):
@@ -304,6 +310,8 @@ def _loud(picture: RingsScene, x: float) -> str:
 
 def _nothing_yet(picture: RingsScene) -> str:
     x, y = (LEFT + RIGHT) / 2, _PITCH * (len(picture.lanes) / 2) - 14
+    if not picture.total:
+        return text(x, y + 12, "There is nothing to step through.", "mid l b")
     return text(x, y, "Nothing has run yet.", "mid l b") + text(
         x, y + 26, f"Press Step to execute the first instruction at {hex8(picture.first_eip)}.", "mid"
     )

@@ -8,7 +8,7 @@ import msgspec
 
 from vilab.errors import GuestFault
 from vilab.view import panels, rings, says, translation, translation_draw, translation_says
-from vilab.view.beats import VMM, Beat, beats_of, truths_before, whole_steps
+from vilab.view.beats import VMM, Beat, beats_of, is_guest_fault, truths_before, whole_steps
 from vilab.view.cache import CacheHistory
 from vilab.view.frame import Panel, Picture
 from vilab.view.silence import ReadDescriptor
@@ -55,7 +55,7 @@ class RunTrack:
         self._built = -1
 
     def make_beats(self, records: Sequence[StepRecord]) -> list[Beat]:
-        return beats_of(records, self.start, guest_descriptor(self.run))
+        return beats_of(records, self.start, guest_descriptor(self.run), self.run.engine)
 
     @property
     def beats(self) -> list[Beat]:
@@ -102,8 +102,13 @@ class RunTrack:
 
     def sentence(self, position: int) -> str:
         if not position:
-            return says.empty(self.run.start.eip)
+            return self.nothing_yet()
         return says.say(self.beats[position - 1], self.run.records, self.start, self.run.engine)
+
+    def nothing_yet(self) -> str:
+        if not self.total:
+            return f"**There is nothing to step through.** {self.run.ending}"
+        return says.empty(self.run.start.eip)
 
     def describe(self, position: int) -> str:
         return plain(self.sentence(position))
@@ -135,7 +140,7 @@ class RunTrack:
         return plain(", ".join(part for part in (head, who, what, self.when(position)) if part))
 
     def is_fault(self, position: int) -> bool:
-        return bool(position) and any(says.is_guest_fault(event) for event in self.beats[position - 1].events)
+        return bool(position) and any(is_guest_fault(event) for event in self.beats[position - 1].events)
 
     def picture(self, position: int) -> Picture:
         raise NotImplementedError
@@ -184,7 +189,7 @@ class TranslationTrack(RunTrack):
 
     def _say(self, position: int, beats: Sequence[Beat], made: translation.TranslationScene) -> str:
         if not position:
-            return says.empty(self.run.start.eip)
+            return self.nothing_yet()
         records = self.run.records
         record = records[position - 1]
         guest, _ = truths_before(records, position - 1, self.start)

@@ -56,7 +56,7 @@ def say(beat: Beat, records: Sequence[StepRecord], start: tuple[Registers, Regis
     else:
         words = _runs(beat, record, guest, engine)
     if isinstance(ended, RunEnded):
-        words = f"{words} {ended.sentence}"
+        words = f"{words} {ended.sentence}".strip()
     return words
 
 
@@ -77,12 +77,14 @@ def arrow(words: str) -> str:
 def _leaving(beat: Beat, record: StepRecord, engine: str) -> str:
     event = beat.events[0]
     name = instruction(record.mnemonic, record.operands)
+    if isinstance(event, ExceptionDelivered):
+        name_of = VECTOR_NAMES.get(event.vector, f"vector {event.vector:02x}")
+        if record.mnemonic.startswith("int"):
+            return _system_call(name, record)
+        return f"`{name}` faults with **{name_of}**. The CPU's own IDT belongs to the VMM, so it **traps** there first."
     if isinstance(event, TrapTaken):
         if record.mnemonic == "int" and record.cpl == 3:
-            words = (
-                f"A program asks for a system call. The CPU's own IDT belongs to the VMM, so `{name}` goes "
-                "**to the VMM**, not to the guest kernel."
-            )
+            words = _system_call(name, record)
         elif event.vector == 14:
             words = (
                 f"`{name}` touches a page that the CPU's page table does not allow: #PF, and **the VMM** looks first."
@@ -93,7 +95,7 @@ def _leaving(beat: Beat, record: StepRecord, engine: str) -> str:
         if not event.handled:
             words = (
                 f"`{name}` at ring {beat.ring}: {event.why}. The CPU refuses with "
-                f"**{VECTOR_NAMES.get(event.vector, 'a fault')}**, and there is no VMM to help."
+                f"**{VECTOR_NAMES.get(event.vector, 'a fault')}**, and nobody does it for the guest."
             )
         return words
     if isinstance(event, VmExit):
@@ -110,6 +112,11 @@ def _leaving(beat: Beat, record: StepRecord, engine: str) -> str:
     if isinstance(event, TrueFault):
         return f"`{name}` touches `{hex8(event.gva)}`, which the guest's own tables do not allow: a **true fault**."
     return f"`{name}` leaves the guest."
+
+
+def _system_call(name: str, record: StepRecord) -> str:
+    who = "A program asks for a system call." if record.cpl == 3 else "The kernel calls a gate of its own."
+    return f"{who} The CPU's own IDT belongs to the VMM, so `{name}` goes **to the VMM**, not to the guest kernel."
 
 
 def _callout(event: CalloutTaken, name: str) -> str:
@@ -142,7 +149,7 @@ def _vmm_at_work(beat: Beat, record: StepRecord, guest: Registers, engine: str) 
     ) if part]  # fmt: skip
     unhandled = next((event for event in beat.events if isinstance(event, TrapTaken) and not event.handled), None)
     if unhandled is not None and not parts:
-        return "Nobody is there to handle it."
+        return ""
     return " ".join(parts) or f"The VMM has carried out `{name}` and resumes the guest."
 
 
@@ -268,6 +275,10 @@ def effect(record: StepRecord, before: Registers) -> str:
     ]
     if changed:
         return ": " + ", ".join(changed[:2])
+    if before.gpr[4] != after.gpr[4]:
+        if record.mnemonic.startswith("push") and after.stack_top is not None:
+            return f": it pushes `{hex8(after.stack_top)}`"
+        return f": ESP{NBSP}={NBSP}`{hex8(after.gpr[4])}`"
     bits = flag_changes(before.eflags, after.eflags)
     if bits:
         return ": " + ", ".join(f"{name}{NBSP}={NBSP}{value}" for name, _, value in bits)
@@ -282,10 +293,3 @@ def flag_changes(before: int, after: int) -> list[tuple[str, int, int]]:
         if (before ^ after) & mask
     ]
     return sorted(rows, key=lambda row: row[0] != "IF")
-
-
-def is_guest_fault(event: Event) -> bool:
-    """A fault that belongs to the guest and is part of the lesson: its text twin gets the bar of an error."""
-    if isinstance(event, TrapTaken):
-        return not event.handled
-    return isinstance(event, ExceptionDelivered) and event.vector < 32 and event.vector not in (1, 3, 4, 14)

@@ -184,7 +184,7 @@ def _tc_lines(row: tuple[int, int, str, int, int], start: int, state: CacheState
     lines = []
     for there in disassemble(code, tc):
         link = state.links.get(there.address)
-        if link is not None:
+        if link is not None and link.source != link.target:
             verb = there.mnemonic if there.mnemonic.startswith("j") else "jmp"
             lines.append(TcLine(there.address, f"{verb} {link.target:08x}"))
         elif there.mnemonic == "nop" and kind == "control":

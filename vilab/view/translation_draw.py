@@ -120,6 +120,8 @@ def _hidden(picture: TranslationScene, y: float) -> str:
 def _nothing_yet(picture: TranslationScene) -> str:
     if picture.position:
         return text(WIDTH / 2, 160, "Nothing has been translated yet: ring 3 runs directly.", "mid l")
+    if not picture.total:
+        return text(WIDTH / 2, 160, "There is nothing to step through.", "mid l b")
     where = f"Press Step to execute the first instruction at {hex8(picture.first_eip)}."
     return text(WIDTH / 2, 160, "Nothing has run yet.", "mid l b") + text(WIDTH / 2, 186, where, "mid")
 
