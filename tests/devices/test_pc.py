@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -250,3 +252,8 @@ def test_input_status_register_shows_a_retrace_70_times_a_second() -> None:
         retraces += now > last
         last = now
     assert retraces == 70
+
+
+def test_guest_clock_starts_on_the_date_that_the_constant_promises() -> None:
+    pc, _, _ = make_pc()
+    assert datetime.fromtimestamp(pc.rtc.seconds(), UTC) == datetime(2006, 10, 21, 20, 0, tzinfo=UTC)

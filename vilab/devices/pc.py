@@ -29,8 +29,12 @@ from vilab.protocols import Console, PortDevice
 
 IRQ_TIMER, IRQ_KEYBOARD, IRQ_COM1, IRQ_RTC = 0, 1, 4, 8
 
-EPOCH_SECONDS = 1_161_374_400
+EPOCH_SECONDS = 1_161_460_800
 """21 October 2006, 20:00 UTC, the first day of ASPLOS XII: a fixed date, so that a run is the same every time."""
+
+IO_CYCLE_NS = 750
+"""How long the bus takes over one 8-bit access: 6 clocks of 8 MHz (IBM PC AT technical reference, I/O channel timing).
+Kernels wait by reading ports; an engine that adds this to virtual time lets them wait as often as on a real PC."""
 
 WIDE_PORTS = frozenset({0x604})
 """Ports whose device takes a 16 or 32-bit access as one, beside those of PCI."""
@@ -155,6 +159,11 @@ class Pc:
             writer = self._writers.get(at)
             if writer is not None:
                 writer(at, 1, value >> 8 * i & 0xFF)
+
+    @staticmethod
+    def register_tables() -> dict[str, tuple[Register, ...]]:
+        """Every device's datasheet, by the name of its file."""
+        return register_tables()
 
     def save_state(self) -> PcState:
         return PcState(

@@ -54,7 +54,14 @@ REGISTERS = (
     Register(0x71, "RW", "B", "SET 7, PIE 6, AIE 5, UIE 4, SQWE 3, DM 2 (binary), 24/12 1, DSE 0", _MC, 0x0B),
     Register(0x71, "R", "C", "IRQF 7, PF 6, AF 5, UF 4; reading clears all and takes IRQ 8 down", _MC, 0x0C),
     Register(0x71, "R", "D", "bit 7: battery good", _MC, 0x0D),
-    Register(0x71, "RW", "CENTURY", "19, 20, ... in the format of the other fields", "IBM PS/2 technical reference, CMOS RAM", 0x32),
+    Register(
+        0x71,
+        "RW",
+        "CENTURY",
+        "19, 20, ... in the format of the other fields",
+        "IBM PS/2 technical reference, CMOS RAM",
+        0x32,
+    ),
 )
 
 REG_A, REG_B, REG_C, REG_D = 0x0A, 0x0B, 0x0C, 0x0D
