@@ -1,7 +1,7 @@
 """What an event costs, in nanoseconds of virtual time and in cycles of the machine that the papers measured.
 
 Every entry is a primitive (a trap, a callout, an entry, an exit); nothing here is the result of a workload. Source:
-Adams and Agesen, ASPLOS 2006, section 3.3 and table 1, measured on a 3.8 GHz Pentium 4 672. A ``CostModel`` is a
+Adams and Agesen, ASPLOS 2006, section 3.3, figure 4 and table 1, measured on a 3.8 GHz Pentium 4 672. A ``CostModel`` is a
 plain value: copy it with ``msgspec.structs.replace`` and run with other figures.
 """
 
@@ -19,6 +19,7 @@ class CostModel(msgspec.Struct, frozen=True):
     callout : leaving the translation cache for the monitor and returning (1254: ``rdtsc`` as a callout).
     in_cache : a privileged instruction rewritten inside the cache (216); charged by execution, listed for the lessons.
     vm_exit, vm_entry : one world switch of hardware assist each way (1931, 2409).
+    port_access : IN or OUT on the bare machine (3209: ``in`` from port 0x80, figure 4, native): the bus is slow.
     hidden_fault : MODEL: a trap; the paper gives no figure of its own for filling one shadow entry.
     interrupt : MODEL: delivering an interrupt or exception into a guest, taken as a trap.
     tsc_per_us : what the guest's time-stamp counter counts in a microsecond of virtual time: 1000 is 1 GHz.
@@ -31,6 +32,7 @@ class CostModel(msgspec.Struct, frozen=True):
     in_cache: int = 216
     vm_exit: int = 1931
     vm_entry: int = 2409
+    port_access: int = 3209
     hidden_fault: int = 2030
     interrupt: int = 2030
     translate_instruction: int = 2300

@@ -72,6 +72,9 @@ class DeprivilegedEngine(Engine):
             except GuestFault:
                 self.monitor.forget_tables()  # the guest's table is not mapped: no segment can be loaded from it
 
+    def port_cost(self) -> int:
+        return self.costs.callout
+
     def interrupt_cost(self) -> int:
         return self.costs.interrupt
 

@@ -120,11 +120,17 @@ class Engine:
 
     def on_in(self, port: int, size_bytes: int) -> int:
         self.exits["in"] += 1
+        self.charge(self.port_cost())
         return self.port_in(port, size_bytes)
 
     def on_out(self, port: int, size_bytes: int, value: int) -> None:
         self.exits["out"] += 1
+        self.charge(self.port_cost())
         self.port_out(port, size_bytes, value)
+
+    def port_cost(self) -> int:
+        """Cycles for the access itself; the bare machine's bus is slow, a VMM answers from memory."""
+        return self.costs.port_access
 
     def on_cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int] | None:
         return self.cpuid(leaf, subleaf)
