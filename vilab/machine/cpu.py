@@ -450,6 +450,10 @@ class Cpu:
         """The processor stops before a block that would take ``executed_bytes`` beyond this."""
         self._cells[native.LIMIT] = executed_bytes
 
+    def lower_limit(self, by_bytes: int) -> None:
+        """Bring the limit nearer."""
+        self._cells[native.LIMIT] -= by_bytes
+
     def set_interrupt_pending(self, pending: bool, flag_address: int = 0) -> None:
         """Stop as soon as an interrupt could be taken: when EFLAGS.IF, or bit 1 of the byte at a host address, is set."""
         self._cells[native.FLAG_AT] = flag_address

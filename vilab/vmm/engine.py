@@ -83,6 +83,7 @@ class Engine:
         self.exits: Counter[str] = Counter()
         self.hidden_faults = self.true_faults = self.trace_faults = 0
         self.offset_ns = 0
+        self._ns_of: dict[int, int] = {}
         self.ended: Ended | None = None
         self.halted = False
         self.pending = False
@@ -105,8 +106,14 @@ class Engine:
 
     def charge(self, cycles: int) -> None:
         """An exit has cost this much."""
-        self.offset_ns += self.costs.ns(cycles)
-        self.set_limit()
+        ns = self._ns_of.get(cycles)
+        if ns is None:
+            ns = self._ns_of[cycles] = self.costs.ns(cycles)
+        self.offset_ns += ns
+        if self.costs.code_ns_per_byte == 1:
+            self.cpu.lower_limit(ns)  # the next timer is that much nearer
+        else:
+            self.set_limit()
 
     def set_limit(self) -> None:
         """Let the processor run to the next timer, and no further."""

@@ -44,6 +44,8 @@ RETURNS, JUMPS = 0, 1
 RING_1_CODE = 0x00CFBB00
 """Flat code of DPL 1: what the CPU's CS holds while fragments run."""
 STORE_SPILL = e.store_reg(SPILL_AT, ECX)
+PLAIN = frozenset(("rdtsc", "cpuid"))
+"""Callouts that cannot fault and change neither mode nor memory: the fragment goes on."""
 USER_TRAPS = frozenset(("rdtsc", "rdtscp"))
 
 
@@ -405,6 +407,9 @@ class TranslationEngine(DeprivilegedEngine):
         if op == "popf" and self._mode.simple and not self.cache.is_boundary(at):
             # The slow way of the in-cache form: what was popped lies in the monitor's word.
             cpu.gpr[ESP] = cpu.gpr[ESP] - 4 & 0xFFFFFFFF
+        if op in PLAIN and not self.log.active:
+            emulate.execute(v, i, self)
+            return
         mode = self._mode
         self._emulate(i)
         if self.ended is not None:
