@@ -64,6 +64,8 @@ class EngineState(msgspec.Struct):
     offset_ns: int
     halted: bool
     settle_at_ns: int | None
+    owed_ns: int = 0
+    owed_at_ns: int | None = None
 
 
 class Engine:
@@ -88,6 +90,8 @@ class Engine:
         self.halted = False
         self.pending = False
         self._settle_timer: Timer | None = None
+        self._owed_ns = 0
+        self._owed_timer: Timer | None = None
         self._in_port_access = False
         self.slice_end = UNLIMITED
         self.stop_eip: int | None = None
@@ -114,6 +118,17 @@ class Engine:
             self.cpu.lower_limit(ns)  # the next timer is that much nearer
         else:
             self.set_limit()
+
+    def charge_port_access(self, cycles: int) -> None:
+        """A port access has cost this much. It may stand anywhere in a block of code, and time must not jump there: what
+        accesses owe is added at an instruction boundary that is the same in every run, as with ``SETTLE_NS``."""
+        self._owed_ns += self.costs.ns(cycles)
+        if self._owed_timer is None:
+            self._owed_timer = self.clock.at(self.now_ns() + SETTLE_NS, self._pay)
+
+    def _pay(self) -> None:
+        self.offset_ns += self._owed_ns
+        self._owed_ns, self._owed_timer = 0, None
 
     def set_limit(self) -> None:
         """Let the processor run to the next timer, and no further."""
@@ -468,6 +483,7 @@ class Engine:
         return EngineState(
             self.vcpu.save_state(), self.cpu.executed_bytes, self.offset_ns, self.halted,
             timer.at_ns if timer is not None and timer.action is not None else None,
+            self._owed_ns, self._owed_timer.at_ns if self._owed_timer is not None else None,
         )  # fmt: skip
 
     def load_state(self, state: EngineState) -> None:
@@ -481,6 +497,9 @@ class Engine:
             self._settle_timer = self.clock.at(state.settle_at_ns, self._settle)
         else:
             self._set_pending(self.vm.pc.pic.pending())
+        self._owed_ns, self._owed_timer = state.owed_ns, None
+        if state.owed_at_ns is not None:
+            self._owed_timer = self.clock.at(state.owed_at_ns, self._pay)
 
     def save_caches(self) -> dict[str, object]:
         """Everything beside the state that a rewind needs to go on exactly as the run did; see ``checkpoint``."""
