@@ -133,10 +133,16 @@ def main(arguments: list[str] | None = None) -> int:
     except GuestStopped as error:
         print(f"vilab: {error}", file=sys.stderr)
         return GUEST_STOPPED
-    except VilabError as error:
+    except MemoryError:
+        print(
+            "vilab: this computer does not have that much memory; give the guest less with --memory.", file=sys.stderr
+        )
+        return REFUSED
+    except Exception as error:
         if os.environ.get("VILAB_TRACEBACK"):
             raise
-        print(f"vilab: a defect of vilab itself: {error} (VILAB_TRACEBACK=1 shows where)", file=sys.stderr)
+        kind = "" if isinstance(error, VilabError) else f"{type(error).__name__}: "
+        print(f"vilab: a defect of vilab itself: {kind}{error} (VILAB_TRACEBACK=1 shows where)", file=sys.stderr)
         return DEFECT
 
 

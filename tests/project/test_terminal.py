@@ -9,6 +9,7 @@ import time
 import pytest
 
 from vilab.commands.terminal import Terminal
+from vilab.errors import GuestStopped
 
 pty = pytest.importorskip("pty", reason="pseudo-terminals exist on Unix only")
 termios = pytest.importorskip("termios", reason="pseudo-terminals exist on Unix only")
@@ -76,7 +77,7 @@ def test_a_pipe_is_read_to_its_end_only_when_asked():
     reader, writer = os.pipe()
     os.write(writer, b"help\n")
     terminal = Terminal(reader, 1)
-    assert not terminal.typed_at
+    assert not terminal.interactive
     assert terminal.read_available() == b"help\n"
     os.write(writer, b"exit\n")
     os.close(writer)
@@ -95,3 +96,28 @@ def test_output_that_the_far_end_takes_in_pieces_arrives_whole():
     assert os.read(reader, 2000) == b"a" * 1000 + b"\n"
     os.close(reader)
     os.close(writer)
+
+
+def test_a_guest_that_waits_for_ever_after_the_end_of_a_pipe_is_stopped_in_words(monkeypatch):
+    monkeypatch.setattr("vilab.commands.terminal.QUESTIONS_AFTER_END", 3)
+    reader, writer = os.pipe()
+    os.close(writer)
+    terminal = Terminal(reader, os.open(os.devnull, os.O_WRONLY))
+    assert [terminal.read_available() for _ in range(4)] == [b""] * 4
+    terminal.write(b"still alive")
+    assert [terminal.read_available() for _ in range(3)] == [b""] * 3
+    with pytest.raises(GuestStopped, match=r"^The guest waits for input, but standard input has ended\.$"):
+        terminal.read_available()
+    os.close(reader)
+    os.close(terminal.output_fd)
+
+
+def test_waiting_ends_with_a_key(line):
+    person, process = line
+    terminal = Terminal(process, process)
+    with terminal.attached():
+        os.write(person, b"x")
+        start = time.monotonic()
+        terminal.wait(20)
+        assert time.monotonic() - start < 10
+        assert terminal.read_available() == b"x"

@@ -7,10 +7,8 @@ What the guest writes goes to standard output byte by byte; how the run ended is
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from vilab.commands.terminal import Terminal
 from vilab.errors import AdminError
@@ -51,6 +49,7 @@ def run_guest(
     if instructions is not None and instructions < 0:
         raise AdminError(f"The guest was not started: it cannot run {instructions} instructions.")
 
+    from vilab.commands import leaving
     from vilab.vmm.runner import RunOptions, run_image
 
     options = RunOptions(
@@ -65,8 +64,8 @@ def run_guest(
         events_path=events,
     )
     terminal = Terminal()
-    signal.signal(signal.SIGTERM, _leave)
-    if terminal.typed_at:
+    leaving.install()
+    if terminal.interactive:
         print("Ctrl-] leaves; every other key goes to the guest.", file=sys.stderr)
     try:
         with terminal.attached():
@@ -78,8 +77,3 @@ def run_guest(
     if stats == "json":
         print(json.dumps(result.stats), flush=True)
     return result.exit_status
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that the terminal is given back as it was."""
-    raise KeyboardInterrupt

@@ -1,0 +1,44 @@
+"""Ctrl-C, Ctrl-] and SIGTERM end a run between two instructions of the monitor, never inside a callback.
+
+::
+
+    signal --> handler --> is the processor in the middle of calling us?
+                              no:  KeyboardInterrupt, here and now
+                              yes: ask again a millisecond later
+
+An exception that Python raises in a function which Unicorn called, before that function's own ``try``, would be
+swallowed by the foreign code in between; so the handler looks at the stack first.
+"""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import threading
+from types import FrameType
+
+from vilab.machine import cpu
+
+RETRY_SECONDS = 0.001
+
+
+def install() -> None:
+    """From now on SIGINT and SIGTERM raise ``KeyboardInterrupt`` where that does no harm. Main thread only."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+
+
+def _leave(_number: int, frame: FrameType | None) -> None:
+    if in_callback(frame):
+        threading.Timer(RETRY_SECONDS, _thread.interrupt_main).start()
+        return
+    raise KeyboardInterrupt
+
+
+def in_callback(frame: FrameType | None) -> bool:
+    """Is one of the functions that the processor calls on this stack?"""
+    while frame is not None:
+        if frame.f_code.co_filename == cpu.__file__ and frame.f_code.co_name.startswith("_on_"):
+            return True
+        frame = frame.f_back
+    return False
