@@ -242,6 +242,10 @@ class Cpu:
         """Guest instructions since ``count_instructions``."""
         return int(self.count_cells[native.COUNT])
 
+    def set_instruction_limit(self, limit: int) -> None:
+        """Stop before instruction number ``limit`` + 1 from now on."""
+        self.count_cells[native.COUNT_LIMIT] = limit
+
     def set_instructions(self, count: int) -> None:
         """A checkpoint is being restored."""
         self.count_cells[native.COUNT] = count
