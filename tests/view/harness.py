@@ -12,6 +12,8 @@ from typing import Any
 
 import vilab.view
 from vilab.view.playback import Playback
+from vilab.view.quiz import QuizRun
+from vilab.view.typed import TypedPlayback
 from vilab.view.words import html, plain
 
 VIEW = Path(vilab.view.__file__).parent
@@ -52,7 +54,7 @@ window.model = model;
 def page_html(playback: Playback, theme: str = "light", lecture: bool = False, wide: bool = False) -> str:
     state = {
         "question": plain(playback.track.question), "heading": html(playback.track.question),
-        "frame": playback.frame(), "lecture": lecture,
+        "frame": playback.frame(), "lecture": lecture, "form": form(playback),
     }  # fmt: skip
     css = "\n".join((VIEW / name).read_text() for name in ("tokens.css", "stage.css", "views.css"))
     model = MODEL.replace("__STATE__", json.dumps(state).replace("</", "<\\/"))
@@ -66,13 +68,36 @@ def page_html(playback: Playback, theme: str = "light", lecture: bool = False, w
     )
 
 
+def form(playback: Playback) -> dict[str, Any] | None:
+    return playback.form() if isinstance(playback, TypedPlayback) else None
+
+
 def open_player(page: Any, playback: Playback, **look: Any) -> None:
     """Show it; ``page`` is a new page of Playwright's sync API."""
 
     def kernel(text: str) -> str:
         playback.handle(json.loads(text))
-        return json.dumps({"frame": playback.frame()})
+        playback.finish()
+        return json.dumps({"frame": playback.frame(), "form": form(playback)})
 
     page.expose_function("kernel", kernel)
     page.set_content(page_html(playback, **look))
     page.wait_for_selector(".vl h2:not(:empty)")
+
+
+def open_quiz(page: Any, run: QuizRun) -> None:
+    """A quiz on a bare page."""
+
+    def kernel(text: str) -> str:
+        run.handle(json.loads(text))
+        return json.dumps({"frame": run.frame()})
+
+    page.expose_function("kernel", kernel)
+    css = "\n".join((VIEW / name).read_text() for name in ("tokens.css", "stage.css", "views.css"))
+    model = MODEL.replace("__STATE__", json.dumps({"frame": run.frame()}).replace("</", "<\\/"))
+    script = (VIEW / "quiz.js").read_text().replace("export default { render };", "")
+    page.set_content(
+        f'<!doctype html><meta charset="utf-8"><style>{LAB}{css}</style><body><div id="here"></div>'
+        f'<script type="module">{script}\n{model}\nrender({{ model, el: document.getElementById("here") }});</script>'
+    )
+    page.wait_for_selector(".vl-card")

@@ -8,16 +8,20 @@ Pure Python, no Jupyter needed:
 ``panels`` ``timeline``         the tables below a picture; the slider
 ``run_track`` ``playback``      a run that can be played; where the player stands
 ``predict``                     predict, then reveal
+``translation`` ``cache``       guest code beside translated code; the translation cache
+``critical``                    the critical instructions in every engine
+``job`` ``typed`` ``quiz``      work that takes its time; what a student types; questions on their own
 ``still``                       a moment as an SVG file
 
-With Jupyter: ``widget`` (the player in a notebook). ``vilab.view.Player`` loads it when it is asked for.
+With Jupyter: ``widget`` (the player in a notebook). ``vilab.view.Player`` and
+``vilab.view.Quiz`` load it when they are asked for.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-_WIDGETS = ("Player",)
+_WIDGETS = ("Player", "Quiz")
 
 
 def __getattr__(name: str) -> Any:

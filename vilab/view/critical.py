@@ -131,7 +131,8 @@ def name(engine: str) -> str:
 def draw(picture: CriticalScene) -> Stage:
     """The scene as a table."""
     width = (100 - 28) / max(len(picture.engines), 1)
-    columns = f'<col style="width:15%"><col style="width:13%">{f"<col style=width:{width:g}%>" * len(picture.engines)}'
+    widths = [15.0, 13.0, *[width] * len(picture.engines)]
+    columns = "".join(f'<col style="width:{each:g}%"/>' for each in widths)
     heads = "".join(_head(picture, engine) for engine in picture.engines)
     groups: list[str] = []
     last = None
@@ -145,7 +146,7 @@ def draw(picture: CriticalScene) -> Stage:
         groups.append(_row(picture, index, row))
     table = (
         f'<table class="vl-crit"><caption class="vl-sr">{escape(picture.describe())}</caption>'
-        f'<colgroup>{columns}</colgroup><thead><tr><td></td><th scope="col">should<br>give</th>{heads}</tr></thead>'
+        f'<colgroup>{columns}</colgroup><thead><tr><td></td><th scope="col">should<br/>give</th>{heads}</tr></thead>'
         f"{''.join(groups)}</tbody></table>"
     )
     return Stage(label=picture.describe(), table=table, rows=len(picture.results))

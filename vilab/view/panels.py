@@ -154,6 +154,9 @@ def _reason(beat: Beat, record: StepRecord) -> tuple[str, str]:
         same = sum(1 for unit in units for row in unit.lines if row[2] == "ident")
         calls = sum(event.cycles for event in beat.events if isinstance(event, CalloutTaken))
         return f"{sum(len(unit.lines) for unit in units)} translated, {same} identical", grouped(calls) if calls else ""
+    fault = next((event for event in beat.events if isinstance(event, ExceptionDelivered)), None)
+    if beat.kind == "error" and fault is not None:
+        return _exception(fault, record), ""
     for event in beat.events:
         if isinstance(event, TrapTaken) and beat.actor == VMM and not event.handled:
             return "nobody does it", ""

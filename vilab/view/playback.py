@@ -11,17 +11,20 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from vilab import __version__
 from vilab.errors import AdminError, GuestFault, GuestStopped, VmmBug
 from vilab.view import markup
 from vilab.view.frame import Picture, Track
+from vilab.view.job import Job, Work
 from vilab.view.predict import Asked, Prediction
 from vilab.view.words import html, plain
 
 Ask = Callable[[int], Prediction | None]
 """Position of the playhead to the question that comes before the next step, if there is one."""
+
+T = TypeVar("T")
 
 
 class Notice(tuple[str, tuple[str, ...], str, str]):
@@ -46,6 +49,8 @@ class Playback:
         self.notice: Notice | None = None
         self._done: set[int] = set()
         self._picture: Picture | None = None
+        self.job: Job[Any] | None = None
+        self._when_done: Callable[[Any], None] | None = None
         if position:
             self.seek(position)
 
@@ -120,19 +125,13 @@ class Playback:
                 self.reveal(int(message.get("choice", -1)))
             elif what == "skip":
                 self.skip()
+            elif what == "stop":
+                self.stop()
             elif what == "open":
                 self.track.open(int(message.get("row", -1)))
                 self._picture = None
-        except AdminError as error:
-            self.notice = admin_notice(error)
-        except (GuestFault, GuestStopped) as error:
-            self.notice = Notice(
-                (str(error), ("The guest cannot go on from here.",), "Step back to see how it came to this.", "")
-            )
-        except VmmBug as error:
-            self.notice = self._bug(str(error))
         except Exception as error:
-            self.notice = self._bug(f"{type(error).__name__}: {error}")
+            self.failed(error)
 
     def frame(self) -> dict[str, Any]:
         """The moment for the page. Holds nothing that comes after it."""
@@ -157,6 +156,58 @@ class Playback:
             "revealed": card is not None and card.revealed,
             "notice": notice,
         }  # fmt: skip
+
+    def load(self, work: Work[T], when_done: Callable[[T], None]) -> None:
+        """Begin work that takes its time; ``when_done`` gets its result. Call ``work_on`` until it is done."""
+        self.job = Job(work)
+        self._when_done = when_done
+
+    def work_on(self, seconds: float = 0.1) -> None:
+        """Work for about that long. A second piece of work replaces the first."""
+        job = self.job
+        if job is None:
+            return
+        try:
+            job.advance(seconds)
+            if job.finished:
+                self.job = None
+                if self._when_done is not None and not job.stopped:
+                    self._when_done(job.result)
+        except Exception as error:
+            self.job = None
+            self.failed(error)
+
+    def stop(self) -> None:
+        """Give the work up: what was on the page stays."""
+        if self.job is not None:
+            self.job.stop()
+            self.job = None
+
+    def finish(self) -> None:
+        """Work until it is done, for those who have no page to keep alive."""
+        while self.job is not None:
+            self.work_on(1.0)
+
+    def failed(self, error: Exception) -> None:
+        """Say what went wrong, in the words of whose fault it is."""
+        if isinstance(error, AdminError):
+            self.notice = admin_notice(error)
+        elif isinstance(error, (GuestFault, GuestStopped)):
+            lines = ("The guest cannot go on from here.",)
+            self.notice = Notice((str(error), lines, "Step back to see how it came to this.", ""))
+        else:
+            self.broke(error)
+
+    def show(self, track: Track) -> None:
+        """Play something else, from its beginning."""
+        self.track = track
+        self.position = 0
+        self.asked = self.notice = self._picture = None
+        self._done.clear()
+
+    def broke(self, error: Exception) -> None:
+        """A fault of ours: the notice offers what is needed to report it."""
+        self.notice = self._bug(str(error) if isinstance(error, VmmBug) else f"{type(error).__name__}: {error}")
 
     def _go(self, position: int) -> None:
         self.notice = None

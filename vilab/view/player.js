@@ -14,10 +14,14 @@ const icon = (name) => `<svg viewBox="0 0 12 12" aria-hidden="true"><path d="${I
 
 const SKELETON = `
 <h2></h2>
+<form class="vl-form" hidden>
+  <label class="vl-field"><span>x86, one instruction a line</span><textarea spellcheck="false" autocomplete="off" autocapitalize="off" aria-describedby=""></textarea></label>
+  <div class="vl-run"><label class="vl-field"><span>engine</span><select></select></label><button class="vl-btn" type="submit">Run</button></div>
+  <p class="vl-wrong" role="alert"></p>
+</form>
 <figure class="vl-stage" tabindex="-1">
   <svg role="img"><g class="vl-under"></g><g class="vl-ph"><path class="playhead"/></g><g class="vl-over"></g></svg>
   <div class="vl-table"></div>
-  <div class="vl-wait" role="status" hidden><b></b><span></span><progress></progress><span class="soft"></span><button class="vl-btn" data-do="stop">Stop</button></div>
 </figure>
 <div class="vl-slider" role="slider" tabindex="0" aria-label="Time" aria-valuemin="0">
   <svg viewBox="0 0 912 36" aria-hidden="true"><g class="vl-line"></g><path class="done"/><g class="vl-ph"><circle class="knob" cy="24" r="9"/></g></svg>
@@ -32,7 +36,10 @@ const SKELETON = `
     </div>
     <div class="vl-when"></div>
   </div>
-  <div class="vl-words"><p class="vl-say"></p><div class="vl-slot"></div></div>
+  <div class="vl-words">
+    <div class="vl-wait" role="status" hidden><b></b><span></span><progress></progress><span class="soft"></span><button class="vl-btn" data-do="stop">Stop</button></div>
+    <p class="vl-say"></p><div class="vl-slot"></div>
+  </div>
 </div>
 <div class="vl-panels"></div>
 <div class="vl-sr" aria-live="polite"></div>
@@ -51,6 +58,7 @@ function render({ model, el }) {
   const [slider, say, slot, panels, live, wait] = [".vl-slider", ".vl-say", ".vl-slot", ".vl-panels", "[aria-live]", ".vl-wait"].map($);
   const [backButton, stepButton, playButton, speedButton] = ["back", "step", "play", "speed"].map((what) => $(`[data-do=${what}]`));
   const deck = $(".vl-btns");
+  const put = (node, html) => { if (node.__html !== html) { node.innerHTML = node.__html = html; return true; } return false; };
   const heads = root.querySelectorAll(".vl-ph");
 
   let frame = model.get("frame");
@@ -64,6 +72,39 @@ function render({ model, el }) {
   let count = 0;
   let patience = 0;
   let dragging = false;
+
+  // --- the form, where something is typed -----------------------------------------------------------------------
+
+  const form = $(".vl-form");
+  const [typed, engine, wrong] = ["textarea", "select", ".vl-wrong"].map((selector) => form.querySelector(selector));
+  wrong.id = `vl-wrong-${Math.random().toString(36).slice(2)}`;
+  typed.setAttribute("aria-describedby", wrong.id);
+
+  function fill() {
+    const now = model.get("form");
+    form.hidden = !now;
+    if (!now) return;
+    if (document.activeElement !== typed) typed.value = now.text;
+    put(engine, now.engines.map(([key, name]) => `<option value="${key}">${name}</option>`).join(""));
+    engine.value = now.engine;
+    put(wrong, now.error);
+    typed.setAttribute("aria-invalid", Boolean(now.error));
+    typed.rows = Math.max(2, Math.min(8, typed.value.split("\n").length));
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    wish({ do: "assemble", text: typed.value, engine: engine.value });
+  });
+  typed.addEventListener("input", () => { typed.rows = Math.max(2, Math.min(8, typed.value.split("\n").length)); });
+  typed.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+    else if (event.key === "Escape") slider.focus();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  engine.addEventListener("change", () => form.requestSubmit());
 
   // --- wishes -------------------------------------------------------------------------------------------------
 
@@ -84,17 +125,18 @@ function render({ model, el }) {
   }
 
   function heard(message) {
-    if (message.progress) { waiting(message.progress); return; }
+    if ("progress" in message) { if (message.progress) waiting(message.progress); else ready(); return; }
     if (message.done !== underWay) return;
     underWay = null;
     clearTimeout(patience);
-    wait.hidden = true;
+    ready();
     next();
   }
 
   function waiting({ what, done, total, unit, left }) {
     const [title, far, bar, rest, stop] = wait.children;
     wait.hidden = false;
+    say.classList.add("vl-away");
     title.textContent = what;
     far.textContent = total ? `${done.toLocaleString("en")} of ${total.toLocaleString("en")} ${unit}` : "";
     bar.hidden = stop.hidden = !total;
@@ -102,9 +144,12 @@ function render({ model, el }) {
     rest.textContent = left ? `about ${left} s left` : "";
   }
 
-  // --- drawing ------------------------------------------------------------------------------------------------
+  function ready() {
+    wait.hidden = true;
+    say.classList.remove("vl-away");
+  }
 
-  const put = (node, html) => { if (node.__html !== html) { node.innerHTML = node.__html = html; return true; } return false; };
+  // --- drawing ------------------------------------------------------------------------------------------------
 
   function draw() {
     frame = model.get("frame");
@@ -167,7 +212,7 @@ function render({ model, el }) {
 
   function card() {
     const asking = frame.card !== null;
-    const hadFocus = document.activeElement === stepButton;
+    const hadFocus = document.activeElement === stepButton || slot.contains(document.activeElement);
     const html = frame.notice ?? frame.card ?? "";
     if (slot.__html !== html) {
       if (slot.contains(stepButton)) deck.insertBefore(stepButton, playButton);
@@ -405,9 +450,11 @@ function render({ model, el }) {
   const relecture = () => setLecture(model.get("lecture"));
   model.on("change:frame", draw);
   model.on("change:heading", draw);
+  model.on("change:form", fill);
   model.on("change:lecture", relecture);
   model.on("msg:custom", heard);
   relecture();
+  fill();
   draw();
   return () => {
     clearTimeout(playing);
@@ -415,6 +462,7 @@ function render({ model, el }) {
     watcher.disconnect();
     model.off("change:frame", draw);
     model.off("change:heading", draw);
+    model.off("change:form", fill);
     model.off("change:lecture", relecture);
     model.off("msg:custom", heard);
   };

@@ -228,6 +228,13 @@ def draw(picture: RingsScene) -> Stage:
     )
 
 
+def frame_only(engine: str) -> Stage:
+    """Lanes and nothing on them: what stands there while something is being made ready."""
+    lanes = lanes_of(engine, kernel_ring((), engine))
+    ground = "".join(_lane(lane, index) for index, lane in enumerate(lanes))
+    return Stage(label="Nothing is there yet.", height=_PITCH * len(lanes) + 10, under=ground)
+
+
 def _y(lane: int) -> float:
     return _PITCH * lane + _PATH
 

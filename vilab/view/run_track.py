@@ -11,6 +11,8 @@ from vilab.view import panels, rings, says, translation, translation_draw, trans
 from vilab.view.beats import VMM, Beat, beats_of, is_guest_fault, truths_before, whole_steps
 from vilab.view.cache import CacheHistory
 from vilab.view.frame import Panel, Picture
+from vilab.view.playback import Ask
+from vilab.view.predict import Prediction
 from vilab.view.silence import ReadDescriptor
 from vilab.view.timeline import timeline
 from vilab.view.words import duration, instruction, plain
@@ -146,6 +148,18 @@ class RunTrack:
         raise NotImplementedError
 
 
+def before_steps(track: RunTrack, ask: Callable[[Steppable, StepRecord], Prediction | None]) -> Ask:
+    """Asks at the places where a step is about to be taken: the run stands before it, the record says what comes."""
+
+    def at(position: int) -> Prediction | None:
+        beats = track.beats
+        if position >= len(beats) or (position and beats[position].step == beats[position - 1].step):
+            return None
+        return ask(track.run, track.run.records[beats[position].step])
+
+    return at
+
+
 class RingsTrack(RunTrack):
     """Control flow by ring (``rings``)."""
 
@@ -209,3 +223,26 @@ class TranslationTrack(RunTrack):
             self.panels(position),
             self.is_fault(position),
         )
+
+
+class WaitingTrack:
+    """What is on the page until there is a run: the frame of the picture, and what is being done."""
+
+    def __init__(self, question: str, engine: str = "bt", what: str = "The run is being made ready.") -> None:
+        self.question = question
+        self.total = 0
+        self._engine = engine
+        self._what = what
+
+    def go(self, position: int) -> None:
+        """There is nowhere to go yet."""
+
+    def open(self, row: int) -> None:
+        """There are no rows."""
+
+    def next_like(self, position: int, direction: int) -> int | None:
+        return None
+
+    def picture(self, position: int) -> Picture:
+        line = timeline((), 0, 0, rings.LEFT, rings.RIGHT)
+        return Picture(0, 0, "", self._what, self._what, rings.frame_only(self._engine), line)

@@ -184,8 +184,8 @@ def _delivery(delivered: ExceptionDelivered, record: StepRecord, guest: Register
     why = f": {delivered.why}" if delivered.why else ""
     code = "" if delivered.error_code is None else f"({delivered.error_code:04x})"
     return (
-        f"**{name}{code}** belongs to the guest{why}. Its handler at `{hex8(delivered.handler)}` runs next: vector "
-        f"{delivered.vector} of the guest's IDT."
+        f"**✕ {name}{code}** at `{hex8(delivered.eip)}` belongs to the guest{why}. Its handler at "
+        f"`{hex8(delivered.handler)}` runs next: vector {delivered.vector} of the guest's IDT."
     )
 
 
