@@ -568,6 +568,8 @@ class Cpu:
                 go_on = self.handler.on_exception(number)  # type: ignore[union-attr]
         except BaseException as failure:
             self._failure = failure
+        # A #VMEXIT does not clear the mark of an earlier INT n, and EIP would be set behind that one.
+        self.d[self._d_error + 1] = 0
         self._restore(uc, self._context)
         if not go_on:
             self._stop_asked = True
