@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
 from vilab.course import workcopy
 from vilab.errors import AdminError
+
+TEACHERS = json.dumps(
+    {
+        "cells": [
+            {
+                "cell_type": "code",
+                "metadata": {"nbgrader": {"solution": True}},
+                "source": ["### BEGIN SOLUTION\n", "the answer\n", "### END SOLUTION"],
+                "outputs": [],
+                "execution_count": 1,
+            }
+        ]
+    }
+)
 
 
 @pytest.fixture
@@ -17,7 +32,7 @@ def source(tmp_path):
         "notebooks/01-rings.ipynb": "rings",
         "notebooks/02-critical.ipynb": "critical",
         "notebooks/.ipynb_checkpoints/01-rings.ipynb": "no",
-        "exercises/01-rings-a.ipynb": "exercise",
+        "exercises/source/01-rings/popf.ipynb": TEACHERS,
     }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
@@ -31,7 +46,7 @@ def work(tmp_path):
 
 def test_every_lesson_is_copied_once_and_hidden_files_are_not(source, work):
     copied = workcopy.refresh(source, work)
-    assert copied.added == ("exercises/01-rings-a.ipynb", "notebooks/01-rings.ipynb", "notebooks/02-critical.ipynb")
+    assert copied.added == ("exercises/01-rings/popf.ipynb", "notebooks/01-rings.ipynb", "notebooks/02-critical.ipynb")
     assert workcopy.refresh(source, work) == workcopy.Copied()
     assert not list(work.rglob(".ipynb_checkpoints"))
 
@@ -111,11 +126,15 @@ def test_a_name_that_fits_several_lessons_or_none_is_refused_and_changes_nothing
     assert (work / "notebooks/01-rings.ipynb").read_text() == "my notes"
 
 
-def test_an_exercise_is_found_by_its_own_name(source, work):
+def test_an_exercise_comes_without_its_solution_and_is_found_by_its_own_name(source, work):
     workcopy.refresh(source, work)
-    (work / "exercises/01-rings-a.ipynb").write_text("my answer")
-    workcopy.reset("01-rings-a", work, source)
-    assert (work / "exercises/01-rings-a.ipynb").read_text() == "exercise"
+    exercise = work / "exercises/01-rings/popf.ipynb"
+    as_it_came = exercise.read_text()
+    assert "the answer" not in as_it_came
+    assert "YOUR CODE HERE" in as_it_came
+    exercise.write_text("my answer")
+    workcopy.reset("popf", work, source)
+    assert exercise.read_text() == as_it_came
 
 
 def test_a_work_copy_that_cannot_be_written_is_a_sentence(source, tmp_path):

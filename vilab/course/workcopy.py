@@ -4,7 +4,7 @@
 
     originals                           work copy ($VILAB_LESSONS, or ~/vilab-lessons)
       notebooks/01-rings.ipynb   --->     notebooks/01-rings.ipynb
-      exercises/...              --->     exercises/...
+      exercises/source/...       --->     exercises/...   without solutions
                                           .vilab.json     what was delivered: file -> SHA-256
 
 For each file, three versions decide: the original now (O), what was delivered (D), what lies in the work copy (W).
@@ -28,9 +28,12 @@ from pathlib import Path
 import msgspec
 
 import vilab
+from vilab.course.release import student_version
 from vilab.errors import AdminError
 
-FOLDERS = ("notebooks", "exercises")
+FOLDERS = {"notebooks": "notebooks", "exercises/source": "exercises"}
+"""Folder of the originals -> folder of the work copy."""
+
 RECORD_NAME = ".vilab.json"
 
 
@@ -66,11 +69,14 @@ def originals(source: Path) -> dict[str, bytes]:
 
 
 def _files_for_students(source: Path) -> Iterator[tuple[str, bytes]]:
-    for folder in FOLDERS:
-        for path in sorted((source / folder).rglob("*")):
-            inside = path.relative_to(source)
+    for origin, folder in FOLDERS.items():
+        for path in sorted((source / origin).rglob("*")):
+            inside = path.relative_to(source / origin)
             if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in inside.parts):
-                yield inside.as_posix(), path.read_bytes()
+                content = path.read_bytes()
+                if folder == "exercises" and path.suffix == ".ipynb":
+                    content = student_version(content)
+                yield f"{folder}/{inside.as_posix()}", content
 
 
 def refresh(source: Path, work: Path) -> Copied:
