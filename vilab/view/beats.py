@@ -45,6 +45,9 @@ _ENTRY_KINDS: dict[type[Event], str] = {
     TraceFault: "trace_fault",
     TrueFault: "true_fault",
 }
+NESTED_PAGE_FAULT = 0x400
+"""The #VMEXIT code of a missing nested entry: a hidden fault like any other."""
+
 _CALLOUTS_ON_THE_WAY = ("chain", "ret_miss", "indirect_miss", "miss")
 
 
@@ -92,11 +95,10 @@ def beats_of(
     engine: str = "trap",
 ) -> list[Beat]:
     """All beats of a run, in order. ``start`` is the pair (guest, cpu) of registers before the first step."""
-    through_vmm = engine not in ("svm", "bare")
     beats: list[Beat] = []
     for step, record in enumerate(records):
         guest, cpu = truths_before(records, step, start)
-        beats.extend(_beats_of_step(step, record, silence.judge(record, guest, cpu, descriptor), through_vmm))
+        beats.extend(_beats_of_step(step, record, silence.judge(record, guest, cpu, descriptor), engine))
     return beats
 
 
@@ -139,8 +141,8 @@ def _loudest(kinds: Sequence[str], record: StepRecord) -> str:
     return ""
 
 
-def _beats_of_step(step: int, record: StepRecord, finding: silence.Finding | None, through_vmm: bool) -> list[Beat]:
-    groups = _split(record, through_vmm)
+def _beats_of_step(step: int, record: StepRecord, finding: silence.Finding | None, engine: str) -> list[Beat]:
+    groups = _split(record, engine)
     beats: list[Beat] = []
     ran = False
     for entry, events in groups:
@@ -208,52 +210,43 @@ def _was_attempted(record: StepRecord, entry: str, event: Event) -> bool:
     return True
 
 
-def _split(record: StepRecord, through_vmm: bool) -> list[tuple[str, tuple[Event, ...]]]:
+def _split(record: StepRecord, engine: str) -> list[tuple[str, tuple[Event, ...]]]:
     """The events of a step, cut where control enters the VMM: (kind of entry, that event and what followed it).
 
-    ``through_vmm``: the IDT in the CPU is the VMM's, so an exception that is delivered has trapped, logged or not.
+    Where the IDT in the CPU is the VMM's, an exception that is delivered has trapped, logged or not. Interrupts come
+    from the VMM wherever there is one. Hidden faults that follow each other are one piece of work.
     """
     groups: list[tuple[str, list[Event]]] = []
     for event in record.events:
-        kind = _ENTRY_KINDS.get(type(event))
         if isinstance(event, InstructionRetired):
             continue  # says what the record says
         last = groups[-1] if groups else None
-        if isinstance(event, InterruptDelivered):
-            kind = "interrupt" if through_vmm or (last is not None and last[0] == "exit") else None
-        elif (
-            isinstance(event, ExceptionDelivered)
-            and through_vmm
-            and (last is None or last[0] in ("guest", "translate"))
-        ):
-            kind = "trap"
-        if kind is None:
-            if last is None:
-                groups.append(("guest", [event]))
-            else:
-                last[1].append(event)
-        elif last is not None and _belongs_to(kind, last[0]):
+        kind = _entry_kind(event, last[0] if last else "", engine)
+        if last is not None and (kind is None or _belongs_to(kind, last[0])):
             last[1].append(event)
         else:
-            groups.append((kind, [event]))
-    return [(kind, tuple(events)) for kind, events in groups if not (kind == "guest" and not events)]
+            groups.append((kind or "guest", [event]))
+    return [(kind, tuple(events)) for kind, events in groups]
+
+
+def _entry_kind(event: Event, last: str, engine: str) -> str | None:
+    """The kind of entry into the VMM that an event is, ``None`` for what only says what happened meanwhile."""
+    if isinstance(event, InterruptDelivered):
+        return None if engine == "bare" else "interrupt"
+    if isinstance(event, ExceptionDelivered):
+        return "trap" if engine not in ("svm", "bare") and last in ("", "guest", "translate") else None
+    if isinstance(event, VmExit) and event.exit_code == NESTED_PAGE_FAULT:
+        return "hidden_fault"
+    return _ENTRY_KINDS.get(type(event))
 
 
 def _belongs_to(kind: str, entry: str) -> bool:
     """A translation made during a callout is the callout's work; a true fault explains the trap before it."""
     return (kind == "translate" and entry in ("callout", "trap", "translate")) or (
-        kind in ("true_fault", "hidden_fault", "trace_fault") and entry in ("trap", "exit")
+        kind in ("true_fault", "hidden_fault", "trace_fault") and entry in ("trap", "exit", kind)
     )
-
-
-def has_vmm(engine: str) -> bool:
-    return engine not in ("bare", "deprivileged")
 
 
 def label(beat: Beat, record: StepRecord) -> str:
     """The instruction, for a beat of the guest."""
     return instruction(record.mnemonic, record.operands)
-
-
-def exception_in(events: Sequence[Event]) -> ExceptionDelivered | None:
-    return next((event for event in events if isinstance(event, ExceptionDelivered)), None)

@@ -23,14 +23,14 @@ from vilab.events import (
     UnitTranslated,
     VmExit,
 )
-from vilab.view.beats import VMM, Beat, truths_before
+from vilab.view.beats import NESTED_PAGE_FAULT, VMM, Beat, truths_before
 from vilab.view.frame import Cell, Panel, Row
 from vilab.view.says import flag_changes
 from vilab.view.words import grouped, hex4, hex8, instruction
 from vilab.vmm.records import GPR_NAMES, Registers, StepRecord
 from vilab.x86 import flags
 
-LOG_ROWS = 200
+LOG_ROWS = 60
 """Rows of the log that are sent: eight are seen, the rest by scrolling."""
 
 _FLAGS_SHOWN = (("CF", flags.CF), ("PF", flags.PF), ("ZF", flags.ZF), ("SF", flags.SF), ("IF", flags.IF),
@@ -162,6 +162,8 @@ def _reason(beat: Beat, record: StepRecord) -> tuple[str, str]:
             return "nobody does it", ""
         if isinstance(event, TrapTaken):
             return event.why.replace(" <- ", " ← "), grouped(event.cycles)
+        if isinstance(event, VmExit) and event.exit_code == NESTED_PAGE_FAULT:
+            return "nested page fault, exit 400", grouped(event.cycles)
         if isinstance(event, VmExit):
             return f"{event.reason}, exit {event.exit_code:x}", grouped(event.cycles)
         if isinstance(event, CalloutTaken):

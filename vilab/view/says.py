@@ -31,7 +31,7 @@ from vilab.events import (
     VmExit,
 )
 from vilab.view import silence
-from vilab.view.beats import VMM, Beat, truths_before
+from vilab.view.beats import NESTED_PAGE_FAULT, VMM, Beat, truths_before
 from vilab.view.words import NBSP, counted, hex8, instruction
 from vilab.vmm.records import GPR_NAMES, Registers, StepRecord
 from vilab.x86 import flags
@@ -98,6 +98,11 @@ def _leaving(beat: Beat, record: StepRecord, engine: str) -> str:
                 f"**{VECTOR_NAMES.get(event.vector, 'a fault')}**, and nobody does it for the guest."
             )
         return words
+    if isinstance(event, VmExit) and event.exit_code == NESTED_PAGE_FAULT:
+        return (
+            f"`{name}` needs a guest physical page that has no entry in the nested table yet: **#VMEXIT** 400, "
+            "a **hidden fault**."
+        )
     if isinstance(event, VmExit):
         return f"`{name}` is intercepted ({event.reason}): **#VMEXIT** {event.exit_code:x} to the VMM, below ring 0."
     if isinstance(event, CalloutTaken):
@@ -190,11 +195,17 @@ def _delivery(delivered: ExceptionDelivered, record: StepRecord, guest: Register
 
 
 def _memory_work(beat: Beat) -> str:
-    filled = _find(beat.events, HiddenFault)
-    if isinstance(filled, HiddenFault):
+    fills = [event for event in beat.events if isinstance(event, HiddenFault)]
+    if fills:
+        filled, count = fills[0], len(fills)
+        where = f"ppn {filled.ppn:05x} is machine frame {filled.mpn:05x}"
+        if any(isinstance(event, VmExit) for event in beat.events):
+            entries = "the nested entry" if count == 1 else f"{count} nested entries"
+            return f"The VMM asks its own map: {where}. It **fills {entries}** and the guest never knows."
+        more = "" if count == 1 else f" and {count - 1} more"
         return (
-            f"The VMM looks into the guest's tables: page {filled.gva >> 12:05x} is ppn {filled.ppn:05x}, "
-            f"machine frame {filled.mpn:05x}. It **fills the entry** and the guest never knows."
+            f"The VMM looks into the guest's tables: page {filled.gva >> 12:05x} is {where}. "
+            f"It **fills the entry**{more} and the guest never knows."
         )
     traced = _find(beat.events, TraceFault)
     if isinstance(traced, TraceFault):
