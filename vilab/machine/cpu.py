@@ -408,8 +408,16 @@ class Cpu:
         uclib.uc_ctl(self._handle, ctypes.c_int(_TLB_FLUSH))
 
     def code_changed(self, address: int, size_bytes: int) -> None:
-        """Bytes at a linear address that may have been executed were changed behind the processor's back."""
+        """Bytes at a linear address that may have been executed were changed behind the processor's back.
+
+        The processor looks the address up with the rights of its current ring, and does nothing where ring 3 may not
+        look; so it is asked in ring 0.
+        """
+        mode = self.d[self.D_HFLAGS]
+        self.d[self.D_HFLAGS] = mode & ~HF_CPL
+        self.store()
         self._uc.ctl_remove_cache(address, address + size_bytes)
+        self.d[self.D_HFLAGS] = mode
 
     def write_memory(self, mpa: int, data: bytes) -> None:
         """Write machine memory so that code executed from there before is forgotten (0.5 us)."""

@@ -148,7 +148,7 @@ def inject(v: Vcpu, fault: GuestFault, *, software: bool = False, external: bool
     ------
     GuestStopped : a triple fault.
     """
-    first: GuestFault | None = None
+    first = fault
     while True:
         if fault.vector == 14 and fault.address is not None:
             v.cr2 = fault.address
@@ -159,11 +159,10 @@ def inject(v: Vcpu, fault: GuestFault, *, software: bool = False, external: bool
         except GuestFault as second:
             if fault.vector == DOUBLE_FAULT and not software and not external:
                 raise GuestStopped(
-                    f"Triple fault at {v.eip:08x}: {first or fault} led to {second}, and the double-fault handler "
+                    f"Triple fault at {v.eip:08x}: {first} led to {second}, and the double-fault handler "
                     f"could not be entered. A real machine would reset."
                 ) from None
             if not (software or external) and _doubles(fault, second):
-                first = first or fault
                 fault = GuestFault(DOUBLE_FAULT, 0, why=f"{second} while delivering {fault}")
             else:
                 fault = second

@@ -25,11 +25,11 @@ from vilab.guests.image import LoadedImage
 from vilab.machine.cpu import Cpu
 from vilab.machine.memory import FrameAllocator, MachineMemory
 from vilab.memory.pmap import Pmap
+from vilab.vmm.engine import Engine, EngineState
 from vilab.vmm.vcpu import NULL_SEGMENT, VcpuState
 
 if TYPE_CHECKING:
     from vilab.protocols import Console
-    from vilab.vmm.engine import Engine, EngineState
 
 ENGINES = ("deprivileged", "trap", "bt", "svm", "bare")
 
