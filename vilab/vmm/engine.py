@@ -121,14 +121,19 @@ class Engine:
 
     def charge_port_access(self, cycles: int) -> None:
         """A port access has cost this much. It may stand anywhere in a block of code, and time must not jump there: what
-        accesses owe is added at an instruction boundary that is the same in every run, as with ``SETTLE_NS``."""
+        accesses owe is added at an instruction boundary that is the same in every run: an exit, or ``SETTLE_NS`` later."""
         self._owed_ns += self.costs.ns(cycles)
         if self._owed_timer is None:
-            self._owed_timer = self.clock.at(self.now_ns() + SETTLE_NS, self._pay)
+            self._owed_timer = self.clock.at(self.now_ns() + SETTLE_NS, self.pay_port_accesses)
 
-    def _pay(self) -> None:
+    def pay_port_accesses(self) -> None:
+        """Only at a boundary that every run has."""
+        if self._owed_timer is None:
+            return
+        self._owed_timer.cancel()
         self.offset_ns += self._owed_ns
         self._owed_ns, self._owed_timer = 0, None
+        self.sync_clock()
 
     def set_limit(self) -> None:
         """Let the processor run to the next timer, and no further."""
@@ -142,12 +147,12 @@ class Engine:
 
     def on_in(self, port: int, size_bytes: int) -> int:
         self.exits["in"] += 1
-        self.charge(self.port_cost())
+        self.charge_port_access(self.port_cost())
         return self.port_in(port, size_bytes)
 
     def on_out(self, port: int, size_bytes: int, value: int) -> None:
         self.exits["out"] += 1
-        self.charge(self.port_cost())
+        self.charge_port_access(self.port_cost())
         self.port_out(port, size_bytes, value)
 
     def port_cost(self) -> int:
@@ -215,8 +220,9 @@ class Engine:
 
     def processor_halted(self) -> None:
         """The processor itself has executed HLT."""
-        self.exits["hlt"] += 1
         self.halt()
+        if self.halted:
+            self.exits["hlt"] += 1
 
     # Interrupts --------------------------------------------------------------------------------------------------
 
@@ -499,7 +505,7 @@ class Engine:
             self._set_pending(self.vm.pc.pic.pending())
         self._owed_ns, self._owed_timer = state.owed_ns, None
         if state.owed_at_ns is not None:
-            self._owed_timer = self.clock.at(state.owed_at_ns, self._pay)
+            self._owed_timer = self.clock.at(state.owed_at_ns, self.pay_port_accesses)
 
     def save_caches(self) -> dict[str, object]:
         """Everything beside the state that a rewind needs to go on exactly as the run did; see ``checkpoint``."""

@@ -172,6 +172,7 @@ class SvmEngine(Engine):
     # Exits -------------------------------------------------------------------------------------------------------
 
     def on_exception(self, number: int) -> bool:
+        self.pay_port_accesses()
         if number >= VMEXIT_BASE:
             self._vmexit(number - VMEXIT_BASE)
         elif self.cpu.is_software_interrupt:

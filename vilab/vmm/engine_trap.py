@@ -151,7 +151,7 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
         if not self.helps:
             self._nobody(eip, reason)
             return False
-        self.charge(self.costs.trap)
+        self.charge_port_access(self.costs.trap)
         return True
 
 
