@@ -1,0 +1,164 @@
+"""The runs behind the lessons: each function builds a guest, runs it under an engine and gives something to step.
+
+==============================  ===============================================================================
+``ring_demo(engine)``           a program asks for a system call, and the kernel looks at its own interrupt flag
+``run_typed(text, engine)``     what a student types
+``run_program(name, engine)``   a bundled program, from its first instruction or from a place in it
+``boot(engine, name)``          a bundled program run at full speed, for its figures
+==============================  ===============================================================================
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from vilab.course.small_guest import SmallGuest, assemble_typed, touch_pages
+from vilab.errors import GuestStopped
+from vilab.events import EventLog
+from vilab.guests.load import load
+from vilab.vmm.stepping import Skip, Stepper, run_until_eip
+from vilab.vmm.vm import MONITOR_WINDOW, QuietConsole, VirtualMachine
+
+RING_DEMO = """\
+gate_80:
+    cli
+    mov  ebx, cr3
+    pushf
+    pop  edx
+    test dh, 2
+    jnz  still_on
+    inc  eax
+still_on:
+program:
+    int  0x80
+"""
+"""Bit 1 of DH is bit 9 of EFLAGS: IF. The kernel has just cleared it, and counts in EAX how often it found it clear."""
+
+TYPED_STEPS = 400
+"""As many instructions of a typed text are recorded: a loop without an end ends there."""
+
+Maker = Callable[[EventLog], VirtualMachine]
+
+
+class Run(Stepper):
+    """A stepper that can be built again: ``again()`` is the same guest, and ``again("bare")`` on another engine."""
+
+    def __init__(
+        self, make: Callable[[str, EventLog], VirtualMachine], engine: str, limit: int, skip: Skip | None = None
+    ) -> None:
+        self._make_for = make
+        self._skip = skip
+        super().__init__(lambda log: make(engine, log), limit, skip)
+
+    def _record(self) -> None:
+        if isinstance(self.vm, SmallGuest):
+            touch_pages(self.vm)
+        super()._record()
+
+    def again(self, engine: str | None = None) -> Run:
+        """A second machine with the same guest, at its start."""
+        return Run(self._make_for, engine or self.engine, self.limit, self._skip)
+
+
+def run_typed(text: str, engine: str, limit: int = TYPED_STEPS, **options: object) -> Run:
+    """A text in Intel syntax as a guest (``small_guest`` says where everything is), to be stepped under ``engine``.
+
+    ``AdminError`` names the line that cannot be assembled.
+    """
+    code = assemble_typed(text)
+    return Run(lambda name, log: SmallGuest(code, name, log, **(options if name == engine else {})), engine, limit)
+
+
+def ring_demo(engine: str) -> Run:
+    """A program in ring 3 does ``int 0x80``; the kernel turns interrupts off and then asks whether they are off."""
+    return run_typed(RING_DEMO, engine)
+
+
+def run_program(name: str, engine: str, limit: int = 2000, start: int | None = None, append: str = "") -> Run:
+    """A bundled program, recorded from its first instruction, or from the first time that EIP is ``start``."""
+
+    def make(engine: str, log: EventLog) -> VirtualMachine:
+        return machine(name, engine, log, append=append)
+
+    return Run(make, engine, limit, run_until_eip(start) if start is not None else None)
+
+
+def machine(
+    name: str, engine: str, log: EventLog | None = None, typed: bytes = b"", append: str = "", **options: object
+) -> VirtualMachine:
+    """A virtual machine with a bundled program, 16 MB, and a serial line on which ``typed`` has been typed."""
+    memory_bytes = 16 << 20
+    reserved = None if engine in ("bare", "svm") else MONITOR_WINDOW
+    image = load(name, memory_bytes=memory_bytes, append=append, reserved=reserved)
+    return VirtualMachine(
+        image, engine, memory_bytes, console=QuietConsole(typed), log=log, engine_options=options,
+    )  # fmt: skip
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What a whole run came to. ``serial``: what the guest wrote. ``exits``: how often the VMM was entered, and why."""
+
+    engine: str
+    name: str
+    ending: str
+    good: bool
+    serial: str
+    virtual_ns: int
+    exits: dict[str, int]
+    mmu: dict[str, int]
+    translation: dict[str, int]
+
+    def describe(self) -> str:
+        """Three or four lines."""
+        lines = [f"{self.name} under {self.engine}: {self.ending}", f"virtual time {self.virtual_ns / 1000:,.0f} µs"]
+        if self.exits and self.engine != "bare":
+            most = Counter(self.exits).most_common(6)
+            total = sum(self.exits.values())
+            lines.append(f"{total:,} exits to the VMM, most often: " + ", ".join(f"{n:,} {why}" for why, n in most))
+        if self.translation:
+            lines.append(", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in self.translation.items()))
+        return "\n".join(lines)
+
+
+def boot(engine: str, name: str = "shell", typed: str = "exit\n", append: str = "", **options: object) -> Figures:
+    """Run a bundled program to its end at full speed. ``typed`` is what a person would type at its serial line."""
+    vm = machine(name, engine, None, typed.encode(), append, **options)
+    try:
+        try:
+            ended = vm.engine.run()
+        except GuestStopped as stopped:
+            vm.engine.end("stopped", str(stopped), good=False)
+            ended = vm.engine.ended
+        assert ended is not None
+        figures: dict[str, Any] = vm.engine.statistics()
+        assert isinstance(vm.console, QuietConsole)
+        return Figures(
+            engine, name, ended.sentence, ended.good, vm.console.output.decode("ascii", "replace"),
+            figures["virtual_ns"], figures["exits"], figures["mmu"], figures.get("translation", {}),
+        )  # fmt: skip
+    finally:
+        vm.close()
+
+
+def last_lines(figures: Figures, count: int = 6) -> str:
+    """The end of what the guest wrote on its serial line."""
+    return "\n".join(figures.serial.rstrip().splitlines()[-count:])
+
+
+def compare(figures: Sequence[Figures]) -> str:
+    """Several runs of one program in columns: virtual time, and the work of the VMM."""
+    rows = [["", *(each.engine for each in figures)]]
+    rows.append(["virtual time, µs", *(f"{each.virtual_ns / 1000:,.0f}" for each in figures)])
+    rows.append(["exits to the VMM", *(f"{sum(each.exits.values()):,}" for each in figures)])
+    rows.append(["hidden page faults", *(f"{each.mmu['hidden_faults']:,}" for each in figures)])
+    same = len({each.serial for each in figures}) == 1
+    rows.append(["serial output", *("the same" if same else f"{len(each.serial)} bytes" for each in figures)])
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return "\n".join(
+        row[0].ljust(widths[0]) + "  " + "  ".join(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    )
