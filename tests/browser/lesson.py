@@ -101,7 +101,7 @@ class Lesson:
         """``JupyterLab Light`` or ``JupyterLab Dark``."""
         self.command("apputils:change-theme", theme=name)
         light = "true" if "Light" in name else "false"
-        self.page.wait_for_selector(f"body[data-jp-theme-light={light}]", timeout=30_000)
+        self.page.wait_for_selector(f"body[data-jp-theme-light={light}]", state="attached")
 
 
 class View:
