@@ -73,3 +73,15 @@ def test_interrupts_among_port_accesses_come_at_the_same_instruction(engine: str
     found = outcome(engine, how, timer_image())
     assert found[3] == expected[3]
     assert found == expected
+
+
+@pytest.mark.parametrize("engine", RIGHT)
+@pytest.mark.parametrize("how", [step, in_slices])
+def test_powering_off_in_the_middle_of_a_block_ends_time_there(engine: str, how):
+    # mov dx,604h; mov ax,2000h; out dx,ax; then 3 INCs, an IN and a HLT that belong to the same block.
+    image = code_image("66ba0406 66b80020 66ef 40 40 40 e480 f4", stop=False)
+    expected, found = outcome(engine, run, image), outcome(engine, how, image)
+    assert expected[0].reason == "powered_off"  # type: ignore[attr-defined]
+    assert found[:3] == expected[:3]
+    assert expected[2]["executed_bytes"] == 10  # type: ignore[index]
+    assert "in" not in expected[2]["exits"]  # type: ignore[index]

@@ -72,6 +72,7 @@ _TLB_FLUSH = 0x4000000B
 _REP_PREFIXES = frozenset((0xF2, 0xF3))
 _PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 _STRING = frozenset((0x6C, 0x6D, 0x6E, 0x6F, 0xA4, 0xA5, 0xA6, 0xA7, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF))
+_PORT_IN_BYTE = frozenset((0xE4, 0xE5, 0xE6, 0xE7))
 _COMPARING = frozenset((0xA6, 0xA7, 0xAE, 0xAF))
 
 
@@ -120,9 +121,10 @@ class Cpu:
     ----------
     memory : mapped at machine address 0; everything above it goes to the handler's ``on_mmio_*``.
     native_hook : False runs the block hook in Python (for tests of the fallback).
+    block_hook : False leaves it out, and with it time and preemption (to measure what it costs).
     """
 
-    def __init__(self, memory: MachineMemory, native_hook: bool = True) -> None:
+    def __init__(self, memory: MachineMemory, native_hook: bool = True, block_hook: bool = True) -> None:
         self.memory = memory
         self.handler: ExitHandler | None = None
         self.layout = at = find_layout()
@@ -167,10 +169,12 @@ class Cpu:
         self._in_run = False
         self._stepping = False
         self._stop_asked = False
+        self._in_port_hook = False
+        self._stopped_at: tuple[int, int] | None = None
         self._save = uclib.uc_context_save
         self._restore = uclib.uc_context_restore
         self._native = native_hook
-        self._install_hooks()
+        self._install_hooks(block_hook)
         self.load()
 
     # Set-up ----------------------------------------------------------------------------------------------------
@@ -183,7 +187,9 @@ class Cpu:
     def _hook(self, kind: int, callback: Any, user_data: Any = None, *extra: Any) -> int:
         handle = ctypes.c_size_t()
         self._alive.append(callback)
-        function = ctypes.cast(callback, ctypes.c_void_p) if not isinstance(callback, int) else ctypes.c_void_p(callback)
+        function = (
+            ctypes.cast(callback, ctypes.c_void_p) if not isinstance(callback, int) else ctypes.c_void_p(callback)
+        )
         self._check(
             uclib.uc_hook_add(
                 self._handle, ctypes.byref(handle), ctypes.c_int(kind), function, user_data,
@@ -192,7 +198,7 @@ class Cpu:
         )  # fmt: skip
         return int(handle.value)
 
-    def _install_hooks(self) -> None:
+    def _install_hooks(self, block_hook: bool) -> None:
         void, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
         hook = ctypes.CFUNCTYPE
         self._hook(UC_HOOK_INTR, hook(None, void, u32, void)(self._on_interrupt))
@@ -210,13 +216,20 @@ class Cpu:
         self._mmio_base = self.memory.size_bytes
         self._check(
             uclib.uc_mmio_map(
-                self._handle, u64(self._mmio_base), ctypes.c_size_t((1 << 32) - self._mmio_base), reads, None, writes, None
+                self._handle,
+                u64(self._mmio_base),
+                ctypes.c_size_t((1 << 32) - self._mmio_base),
+                reads,
+                None,
+                writes,
+                None,
             )
         )
-        address = lambda function: ctypes.cast(function, void).value  # noqa: E731
-        compiled = native.compile_hooks(
-            address(uclib.uc_reg_read), address(uclib.uc_emu_stop), reg.UC_X86_REG_EFLAGS
-        ) if self._native else None  # fmt: skip
+        compiled = None
+        if self._native:
+            compiled = native.compile_hooks(
+                _address(uclib.uc_reg_read), _address(uclib.uc_emu_stop), reg.UC_X86_REG_EFLAGS
+            )
         if compiled is None:
             block = hook(None, void, u64, u32, void)
             on_block: Any = block(native.block_hook_in_python(self.cells, self._read_eflags, uclib.uc_emu_stop))
@@ -224,7 +237,8 @@ class Cpu:
         else:
             on_block, self._on_code = compiled
         self.is_native = compiled is not None
-        self._hook(UC_HOOK_BLOCK, on_block, void(self.cells.ctypes.data))
+        if block_hook:
+            self._hook(UC_HOOK_BLOCK, on_block, void(self.cells.ctypes.data))
 
     def count_instructions(self, limit: int, tc_base: int = 0, marks_address: int = 0, tc_bytes: int = 0) -> None:
         """Count guest instructions from now on (slower: a hook on each), and stop before number ``limit`` + 1.
@@ -454,6 +468,25 @@ class Cpu:
         self._cells[native.SIZE] = 0
 
     @property
+    def in_port_hook(self) -> bool:
+        """Are we inside ``on_in`` or ``on_out``, in the middle of a block?"""
+        return self._in_port_hook
+
+    def look(self) -> None:
+        """Inside ``on_in`` and ``on_out``: bring the view up to date, EIP on the instruction. For reading only."""
+        eip = self.current_eip()
+        self.load()
+        self.q[self.Q_EIP] = eip
+
+    def _port_instruction_bytes(self) -> int:
+        code = self.handler.read_code(self.pc, 1)  # type: ignore[union-attr]
+        length = 1
+        while code[0] in _PREFIXES:
+            code = self.handler.read_code(self.pc + length, 1)  # type: ignore[union-attr]
+            length += 1
+        return length + (code[0] in _PORT_IN_BYTE)
+
+    @property
     def running(self) -> bool:
         """Are we inside ``run``, in a handler's method?"""
         return self._in_run
@@ -485,9 +518,13 @@ class Cpu:
     def stop(self) -> None:
         """Ask the processor to stop soon. Only from inside a handler's method.
 
-        From ``on_in``, ``on_out`` and ``on_mmio_*`` it may execute a few more instructions of the same block.
+        From ``on_in``, ``on_out`` and ``on_mmio_*`` it may execute a few more instructions of the same block. Behind a
+        port access those do not count, and cause no exits.
         """
         self._stop_asked = True
+        if self._in_port_hook and self._stopped_at is None:
+            self.look()
+            self._stopped_at = self.executed_bytes + self._port_instruction_bytes(), self.instructions
         uclib.uc_emu_stop(self._handle)
 
     def run(self) -> Stop:
@@ -497,27 +534,44 @@ class Cpu:
         cells[native.SIZE] = 0
         self.count_cells[native.STOPPED] = 0
         self._stop_asked = False
+        self._stopped_at = None
         self.store()
         self._in_run = True
         status = uclib.uc_emu_start(
-            self._handle, ctypes.c_uint64(self.q[self.Q_EIP]), ctypes.c_uint64(0), ctypes.c_uint64(0), ctypes.c_size_t(0)
+            self._handle,
+            ctypes.c_uint64(self.q[self.Q_EIP]),
+            ctypes.c_uint64(0),
+            ctypes.c_uint64(0),
+            ctypes.c_size_t(0),
         )
         self._in_run = False
         self.load()
         self._refund()
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+        stopped_at = self._where_stopped()
+        if stopped_at is not None:
+            cells[native.EXECUTED], self.count_cells[native.COUNT] = stopped_at
+        self._raise_failure()
         if status:
             raise GuestStopped(
                 f"The processor cannot go on at {self.eip:08x}: {UcError(status)}. "
                 "The address is outside memory, or in a device's range."
             )
+        if stopped_at is not None:
+            return Stop.STOPPED
         if cells[native.STOPPED]:
             return Stop.LIMIT if cells[native.STOPPED] == native.STOPPED_BY_LIMIT else Stop.INTERRUPT
         if self.count_cells[native.STOPPED]:
             return Stop.COUNTED
         return Stop.STOPPED if self._stop_asked else Stop.HALTED
+
+    def _where_stopped(self) -> tuple[int, int] | None:
+        """Bytes and instructions at the port access that asked to stop."""
+        return self._stopped_at
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def step(self) -> Stop:
         """Execute one instruction (one iteration of a repeated one), or take the exit that it causes.
@@ -559,6 +613,10 @@ class Cpu:
     def _on_interrupt(self, uc: int, number: int, _user_data: Any) -> None:
         self._save(uc, self._context)
         self._i[self._d_old] = -1
+        if self._stopped_at is not None and not self._stepping:
+            self._restore(uc, self._context)
+            uclib.uc_emu_stop(uc)
+            return
         if number != 1 or not self._stepping:
             self._refund()
         go_on = False
@@ -593,19 +651,29 @@ class Cpu:
         return True
 
     def _on_in(self, _uc: int, port: int, size: int, _user_data: Any) -> int:
+        if self._stopped_at is not None:
+            return 0xFFFFFFFF
+        self._in_port_hook = True
         try:
             return self.handler.on_in(port, size) & 0xFFFFFFFF  # type: ignore[union-attr]
         except BaseException as failure:
             self._failure = failure
             self.stop()
             return 0
+        finally:
+            self._in_port_hook = False
 
     def _on_out(self, _uc: int, port: int, size: int, value: int, _user_data: Any) -> None:
+        if self._stopped_at is not None:
+            return
+        self._in_port_hook = True
         try:
             self.handler.on_out(port, size, value)  # type: ignore[union-attr]
         except BaseException as failure:
             self._failure = failure
             self.stop()
+        finally:
+            self._in_port_hook = False
 
     def _on_cpuid(self, _uc: int, _user_data: Any) -> int:
         try:
@@ -636,6 +704,11 @@ class Cpu:
         except BaseException as failure:
             self._failure = failure
             self.stop()
+
+
+def _address(function: Any) -> int:
+    """Where a function of the C library lies in this process."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 _CPUID_REGISTERS = (reg.UC_X86_REG_EAX, reg.UC_X86_REG_EBX, reg.UC_X86_REG_ECX, reg.UC_X86_REG_EDX)

@@ -337,10 +337,16 @@ class Engine:
 
     # The loop ----------------------------------------------------------------------------------------------------
 
+    def look_in_port_hook(self) -> None:
+        """Bring the vCPU up to date in the middle of a block, EIP on the instruction that accesses a port."""
+        self.cpu.look()
+
     def end(self, reason: str, sentence: str, good: bool = True) -> None:
         """The run is over; the processor stops at the next opportunity."""
         if self.ended is None:
             self.ended = Ended(reason, sentence, good)
+            if self.cpu.in_port_hook:
+                self.look_in_port_hook()
             if self.log.active:
                 self.log.emit(RunEnded(self.sync_clock(), self.vcpu.eip, reason, sentence))
             self.cpu.set_limit(0)

@@ -25,14 +25,22 @@ from vilab.machine.cpu import CS, ECX, ESP, SS, Stop
 from vilab.vmm import emulate
 from vilab.vmm.code_pages import CodePages
 from vilab.vmm.deprivileged import DeprivilegedEngine
-from vilab.vmm.monitor import CACHE, JUMP_TABLE, RETURN_TABLE, WORD_SPILL, WORD_TARGET
+from vilab.vmm.monitor import CACHE, JUMP_TABLE, RETURN_TABLE, WORD_FLAGS, WORD_SPILL, WORD_TARGET
 from vilab.vmm.translation_cache import TranslationCache
-from vilab.vmm.translator import SPILL_AT, STUB, Mode, Translator, jump_prelude, return_prelude
+from vilab.vmm.translator import (
+    SPILL_AT,
+    STUB,
+    Mode,
+    Translator,
+    inhibits_interrupts,
+    jump_prelude,
+    return_prelude,
+)
 from vilab.vmm.unit import IDENT, Callout, Continuation, Miss, Unit
 from vilab.vmm.vcpu import DeprivilegedVcpu
 from vilab.x86 import encode as e
-from vilab.x86.decode import Kind, Truncated, decode
-from vilab.x86.flags import IOPL, TF
+from vilab.x86.decode import Instruction, Kind, Truncated, decode
+from vilab.x86.flags import IF, IOPL, TF
 
 if TYPE_CHECKING:
     from vilab.vmm.engine import EngineState
@@ -44,15 +52,37 @@ RETURNS, JUMPS = 0, 1
 RING_1_CODE = 0x00CFBB00
 """Flat code of DPL 1: what the CPU's CS holds while fragments run."""
 STORE_SPILL = e.store_reg(SPILL_AT, ECX)
+BIG = 1 << 22
+TRAPLESS = frozenset(("int", "int3", "into", "int1", "hlt"))
+"""After these no single-step trap comes."""
 PLAIN = frozenset(("rdtsc", "cpuid"))
 """Callouts that cannot fault and change neither mode nor memory: the fragment goes on."""
 USER_TRAPS = frozenset(("rdtsc", "rdtscp"))
 
 
 class TranslatedVcpu(DeprivilegedVcpu):
-    """The guest's EIP is kept here; in ring 3 it follows the CPU's after every exit."""
+    """The guest's EIP is kept here; in ring 3 it follows the CPU's after every exit.
+
+    TF of the guest's kernel is virtual as IF is: a trap after each instruction of ours would be of no use to it.
+    """
 
     _eip = 0
+    kept_flags = IF | IOPL | TF
+
+    @property
+    def single_steps(self) -> bool:
+        """Does the guest's kernel want a trap after the next instruction?"""
+        return self._cpl != 3 and bool(self._words[self.flag_word] & TF)
+
+    def eflags(self) -> int:
+        real = self.cpu.eflags()
+        if self._cpl == 3:
+            return real
+        return real & ~self.kept_flags | self._words[self.flag_word] & self.kept_flags
+
+    def set_eflags(self, value: int) -> None:
+        self._words[self.flag_word] = value & self.kept_flags
+        self.cpu.set_eflags(value if self._cpl == 3 else value & ~self.kept_flags | IF)
 
     @property
     def eip(self) -> int:
@@ -101,6 +131,8 @@ class TranslationEngine(DeprivilegedEngine):
         self._mode = Mode(0, 0, True)
         self._units: dict[int, Unit] = {}
         self._fault_at: int | None = None
+        self._settled = self._done = False
+        self._shadow_bytes = -1
         self._make_tables()
 
     def make_vcpu(self) -> DeprivilegedVcpu:
@@ -132,18 +164,23 @@ class TranslationEngine(DeprivilegedEngine):
         if self.log.active:
             self.log.emit(CacheFlushed(self.now_ns(), lost, why))
 
-    def _choose_mode(self) -> None:
+    def _mode_now(self) -> Mode:
         v = self.vcpu
         _, base, _, flags = v.segment(SS)
-        simple = v.cpl == 0 and base == 0 and bool(flags & 1 << 22) and not v.virtual_flags & IOPL
+        kept = self.words[WORD_FLAGS] & (IOPL | TF)
         cs = v.segment(CS)
-        if not cs[3] & 1 << 22:
+        return Mode(cs[0], cs[1], v.cpl == 0 and base == 0 and bool(flags & BIG) and not kept)
+
+    def _choose_mode(self) -> None:
+        """Raises ``GuestStopped`` for 16-bit code."""
+        v = self.vcpu
+        if not v.segment(CS)[3] & BIG:
             raise GuestStopped(f"The guest runs 16-bit code at {v.eip:08x}, which the translator does not support.")
-        mode = Mode(cs[0], cs[1], simple)
+        mode = self._mode_now()
         if mode != self._mode:
             self._mode = mode
             self._clear_tables()
-        self._units = self.cache.units.setdefault(mode, {})
+        self._units = self.cache.units.setdefault(self._mode, {})
 
     def _fetch(self, linear: int, size_bytes: int) -> bytes:
         return self.vcpu.read(linear, size_bytes)
@@ -165,6 +202,9 @@ class TranslationEngine(DeprivilegedEngine):
         unit, code, callouts = self.translator.translate(eip, at, self._mode)
         if falls_from is not None:
             del cache.exits[at]
+            if len(code) < len(STUB):  # the stub may have to come back
+                code = code.ljust(len(STUB), b"\xcc")
+                unit.end = unit.start + len(STUB)
             unit.falls_from = falls_from
             falls_from.to = unit
         cache.add(unit, code, callouts, self._mode)
@@ -184,14 +224,12 @@ class TranslationEngine(DeprivilegedEngine):
         super().start()
         self._choose_mode()
 
-    def ring_changed(self) -> None:
-        super().ring_changed()
-        if self.vcpu.cpl != 3:
-            self._choose_mode()
-
     def enter(self) -> Stop:
         if not self._aim():
             return Stop.STOPPED
+        if self.vcpu.single_steps:
+            self.step_raw()
+            return Stop.STEPPED
         reason = self.cpu.run()
         self._settle_down()
         return reason
@@ -200,7 +238,9 @@ class TranslationEngine(DeprivilegedEngine):
         """Point the CPU at the code for the guest's EIP. False: the run is over."""
         v = self.vcpu
         if v.cpl != 3 and self.cache.guest_at.get(self.cpu.eip, -1) == v.eip:
-            return True  # it stands on the translation of that instruction already
+            unit = self.cache.unit_at[self.cpu.eip]
+            if unit.valid and unit.mode == self._mode == self._mode_now():
+                return True  # it stands on the translation of that instruction already
         while self.ended is None:
             if v.cpl == 3:
                 self.cpu.eip = v.eip
@@ -221,43 +261,54 @@ class TranslationEngine(DeprivilegedEngine):
     def _settle_down(self) -> None:
         """After the processor stopped: finish opened stores, walk to a guest boundary, learn the guest's EIP."""
         while True:
-            if self._open:
-                opened = self._open
+            opened = len(self._open)
+            if opened:
                 self.cpu.step()
-                if len(self._open) > len(opened):
-                    continue
-                self._walk_to_boundary()
-                self._open = []
-                self.pages.close(opened)
-                continue
-            if self.ended is not None:
-                return
-            self._walk_to_boundary()
-            if not self._open:
-                return
+            if len(self._open) == opened and self._walk_to_boundary():
+                break
+        if self._open:
+            pages, self._open = self._open, []
+            self.pages.close(pages)
 
-    def _walk_to_boundary(self) -> None:
+    def _walk_to_boundary(self) -> bool:
+        """False: on the way came a store to a traced page."""
         cpu, v = self.cpu, self.vcpu
+        opened = len(self._open)
         while self.ended is None:
+            if self._settled:
+                self._settled = False
+                return True
             if v.cpl == 3:
                 v.eip = cpu.eip
-                return
+                return True
             guest = self.cache.guest_at.get(cpu.eip)
             if guest is not None:
                 v.eip = guest
-                return
+                return True
+            if v.single_steps:
+                # The trap comes before the next instruction is even looked at.
+                exit_ = self.cache.exits.get(cpu.eip)
+                if type(exit_) is Continuation:
+                    v.eip = exit_.target
+                    return True
             cpu.step()
-            if self._open:
-                return
+            if len(self._open) > opened:
+                return False
+        return True
+
+    def look_in_port_hook(self) -> None:
+        super().look_in_port_hook()
+        self.vcpu.eip = self.cpu.eip if self.vcpu.cpl == 3 else self.cache.guest_at.get(self.cpu.eip, self.vcpu.eip)
 
     def step_raw(self) -> None:
         if not self._aim():
             return
-        traced = bool(self.vcpu.eflags() & TF)
+        traced = self.vcpu.single_steps or (self.vcpu.cpl == 3 and bool(self.vcpu.eflags() & TF))
+        self._done = False
         reason = self.step_through(self._step_settled)
         if reason is Stop.COUNTED:
             self.end("limit", f"{self.cpu.instructions:,} guest instructions have been executed.")
-        elif traced and reason is Stop.STEPPED and self.ended is None:
+        elif traced and (reason is Stop.STEPPED or self._done) and self.ended is None and not self.halted:
             self.inject(GuestFault(1))
 
     def _step_settled(self) -> Stop:
@@ -271,17 +322,16 @@ class TranslationEngine(DeprivilegedEngine):
         return super().read_code(linear, size_bytes)
 
     def in_interrupt_shadow(self) -> bool:
-        """After STI the next instruction comes first: the byte before EIP tells."""
-        v = self.vcpu
-        if v.cpl == 3:
-            return super().in_interrupt_shadow()
-        return self._units.get(v.eip) is None and self._follows_sti(v.eip)
+        """After STI or a load of SS the next instruction comes first.
 
-    def _follows_sti(self, eip: int) -> bool:
-        try:
-            return self.vcpu.read(eip + self._mode.cs_base - 1 & 0xFFFFFFFF, 1) == b"\xfb"
-        except GuestFault:
-            return False
+        In the cache, its place tells. After a callout that led elsewhere: nothing has been executed since.
+        """
+        if self.vcpu.cpl == 3:
+            return super().in_interrupt_shadow()
+        at = self.cpu.eip
+        if at in self.cache.shadows and self.cache.guest_at.get(at) == self.vcpu.eip:
+            return True
+        return self.cpu.executed_bytes == self._shadow_bytes
 
     # Exits -------------------------------------------------------------------------------------------------------
 
@@ -302,7 +352,10 @@ class TranslationEngine(DeprivilegedEngine):
                 self._continue(where)  # type: ignore[arg-type]
         else:
             self._fault_in_cache(number)
-        return self.ended is None and not self.halted and not self._open
+        if self.halted:
+            self._settled = True  # the guest's EIP is known, and what stands there must not be touched yet
+            return False
+        return self.ended is None and not self._open and not v.single_steps
 
     def _resume(self) -> None:
         """The guest's EIP was changed: aim the CPU at it."""
@@ -326,13 +379,6 @@ class TranslationEngine(DeprivilegedEngine):
         start = self.cache.line_start(at)
         if start is None:
             raise VmmBug(f"A fault ({VECTOR_NAMES.get(number, number)}) at {at:08x}, outside every fragment.")
-        if number == 1:
-            # The guest's own trap flag: it counts guest instructions, not ours.
-            if start == at:
-                v.eip = self.cache.guest_at[at]
-                self.inject(GuestFault(1))
-                self._resume()
-            return
         v.eip = self.cache.guest_at[start]
         self._fault_at = at
         if number == 14:
@@ -374,25 +420,29 @@ class TranslationEngine(DeprivilegedEngine):
                 instruction.op in USER_TRAPS or instruction.kind is Kind.FAR or instruction.op in emulate.SEGMENT_LOADS
             ):
                 # Through a gate or a segment that the monitor had hidden: the guest's tables decide.
-                self._emulate(instruction)
+                traced = v.eflags() & TF
+                if self._emulate(instruction) and traced:
+                    self.inject(GuestFault(1))
                 return
         self.inject(GuestFault(number, error))
 
-    def _emulate(self, instruction: object) -> None:
+    def _emulate(self, instruction: Instruction) -> bool:
+        """False: it faulted. True: done, and a single-step trap may follow."""
         v = self.vcpu
         eip, cpl = v.eip, v.cpl
         try:
-            effect = emulate.execute(v, instruction, self)  # type: ignore[arg-type]
+            effect = emulate.execute(v, instruction, self)
         except GuestFault as fault:
             self.inject(fault)
-            return
+            return False
         except GuestStopped as stopped:
             self.end("unsupported", str(stopped), good=False)
-            return
+            return False
         if self.log.active:
-            self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))  # type: ignore[attr-defined]
+            self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))
         if v.cpl != cpl:
             self.ring_changed()
+        return instruction.op not in TRAPLESS or (instruction.op == "into" and v.eip == instruction.end)
 
     def _callout(self, callout: Callout) -> None:
         cpu, v = self.cpu, self.vcpu
@@ -404,24 +454,22 @@ class TranslationEngine(DeprivilegedEngine):
         if self.log.active:
             self.log.emit(CalloutTaken(self.now_ns(), i.address, at, op, self.costs.callout))
         self.charge(self.costs.callout)
-        if op == "popf" and self._mode.simple and not self.cache.is_boundary(at):
-            # The slow way of the in-cache form: what was popped lies in the monitor's word.
-            cpu.gpr[ESP] = cpu.gpr[ESP] - 4 & 0xFFFFFFFF
         if op in PLAIN and not self.log.active:
+            self._done = True
             emulate.execute(v, i, self)
             return
-        mode = self._mode
-        self._emulate(i)
-        if self.ended is not None:
+        if callout.popped:
+            cpu.gpr[ESP] = cpu.gpr[ESP] - 4 & 0xFFFFFFFF
+        self._done = self._emulate(i)
+        if self.ended is not None or self.halted:
             return
-        if v.cpl != 3:
-            self._choose_mode()
-        if v.cpl != 3 and v.eip == i.end and callout.unit.valid and mode is self._mode and self._goes_on(callout, at):
+        if inhibits_interrupts(i) and self._done:
+            self._done = i.op == "sti"
+            if at not in self.cache.shadows:
+                self._shadow_bytes = cpu.executed_bytes
+        if v.eip == i.end and not callout.ends and callout.unit.valid and v.cpl != 3 and self._mode_now() == self._mode:
             return  # the CPU's EIP is right behind the INT3
         self._resume()
-
-    def _goes_on(self, callout: Callout, at: int) -> bool:
-        return callout.unit.lines[-1][3] != at or self.cpu.eip in self.cache.exits
 
     def _miss(self, miss: Miss) -> None:
         cpu, v = self.cpu, self.vcpu
@@ -567,7 +615,8 @@ class TranslationEngine(DeprivilegedEngine):
     def save_caches(self) -> dict[str, object]:
         cache, pages = self.cache, self.pages
         return super().save_caches() | {
-            "cache": (cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.flushes),
+            "cache": (cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.shadows,
+                      cache.flushes),
             "marks": cache.marks.tobytes(),
             "pages": (pages.by_ppn, pages.by_vpn),
             "counts": (self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated),
@@ -579,7 +628,8 @@ class TranslationEngine(DeprivilegedEngine):
     def load_caches(self, saved: dict[str, Any]) -> None:
         super().load_caches(saved)
         cache, pages = self.cache, self.pages
-        cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.flushes = saved["cache"]
+        (cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.shadows,
+         cache.flushes) = saved["cache"]  # fmt: skip
         cache.marks[:] = np.frombuffer(saved["marks"], dtype=np.uint8)
         pages.by_ppn, pages.by_vpn = saved["pages"]
         self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated = saved["counts"]

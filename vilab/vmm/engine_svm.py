@@ -284,8 +284,7 @@ class SvmEngine(Engine):
         self.exits[reason] += 1
         if self.log.active:
             at_ns = self.now_ns()
-            self.cpu.load()
-            self.vcpu.eip = self.cpu.current_eip()
+            self.look_in_port_hook()
             i = self.instruction()
             if i is None:
                 raise VmmBug(f"The port access at {self.vcpu.eip:08x} cannot be read.")
