@@ -24,6 +24,8 @@ from vilab.errors import VmmBug
 from vilab.machine.cpu import Cpu
 from vilab.machine.memory import MachineMemory
 from vilab.vmm.vcpu import LDTR, TR, DeprivilegedVcpu
+from vilab.x86.descriptors import LDT as LDT_TYPE
+from vilab.x86.descriptors import TSS32_BUSY, TSS32_BYTES, Segment
 from vilab.vmm.shadow_paging import ShadowTables
 
 WORDS = 0xF000_0000
@@ -48,6 +50,8 @@ WORD_SPILL = 1
 """ECX, while translated code needs a register."""
 WORD_TARGET = 2
 """Where an indirect jump wants to go."""
+WORD_POPPED = 3
+"""What POPF has popped."""
 
 SYSTEM_SEGMENT = 1 << 44
 CODE_OR_DATA_ACCESSED = 1 << 40
@@ -97,8 +101,9 @@ class Monitor:
 
     @staticmethod
     def _own_entries() -> bytes:
-        entry = lambda base, kind: (0xFFFF | (base & 0xFFFFFF) << 16 | kind << 40 | (base >> 24) << 56)  # noqa: E731
-        return entry(LDT, 0x82).to_bytes(8, "little") + bytes(8) + entry(TSS, 0x8B).to_bytes(8, "little")
+        ldt = Segment(LDT, TABLE_BYTES - 1, LDT_TYPE, system=True, big=False, granular=False)
+        tss = Segment(TSS, TSS32_BYTES - 1, TSS32_BUSY, system=True, big=False, granular=False)
+        return ldt.to_bytes() + bytes(8) + tss.to_bytes()
 
     def enter_cpu(self) -> None:
         """Point the CPU's table registers at the window."""

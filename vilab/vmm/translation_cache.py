@@ -47,6 +47,7 @@ class TranslationCache:
         self.exits: dict[int, Continuation | Callout | Miss] = {}
         self.guest_at: dict[int, int] = {}
         self.unit_at: dict[int, Unit] = {}
+        self.shadows: set[int] = set()
 
     def flush(self) -> int:
         """Forget everything; the number of units that were lost."""
@@ -87,14 +88,15 @@ class TranslationCache:
         self.write(unit.start, code)
         self.top = unit.end
         self.units.setdefault(mode, {})[unit.eip] = unit
-        self.unit_at[unit.start] = unit
         self.exits.update(callouts)
         for continuation in unit.continuations:
             self.exits[continuation.stub] = continuation
-        marks, guest_at = self._marks, self.guest_at
+        marks, guest_at, unit_at = self._marks, self.guest_at, self.unit_at
         for eip, _, _, address, _ in unit.lines:
             marks[address - CACHE] = 1
             guest_at[address] = eip
+            unit_at[address] = unit
+        self.shadows.update(unit.shadows)
 
     def is_boundary(self, address: int) -> bool:
         """Does the translation of a guest instruction begin here?"""

@@ -44,10 +44,11 @@ WORDS = monitor.WORDS
 FLAGS_AT = WORDS + 4 * monitor.WORD_FLAGS
 SPILL_AT = WORDS + 4 * monitor.WORD_SPILL
 TARGET_AT = WORDS + 4 * monitor.WORD_TARGET
+POPPED_AT = WORDS + 4 * monitor.WORD_POPPED
 
 ECX, ESP = 1, 4
 TF_AND_IOPL = 0x31  # in the second byte of EFLAGS
-ALU_AND, ALU_TEST_BYTE = 4, b"\x36\xf6\x05"
+TEST_BYTE = b"\x36\xf6\x05"
 JNZ = 5
 PASSED_THROUGH = frozenset(("in", "out", "ins", "outs"))
 """The processor's own hook asks the monitor; nothing has to be rewritten."""
@@ -84,13 +85,14 @@ class Translator:
         ------
         GuestFault : the first instruction cannot be fetched (#PF).
         """
-        unit = Unit(eip, at)
+        unit = Unit(eip, at, mode)
         out = bytearray()
         callouts: dict[int, Callout] = {}
         source = bytearray()
         code, have_from = b"", eip
         here = eip
         lines = unit.lines
+        inhibited = False
         while True:
             offset = here - have_from & 0xFFFFFFFF
             try:
@@ -110,8 +112,13 @@ class Translator:
                         # The rest of it is on a page that is not there.
                         self._fetch(here + mode.cs_base + len(code) & 0xFFFFFFFF, 1)
                     break
+            if instruction.op == "sti" and len(lines) == UNIT_INSTRUCTIONS - 1:
+                break  # so that STI and the instruction in its shadow stand in one unit
             tc = at + len(out)
             size = len(instruction.code)
+            if inhibited:
+                unit.shadows.append(tc)
+            inhibited = not inhibited and inhibits_interrupts(instruction)
             kind, done = self._emit(unit, out, instruction, tc, mode, callouts)
             lines.append((here, size, kind, tc, at + len(out) - tc))
             source += instruction.code
@@ -181,12 +188,12 @@ class Translator:
             code = self._in_cache(i, tc, mode)
             if code is not None:
                 if i.op == "popf":
-                    callouts[tc + code.index(b"\xcc", 15)] = Callout(unit, i)
+                    callouts[tc + len(code) - 1] = Callout(unit, i, popped=True)
                 out += code
                 return (IDENT if code == i.code else IN_CACHE), False
-        callouts[tc] = Callout(unit, i)
-        out += b"\xcc"
         ends = kind is not Kind.SENSITIVE
+        callouts[tc] = Callout(unit, i, ends)
+        out += b"\xcc"
         return CALLOUT if kind is Kind.SENSITIVE or kind is Kind.UNDEFINED else CONTROL, ends
 
     def _emit_conditional(self, unit: Unit, out: bytearray, i: Instruction, tc: int) -> None:
@@ -244,12 +251,20 @@ def _pushf(tc: int) -> bytes:
 
 
 def _popf(tc: int) -> bytes:
-    """Flags with TF or IOPL are the monitor's business: it finds them popped into its word."""
-    head = e.pop_mem(FLAGS_AT)
-    test = ALU_TEST_BYTE + (FLAGS_AT + 1).to_bytes(4, "little") + bytes((TF_AND_IOPL,))
-    fast = e.push_mem(FLAGS_AT) + e.alu_mem_imm(ALU_AND, FLAGS_AT, IF) + e.popfd()
-    over = e.jmp_short(0, 2 + 1)
-    return head + test + e.jcc_short(JNZ, 0, 2 + len(fast) + len(over)) + fast + over + b"\xcc"
+    """Flags with TF or IOPL are the monitor's business. The others are popped a second time, from the monitor's word,
+    so that nothing is written to the guest's stack."""
+    test = TEST_BYTE + (POPPED_AT + 1).to_bytes(4, "little")
+    off, on = e.store_imm(FLAGS_AT, 0), e.store_imm(FLAGS_AT, IF)
+    over_on = e.jmp_short(0, 2 + len(on))
+    flag = test + bytes((IF >> 8,)) + e.jcc_short(JNZ, 0, 2 + len(off) + len(over_on)) + off + over_on + on
+    rest = e.store_reg(SPILL_AT, ESP) + e.mov_reg_imm(ESP, POPPED_AT) + e.popfd() + e.load_reg(ESP, SPILL_AT)
+    fast = flag + rest + e.jmp_short(0, 2 + 1)
+    return e.pop_mem(POPPED_AT) + test + bytes((TF_AND_IOPL,)) + e.jcc_short(JNZ, 0, 2 + len(fast)) + fast + b"\xcc"
+
+
+def inhibits_interrupts(i: Instruction) -> bool:
+    """STI, MOV SS, POP SS: no interrupt before the next instruction is done."""
+    return i.op == "sti" or (i.op == "mov to seg" and i.reg == 2) or (i.op == "pop seg" and i.opcode == 0x17)
 
 
 def _load_operand(i: Instruction) -> bytes:

@@ -26,14 +26,16 @@ class Unit:
 
     ``eip`` and ``end_eip`` bound the guest's code, ``source`` are its bytes, ``start`` and ``end`` the fragment.
     ``pages`` are the (vpn, ppn) it was read from. ``incoming`` are the continuations patched to jump here,
-    ``falls_from`` the one whose stub this fragment took the place of.
+    ``falls_from`` the one whose stub this fragment took the place of. ``shadows`` are the places in the cache where no
+    interrupt is taken, because STI or a load of SS comes just before. ``mode`` is the translator's.
     """
 
-    __slots__ = ("continuations", "eip", "end", "end_eip", "falls_from", "incoming", "lines", "pages", "preludes",
-                 "source", "start", "valid")  # fmt: skip
+    __slots__ = ("continuations", "eip", "end", "end_eip", "falls_from", "incoming", "lines", "mode", "pages", "preludes",
+                 "shadows", "source", "start", "valid")  # fmt: skip
 
-    def __init__(self, eip: int, start: int) -> None:
+    def __init__(self, eip: int, start: int, mode: object = None) -> None:
         self.eip = eip
+        self.mode = mode
         self.end_eip = eip
         self.start = start
         self.end = start
@@ -44,6 +46,7 @@ class Unit:
         self.incoming: list[Continuation] = []
         self.falls_from: Continuation | None = None
         self.preludes: dict[int, int] = {}
+        self.shadows: list[int] = []
         self.valid = True
 
     def __repr__(self) -> str:
@@ -70,13 +73,18 @@ class Continuation:
 
 
 class Callout:
-    """An INT3 inside a fragment: the monitor carries out ``instruction``; the fragment goes on right behind it."""
+    """An INT3 inside a fragment: the monitor carries out ``instruction``; the fragment goes on right behind it.
 
-    __slots__ = ("instruction", "unit")
+    ``ends``: nothing comes behind, the unit is over. ``popped``: the slow way of the in-cache POPF, which has moved ESP.
+    """
 
-    def __init__(self, unit: Unit, instruction: Instruction) -> None:
+    __slots__ = ("ends", "instruction", "popped", "unit")
+
+    def __init__(self, unit: Unit, instruction: Instruction, ends: bool = False, popped: bool = False) -> None:
         self.unit = unit
         self.instruction = instruction
+        self.ends = ends
+        self.popped = popped
 
 
 class Miss:
