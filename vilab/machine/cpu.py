@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from unicorn import (
@@ -250,6 +250,7 @@ class Cpu:
         cells[native.COUNT_LIMIT] = limit
         cells[native.TC_BASE], cells[native.TC_SPAN], cells[native.TC_MARKS] = tc_base, tc_bytes, marks_address
         self._hook(UC_HOOK_CODE, self._on_code, ctypes.c_void_p(cells.ctypes.data))
+        self._cells[native.COUNT_AT] = cells.ctypes.data
 
     @property
     def instructions(self) -> int:
@@ -385,7 +386,7 @@ class Cpu:
     def set_cr2(self, value: int) -> None:
         self.q[self.Q_CR + 2] = value
 
-    _CR = {0: reg.UC_X86_REG_CR0, 3: reg.UC_X86_REG_CR3, 4: reg.UC_X86_REG_CR4}
+    _CR: ClassVar[dict[int, int]] = {0: reg.UC_X86_REG_CR0, 3: reg.UC_X86_REG_CR3, 4: reg.UC_X86_REG_CR4}
 
     def set_cr(self, number: int, value: int) -> None:
         """CR0, CR3 or CR4 with everything that follows from it (TLB, mode)."""
@@ -500,7 +501,7 @@ class Cpu:
         self._cells[native.LIMIT] -= by_bytes
 
     def set_interrupt_pending(self, pending: bool, flag_address: int = 0) -> None:
-        """Stop as soon as an interrupt could be taken: when EFLAGS.IF, or bit 1 of the byte at a host address, is set."""
+        """Stop as soon as an interrupt could be taken: when EFLAGS.IF (or bit 1 of the byte at an address) is set."""
         self._cells[native.FLAG_AT] = flag_address
         self._cells[native.PENDING] = int(pending)
 

@@ -93,7 +93,7 @@ class FrameAllocator:
         """The first of ``count`` adjacent zeroed frames."""
         if self._next + count > self._memory.frames:
             raise AdminError(
-                f"The machine has {self.free_frames >> 8} MB of memory left, but {count >> 8} MB in one piece are needed."
+                f"The machine has {self.free_frames >> 8} MB of memory left; {count >> 8} MB in one piece are needed."
             )
         first = self._next
         self._next += count

@@ -11,6 +11,11 @@ one is a few machine instructions that llvmlite compiles at start-up. It works o
     4     PENDING    nonzero: an interrupt waits, so look at the interrupt flag
     5     FLAG_AT    host address of a byte that holds the virtual interrupt flag (bit 1); 0: ask the CPU's EFLAGS
     6     STOPPED    set to 1 when LIMIT, 2 when an interrupt stopped the processor
+    7     COUNT_AT   host address of the instruction hook's count; 0: nobody counts
+
+A store into the block that it stands in makes the processor leave that block and begin the store again, in a block of
+its own. Such a block lies in the one before and ends before it (a jump back into a block would run to the same end);
+then the rest of the one before is taken off again, and the instruction is not counted twice.
 
 A block left early (a fault, a callout, a single step) is refunded by ``Cpu``, so the count does not depend on where
 blocks begin and end. Without llvmlite the same function runs in Python: slower, and equal in every count.
@@ -24,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-EXECUTED, LIMIT, BLOCK, SIZE, PENDING, FLAG_AT, STOPPED = range(7)
+EXECUTED, LIMIT, BLOCK, SIZE, PENDING, FLAG_AT, STOPPED, COUNT_AT = range(8)
 CELLS = 8
 STOPPED_BY_LIMIT = 1
 STOPPED_BY_INTERRUPT = 2
@@ -43,13 +48,24 @@ entry:
   %block_p = getelementptr i64, i64* %cells, i64 2
   %size_p = getelementptr i64, i64* %cells, i64 3
   %pending_p = getelementptr i64, i64* %cells, i64 4
-  %executed = load i64, i64* %cells
+  %executed_before = load i64, i64* %cells
+  %block_before = load i64, i64* %block_p
+  %size_before = load i64, i64* %size_p
+  %offset = sub i64 %address, %block_before
+  %end = add i64 %offset, %size
+  %rest = sub i64 %size_before, %offset
+  %inside = icmp ult i64 %offset, %size_before
+  %shorter = icmp ult i64 %end, %size_before
+  %again = and i1 %inside, %shorter
+  %twice = select i1 %again, i64 %rest, i64 0
+  %executed = sub i64 %executed_before, %twice
   %limit = load i64, i64* %limit_p
   %pending = load i64, i64* %pending_p
   %after = add i64 %executed, %size
   %over = icmp sgt i64 %after, %limit
   %waits = icmp ne i64 %pending, 0
-  %either = or i1 %over, %waits
+  %over_or_waits = or i1 %over, %waits
+  %either = or i1 %over_or_waits, %again
   br i1 %either, label %rare, label %enter
 enter:
   store i64 %after, i64* %cells
@@ -57,6 +73,22 @@ enter:
   store i64 %size, i64* %size_p
   ret void
 rare:
+  br i1 %again, label %uncount, label %rarer
+uncount:
+  store i64 %executed, i64* %cells
+  %count_at_p = getelementptr i64, i64* %cells, i64 7
+  %count_at = load i64, i64* %count_at_p
+  %counted = icmp ne i64 %count_at, 0
+  br i1 %counted, label %subtract, label %rarer
+subtract:
+  %count_p = inttoptr i64 %count_at to i64*
+  %count = load i64, i64* %count_p
+  %less = sub i64 %count, 1
+  store i64 %less, i64* %count_p
+  br label %rarer
+rarer:
+  br i1 %over_or_waits, label %why_stop, label %enter
+why_stop:
   br i1 %over, label %stop, label %interrupt
 interrupt:
   %flag_at_p = getelementptr i64, i64* %cells, i64 5
@@ -148,9 +180,7 @@ def compile_hooks(reg_read: int, emu_stop: int, eflags_id: int) -> tuple[int, in
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         machine = llvm.Target.from_default_triple().create_target_machine(opt=2)
-        text = _IR.format(
-            triple=llvm.get_default_triple(), reg_read=reg_read, emu_stop=emu_stop, eflags=eflags_id
-        )
+        text = _IR.format(triple=llvm.get_default_triple(), reg_read=reg_read, emu_stop=emu_stop, eflags=eflags_id)
         module = llvm.parse_assembly(text)
         module.verify()
         _engine = llvm.create_mcjit_compiler(module, machine)
@@ -162,6 +192,11 @@ def block_hook_in_python(cells: Cells, read_eflags: Any, emu_stop: Any) -> Any:
     """The block hook as a Python function (uc, address, size, user data), line by line the same."""
 
     def on_block(uc: int, address: int, size: int, _user_data: Any) -> None:
+        offset, before = address - int(cells[BLOCK]), int(cells[SIZE])
+        if 0 <= offset < before and offset + size < before:
+            cells[EXECUTED] -= before - offset
+            if cells[COUNT_AT]:
+                ctypes.c_int64.from_address(int(cells[COUNT_AT])).value -= 1
         after = int(cells[EXECUTED]) + size
         why = 0
         if after > cells[LIMIT]:

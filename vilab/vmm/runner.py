@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 from vilab.errors import AdminError, GuestStopped
-from vilab.events import EventDigest, EventLog, encode
+from vilab.events import Event, EventDigest, EventLog, encode
 from vilab.guests.load import load
 from vilab.protocols import Console
 from vilab.vmm.vm import ENGINES, MONITOR_WINDOW, VirtualMachine
@@ -66,6 +66,16 @@ class _Tee:
         getattr(self._console, "wait", time.sleep)(seconds)
 
 
+class _Writer:
+    """A listener that writes the log, one JSON object a line."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __call__(self, event: Event) -> None:
+        self._file.write(encode(event) + b"\n")
+
+
 def run_image(options: RunOptions, console: Console) -> RunResult:
     """Load, run, and report.
 
@@ -95,8 +105,7 @@ def run_image(options: RunOptions, console: Console) -> RunResult:
             events_file = options.events_path.open("wb")
         except OSError as error:
             raise AdminError(f"{options.events_path} cannot be written: {error.strerror or error}.") from None
-        write = events_file.write
-        log.listen(lambda event: write(encode(event) + b"\n"))
+        log.listen(_Writer(events_file))
     tee = _Tee(console)
     count = options.instructions
     if count is None and image.kind in COUNTED_KINDS:

@@ -251,14 +251,14 @@ class NativeVcpu(Vcpu):
         if self.mmu is not None and number != 2:
             self.mmu.address_space_changed()
 
-    cr0 = property(lambda self: self.cpu.cr(0))  # type: ignore[assignment]
-    cr2 = property(lambda self: self.cpu.cr(2), lambda self, value: self.cpu.set_cr2(value))  # type: ignore[assignment]
-    cr3 = property(lambda self: self.cpu.cr(3))  # type: ignore[assignment]
-    cr4 = property(lambda self: self.cpu.cr(4))  # type: ignore[assignment]
-    gdtr = property(  # type: ignore[assignment]
+    cr0 = property(lambda self: self.cpu.cr(0))
+    cr2 = property(lambda self: self.cpu.cr(2), lambda self, value: self.cpu.set_cr2(value))
+    cr3 = property(lambda self: self.cpu.cr(3))
+    cr4 = property(lambda self: self.cpu.cr(4))
+    gdtr = property(
         lambda self: self.cpu.table("gdtr"), lambda self, value: self.cpu.set_table("gdtr", *value)
     )
-    idtr = property(  # type: ignore[assignment]
+    idtr = property(
         lambda self: self.cpu.table("idtr"), lambda self, value: self.cpu.set_table("idtr", *value)
     )
 
