@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
+import pytest
+
 from tests.view.sample_critical import results
-from vilab.view.critical import CriticalTrack, as_text
+from vilab.view.critical import CriticalTrack, as_text, results_of
 from vilab.view.playback import Playback
+from vilab.vmm.critical_run import critical_table
 
 QUESTION = "Which engine gets all eighteen critical instructions right?"
 
@@ -68,3 +71,28 @@ def test_the_whole_table_as_text() -> None:
     text = as_text(results())
     assert re.search(r"^popf +IF 0 +WRONG IF 1 +WRONG IF 1 +right +right$", text, re.M)
     assert re.search(r"^right +0 +5 +18 +18$", text, re.M)
+
+
+@pytest.fixture(scope="module")
+def real() -> CriticalTrack:
+    return CriticalTrack(results_of(critical_table()), QUESTION)
+
+
+def test_the_table_that_was_run_says_0_5_18_and_18(real: CriticalTrack) -> None:
+    table = real.picture(18).stage.table
+    assert re.findall(r'class="big">(\d+)<', table) == ["0", "5", "18", "18"]
+
+
+def test_every_row_that_was_run_is_told_with_its_own_values(real: CriticalTrack) -> None:
+    for index, row in enumerate(real.results[:-1]):
+        words = real.describe(index + 1)
+        assert row.expected in words
+        assert all(cell.value in words for cell in row.cells.values() if not cell.right)
+        assert len(words) <= 2 * 100  # two lines at laptop width
+
+
+def test_the_states_of_a_row_that_was_run_are_the_machines(real: CriticalTrack) -> None:
+    player = Playback(real, position=1)
+    player.handle({"do": "open", "row": 0})
+    leaked = real.results[0].cells["trap"].value
+    assert player.frame()["panels"].count(leaked) >= 2

@@ -4,7 +4,7 @@ Pure Python, no Jupyter needed:
 
 ``words`` ``svg`` ``frame``     sentences and numbers; shapes and glyphs; what one moment is made of
 ``silence`` ``beats`` ``says``  which answers are wrong; from steps to beats; what is said about a beat
-``rings``                       who runs, in which ring, and where control leaves the guest
+``rings`` ``rings_draw``          who runs, in which ring, and where control leaves the guest
 ``panels`` ``timeline``         the tables below a picture; the slider
 ``run_track`` ``playback``      a run that can be played; where the player stands
 ``predict``                     predict, then reveal

@@ -22,6 +22,7 @@ from vilab.view.frame import Cell, Panel, Picture, Row, Stage
 from vilab.view.svg import inline_glyph
 from vilab.view.timeline import timeline
 from vilab.view.words import counted, escape, hex4, hex8, html, plain
+from vilab.vmm.critical_run import Answer, CriticalRow
 from vilab.vmm.records import GPR_NAMES, Registers
 from vilab.x86 import flags
 
@@ -40,7 +41,7 @@ class CriticalCell(msgspec.Struct, frozen=True):
 
     value : what came: ``ffc07000``, ``IF 1``, ``#GP``.
     trapped : the VMM was asked.
-    why : the reason in one sentence, if there is more to say than the value.
+    why : what it does wrong, as the rest of a sentence that begins with "it"; empty if there is no more to say.
     guest, cpu : the two truths afterwards, where they were kept.
     """
 
@@ -60,6 +61,25 @@ class CriticalResult(msgspec.Struct, frozen=True):
     category: str
     expected: str
     cells: dict[str, CriticalCell]
+
+
+def results_of(rows: Sequence[CriticalRow]) -> list[CriticalResult]:
+    """The rows of ``vmm.critical_run.critical_table`` for the picture."""
+    return [
+        CriticalResult(
+            row.instruction.name.split()[0],
+            row.instruction.name,
+            row.instruction.category,
+            row.expected,
+            {engine: _cell_of(answer, row.instruction.wrong) for engine, answer in row.answers.items()},
+        )
+        for row in rows
+    ]
+
+
+def _cell_of(answer: Answer, wrong: str) -> CriticalCell:
+    why = "" if answer.right else wrong
+    return CriticalCell(answer.right, answer.value, answer.way in ("trap", "exit"), why, answer.guest, answer.cpu)
 
 
 class CriticalScene(msgspec.Struct, frozen=True):
@@ -97,9 +117,11 @@ def _say(results: Sequence[CriticalResult], engines: Sequence[str], position: in
     for engine in wrong:
         answers.setdefault(row.cells[engine].value, []).append(_where(engine))
     given = "; ".join(f"{_listed(where)} it gives **{value}**" for value, where in answers.items())
-    verdict = f"; {_listed(right)} {'is' if len(right) == 1 else 'are'} right." if right else "."
+    words = f"`{row.text}` should give `{row.expected}`. {given[0].upper()}{given[1:]}"
     reason = next((row.cells[engine].why for engine in wrong if row.cells[engine].why), "")
-    return f"`{row.text}` should give `{row.expected}`. {given[0].upper()}{given[1:]}{verdict} {reason}".strip()
+    if reason:
+        return f"{words}: it {reason}."
+    return f"{words}; {_listed(right)} {'is' if len(right) == 1 else 'are'} right." if right else f"{words}."
 
 
 def _sum(results: Sequence[CriticalResult]) -> str:

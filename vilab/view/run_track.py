@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from vilab.errors import GuestFault
-from vilab.view import panels, rings, says, translation, translation_draw, translation_says
+from vilab.view import panels, rings, rings_draw, says, translation, translation_draw, translation_says
 from vilab.view.beats import VMM, Beat, beats_of, is_guest_fault, truths_before, whole_steps
 from vilab.view.cache import CacheHistory
 from vilab.view.frame import Panel, Picture
@@ -176,7 +176,7 @@ class RingsTrack(RunTrack):
         else:
             line = timeline(self.marks(position), position, total, window=(scene.first, scene.first + rings.WINDOW))
         return Picture(
-            position, total, self.when(position), scene.say, self.value_text(position), rings.draw(scene), line,
+            position, total, self.when(position), scene.say, self.value_text(position), rings_draw.draw(scene), line,
             self.panels(position), self.is_fault(position),
         )  # fmt: skip
 
@@ -245,4 +245,4 @@ class WaitingTrack:
 
     def picture(self, position: int) -> Picture:
         line = timeline((), 0, 0, rings.LEFT, rings.RIGHT)
-        return Picture(0, 0, "", self._what, self._what, rings.frame_only(self._engine), line)
+        return Picture(0, 0, "", self._what, self._what, rings_draw.frame_only(self._engine), line)

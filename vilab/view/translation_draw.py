@@ -93,7 +93,7 @@ def _ribbon(y: float, height: float, wash: str) -> str:
     left, right = number(_LEFT_END), number(_RIGHT)
     top, low, far = number(y), number(y + _ROW), number(y + height)
     path = f"M{left} {top}H{right}V{far}C{middle} {far} {middle} {low} {left} {low}Z"
-    return f'<path d="{path}" style="fill:{wash}"/>'
+    return f'<path d="{path}" class="ribbon" style="fill:{wash}"/>'
 
 
 def _to_vmm(y: float) -> str:
