@@ -64,6 +64,8 @@ def known(instruction: Instruction) -> bool:
         return False
     if instruction.prefixes & OPSIZE and (instruction.kind in CONTROL or words[-1] in SIXTEEN_BIT_NAMES):
         return False
+    if instruction.text == "xchg eax, eax" or (instruction.repeat == "repne" and instruction.prefixes & OPSIZE):
+        return False  # is NOP; capstone mixes the sizes up
     if words[-1] == "nop" and "," in instruction.operands:
         return False  # a hint that reads as NOP
     if words[-1] == "bswap" and instruction.prefixes & OPSIZE:
