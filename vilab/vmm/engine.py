@@ -463,8 +463,6 @@ class Engine:
             # Getting there (translating, say) takes time too, and something may have become due meanwhile.
             if self.before_step() and self.clock.next_ns() > self.now_ns():
                 break
-        if self.ended is None and self.vcpu.eip == self.stop_eip and self.vcpu.cpl == 0:
-            self.returned()
         return self.ended is None
 
     def before_step(self) -> bool:

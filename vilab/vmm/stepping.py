@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from vilab.errors import GuestFault, VmmBug
 from vilab.events import Event, EventLog, UnitTranslated
 from vilab.vmm.checkpoint import Checkpoint, Checkpoints
@@ -74,7 +76,7 @@ class Stepper:
 
     def _step_machine(self) -> StepRecord | None:
         """Execute one step, and say what it was. ``None``: the run is over."""
-        vm, engine, log = self.vm, self.vm.engine, self.log
+        engine, log = self.vm.engine, self.log
         first = len(log.events)
         if not engine.step_to_instruction():
             self._absorb(first)
@@ -85,6 +87,9 @@ class Stepper:
         tc_address = engine.tc_address()
         code, mnemonic, operands = self._describe_next()
         engine.step_raw()
+        if engine.ended is not None and eip == engine.stop_eip:
+            self._absorb(first)  # the HLT that stands where the image returns to is not the guest's
+            return None
         return StepRecord(
             index=self._position + 1, virtual_ns=engine.now_ns(), eip=eip, code=code, mnemonic=mnemonic,
             operands=operands, cpl=cpl, cpu_cpl=cpu_cpl, how=how, tc_address=tc_address,
@@ -95,8 +100,6 @@ class Stepper:
         """What was logged after the last instruction (an interrupt that ended the run, say) belongs to its step."""
         late: list[Event] = self.log.events[first:]
         if late and self._records and self._position == len(self._records):
-            from msgspec.structs import replace
-
             last = self._records[-1]
             self._records[-1] = replace(last, events=(*last.events, *late))
 
@@ -145,13 +148,14 @@ class Stepper:
         if not nearest <= self._position <= position:
             self._checkpoints.restore(self._saved[nearest])
             self._position = nearest
+            self.log.events[:] = [event for record in self._records[:nearest] for event in record.events]
         self._replay(position)
 
     def _replay(self, position: int) -> None:
         while self._position < position:
             record = self._step_machine()
             expected = self._records[self._position]
-            if record is None or (record.eip, record.virtual_ns, record.guest) != (
+            if record is None or record.events != expected.events[: len(record.events)] or (record.eip, record.virtual_ns, record.guest) != (
                 expected.eip, expected.virtual_ns, expected.guest
             ):  # fmt: skip
                 raise VmmBug(f"Step {self._position + 1} went another way when it was executed again.")
