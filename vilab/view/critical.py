@@ -265,35 +265,48 @@ class CriticalTrack:
         if self._open is None or self._open >= position:
             return ()
         row = self.results[self._open]
-        return tuple(
-            _states(row, engine, row.cells[engine])
-            for engine in self.engines
-            if row.cells[engine].guest is not None and row.cells[engine].cpu is not None
-        )
+        kept = [engine for engine in self.engines if row.cells[engine].guest is not None]
+        wrong = [engine for engine in kept if not row.cells[engine].right]
+        right = [engine for engine in kept if row.cells[engine].right]
+        pair = (wrong[:1] + right[:1]) if wrong and right else kept[:2]
+        return _states(row, pair)
 
 
-def _states(row: CriticalResult, engine: str, cell: CriticalCell) -> Panel:
-    """What the guest set and what the CPU holds after one instruction in one engine."""
-    assert cell.guest is not None
-    assert cell.cpu is not None
-
-    def values(which: Registers) -> list[tuple[str, str]]:
-        named = [(register.upper(), hex8(value)) for register, value in zip(GPR_NAMES, which.gpr, strict=True)]
-        system = [
-            ("CPL", str(which.cpl)), ("IF", str(int(bool(which.eflags & flags.IF)))), ("EFLAGS", hex8(which.eflags)),
-            ("CS", hex4(which.selectors[1])), ("GDTR base", hex8(which.gdtr_base)),
-            ("IDTR base", hex8(which.idtr_base)), ("LDTR", hex4(which.ldtr)), ("TR", hex4(which.tr)),
-            ("CR0", hex8(which.cr0)), ("CR3", hex8(which.cr3)),
-        ]  # fmt: skip
-        return system + named
-
-    rows = []
-    for (label, mine), (_, theirs) in zip(values(cell.guest), values(cell.cpu), strict=True):
-        sign = "=" if mine == theirs else "≠"
-        cells = (Cell(label), Cell(mine, "mono c-guest"), Cell(sign, "ne"), Cell(theirs, "mono c-host"))
-        rows.append(Row(cells))
+def _states(row: CriticalResult, engines: Sequence[str]) -> tuple[Panel, ...]:
+    """What the guest set and what the CPU holds afterwards, engine beside engine; only what differs somewhere."""
+    tables = [(engine, _values(row.cells[engine].guest), _values(row.cells[engine].cpu)) for engine in engines]
+    shown = [
+        label
+        for label in _values(row.cells[engines[0]].guest)
+        if label in ("CPL", "IF") or any(guest[label] != cpu[label] for _, guest, cpu in tables)
+    ]
     head = (Cell(""), Cell("what the guest set", "c-guest"), Cell(""), Cell("what the CPU holds", "c-host"))
-    return Panel(f"{name(engine)}: `{row.text}`", head, tuple(rows))
+    panels = []
+    for engine, guest, cpu in tables:
+        rows = tuple(
+            Row(
+                (
+                    Cell(label),
+                    Cell(guest[label], "mono c-guest"),
+                    Cell("=" if guest[label] == cpu[label] else "≠", "ne"),
+                    Cell(cpu[label], "mono c-host"),
+                )
+            )
+            for label in shown
+        )
+        panels.append(Panel(f"{name(engine)}: `{row.text}`", head, rows))
+    return tuple(panels)
+
+
+def _values(which: Registers | None) -> dict[str, str]:
+    if which is None:
+        return {}
+    system = {
+        "CPL": str(which.cpl), "IF": str(int(bool(which.eflags & flags.IF))), "EFLAGS": hex8(which.eflags),
+        "CS": hex4(which.selectors[1]), "GDTR base": hex8(which.gdtr_base), "IDTR base": hex8(which.idtr_base),
+        "LDTR": hex4(which.ldtr), "TR": hex4(which.tr), "CR0": hex8(which.cr0), "CR3": hex8(which.cr3),
+    }  # fmt: skip
+    return system | {register.upper(): hex8(value) for register, value in zip(GPR_NAMES, which.gpr, strict=True)}
 
 
 def as_text(results: Sequence[CriticalResult], engines: Mapping[str, str] | Sequence[str] | None = None) -> str:
