@@ -187,3 +187,14 @@ def test_a_guest_that_uses_the_monitors_range_is_told_so():
     assert ended is not None
     assert ended.reason == "conflict"
     assert f"{MONITOR_WINDOW[0]:08x}" in ended.sentence
+
+
+@pytest.mark.parametrize("engine", ["bare", "trap", "bt", "svm"])
+def test_the_time_stamp_counter_is_virtual_and_the_same_every_time(engine: str):
+    seen = []
+    for _ in range(2):
+        vm = machine("90 0f31 89c3 90 90 90 90 0f31 29d8 c3", engine)  # rdtsc; mov ebx, eax; nops; rdtsc; sub eax, ebx
+        vm.engine.run()
+        seen.append((vm.engine.vcpu.gpr[0], vm.engine.vcpu.gpr[3]))
+    assert seen[0] == seen[1]
+    assert 8 <= seen[0][0] < 10_000

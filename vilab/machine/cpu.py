@@ -41,6 +41,7 @@ from unicorn.unicorn_py3.unicorn import uclib
 from vilab.errors import GuestStopped, VmmBug
 from vilab.machine import native
 from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
+from vilab.machine.intercept import HF_GUEST, RDTSC, RDTSCP, find_intercept_word
 from vilab.machine.memory import MachineMemory
 
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
@@ -61,7 +62,6 @@ HF_ADDSEG = 1 << 6
 HF_PE = 1 << 7
 HF_TF = 1 << 8
 HF_MP_EM_TS = 7 << 9
-HF_GUEST = 1 << 21
 
 VMEXIT_BASE = 0x100
 """A #VMEXIT arrives in ``on_exception`` as this plus the exit code of the VMCB."""
@@ -412,6 +412,12 @@ class Cpu:
         self.q[(at + BASE) // 8] = base
         self.d[(at + LIMIT) // 4] = limit
 
+    def intercept_rdtsc(self) -> None:
+        """From now on RDTSC and RDTSCP arrive as #VMEXIT, without a VMCB; see ``intercept``."""
+        self.d[self.D_HFLAGS] |= HF_GUEST
+        word = find_intercept_word()
+        self.d[word // 4], self.d[word // 4 + 1] = RDTSC, RDTSCP >> 32
+
     @property
     def in_guest_mode(self) -> bool:
         return bool(self.d[self.D_HFLAGS] & HF_GUEST)
@@ -613,6 +619,8 @@ class Cpu:
 
     def _on_interrupt(self, uc: int, number: int, _user_data: Any) -> None:
         self._save(uc, self._context)
+        # The instruction hook leaves arithmetic flags here, which are those of an earlier instruction.
+        self.q[self.Q_EFLAGS] &= ~(ARITHMETIC_FLAGS | EFLAGS_DF)
         self._i[self._d_old] = -1
         if self._stopped_at is not None and not self._stepping:
             self._restore(uc, self._context)

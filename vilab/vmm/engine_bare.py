@@ -2,6 +2,9 @@
 
 What this processor leaves out, delivery through the IDT, is done here by ``deliver.py`` and counts as the processor's
 own work: it costs nothing.
+
+MODEL: RDTSC would read the clock of the computer that all this runs on. It is intercepted and answers from virtual
+time, so that a bare run is the same every time.
 """
 
 from __future__ import annotations
@@ -10,8 +13,11 @@ from typing import TYPE_CHECKING
 
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, VmmBug
 from vilab.machine.cpu import VMEXIT_BASE
+from vilab.machine.intercept import EXIT_RDTSC, EXIT_RDTSCP
+from vilab.vmm import emulate
 from vilab.vmm.engine import Engine
 from vilab.vmm.vcpu import NativeVcpu
+from vilab.x86.decode import decode
 
 if TYPE_CHECKING:
     from vilab.vmm.vm import VirtualMachine
@@ -29,11 +35,13 @@ class BareEngine(Engine):
 
     def start(self) -> None:
         self.vcpu.load_state(self.vm.initial_state())
+        self.cpu.intercept_rdtsc()
 
     def on_exception(self, number: int) -> bool:
         software = self.cpu.is_software_interrupt
         if number >= VMEXIT_BASE:
-            raise VmmBug(f"The bare processor took #VMEXIT {number - VMEXIT_BASE:#x} without a VMCB.")
+            self._read_time(number - VMEXIT_BASE)
+            return self.ended is None
         self.exits[f"int {number:02x}" if software else VECTOR_NAMES.get(number, str(number))] += 1
         if software:
             self.deliver_software(number)
@@ -42,3 +50,13 @@ class BareEngine(Engine):
             self.inject(GuestFault(number, error, self.cpu.cr(2) if number == 14 else None))
         return self.ended is None
 
+    def _read_time(self, exit_code: int) -> None:
+        if exit_code not in (EXIT_RDTSC, EXIT_RDTSCP):
+            raise VmmBug(f"The bare processor took #VMEXIT {exit_code:#x} without a VMCB.")
+        self.exits["rdtsc"] += 1
+        try:
+            instruction = decode(self.vcpu.fetch(), self.vcpu.eip)
+            emulate.execute(self.vcpu, instruction, self)
+            self.cpu.set_executed_bytes(self.cpu.executed_bytes + instruction.size)
+        except GuestFault as fault:
+            self.inject(fault)
