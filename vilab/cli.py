@@ -49,7 +49,13 @@ def run(choices: argparse.Namespace) -> int:
 def bench(choices: argparse.Namespace) -> int:
     from vilab.commands.bench import run_bench
 
-    return run_bench(choices.what, as_json=choices.json)
+    return run_bench(
+        choices.what,
+        as_json=choices.json,
+        quick=choices.quick,
+        differential=choices.differential,
+        only=choices.only.split(",") if choices.only else (),
+    )
 
 
 def doctor(_choices: argparse.Namespace) -> int:
@@ -109,6 +115,11 @@ def parser() -> argparse.ArgumentParser:
     one = command("bench", bench, "measure how fast the engines are, as ratios to the bare processor")
     one.add_argument("what", choices=("vmm",), help="the part to measure")
     one.add_argument("--json", action="store_true", help="one JSON object: name -> value, unit, baseline, ratio")
+    one.add_argument("--quick", action="store_true", help="measure next to nothing: only to see that it works")
+    one.add_argument(
+        "--differential", type=int, default=0, metavar="N", help="also compare N random cases between bt and bare"
+    )
+    one.add_argument("--only", default="", metavar="NAMES", help="only these entries, with commas between them")
 
     command("doctor", doctor, "say what is there, what is missing on this machine and how to get it")
     return top

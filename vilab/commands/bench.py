@@ -7,16 +7,18 @@ ratio = value / baseline in the entry's unit (rates: more is better; seconds: le
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def run_bench(what: str, as_json: bool) -> int:
+def run_bench(
+    what: str, as_json: bool, quick: bool = False, differential: int = 0, only: Sequence[str] = ()
+) -> int:
     """Measure and print; always exit status 0 once everything was measured: a figure is never a failure."""
     assert what == "vmm"
     from vilab.vmm.bench import bench_vmm
 
-    figures = bench_vmm()
+    figures = bench_vmm(quick=quick, differential=differential, only=only)
     print(json.dumps(figures) if as_json else table(figures))
     return 0
 

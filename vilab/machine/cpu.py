@@ -50,7 +50,7 @@ LDTR, TR = 6, 7
 """Indexes for ``Cpu.segment``; 0 to 5 as in the instruction set."""
 
 ARITHMETIC_FLAGS = 0x8D5
-EFLAGS_DF = 0x400
+EFLAGS_TF, EFLAGS_DF = 0x100, 0x400
 EFLAGS_RESERVED_ONE = 0x2
 
 # Bits of hflags, the processor's digest of its mode.
@@ -580,14 +580,15 @@ class Cpu:
         if failure is not None:
             raise failure
 
-    def step(self) -> Stop:
+    def step(self, trapping: bool = False) -> Stop:
         """Execute one instruction (one iteration of a repeated one), or take the exit that it causes.
 
-        Returns STEPPED when the instruction ran through; otherwise as ``run``.
+        Returns STEPPED when the instruction ran through; otherwise as ``run``. ``trapping``: a TF of the guest's that
+        is not in EFLAGS is set; with TF the processor does not come back to a repeated instruction that is done.
         """
         limit, pending = self._cells[native.LIMIT], self._cells[native.PENDING]
         self._cells[native.LIMIT], self._cells[native.PENDING] = UNLIMITED, 0
-        pc, counter = self.pc, self.gpr[ECX]
+        pc, counter, eflags = self.pc, self.gpr[ECX], self.q[self.Q_EFLAGS]
         self._stepping = True
         self.d[self.D_HFLAGS] |= HF_TF
         try:
@@ -598,11 +599,11 @@ class Cpu:
             self._cells[native.LIMIT], self._cells[native.PENDING] = limit, pending
         if not stepped:
             return reason
-        if counter and not self.gpr[ECX] & 0xFFFFFFFF and self.pc != pc:
-            self._count_end_of_repeat(pc)
+        if counter != self.gpr[ECX] and not self.gpr[ECX] & 0xFFFF and not trapping and not eflags & EFLAGS_TF:
+            self._come_back_to_repeat(pc)
         return Stop.STEPPED
 
-    def _count_end_of_repeat(self, pc: int) -> None:
+    def _come_back_to_repeat(self, pc: int) -> None:
         # Unstepped, the processor comes back to a repeated instruction once more to find its counter empty.
         length = self.pc - pc
         if not 1 < length < 16:
@@ -613,7 +614,8 @@ class Cpu:
             return
         if opcode in _COMPARING and bool(self.eflags() & 0x40) != (0xF3 in code):
             return
-        self._cells[native.EXECUTED] += length
+        if 0x67 in code[: code.index(opcode)] or not self.gpr[ECX] & 0xFFFFFFFF:
+            self.q[self.Q_EIP] = self.q[self.Q_EIP] - length & 0xFFFFFFFF
 
     # Hooks: called by Unicorn. An error must not pass through it, so it is kept and raised by ``run``. ----------
 
