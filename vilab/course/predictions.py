@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from vilab.course.runs import Run
+from vilab.course.runs import NESTED_PAGE_FAULT, ON_THE_WAY, Run, is_way_to_the_vmm
 from vilab.events import CalloutTaken, TrapTaken, UnitTranslated, VmExit
 from vilab.view.predict import Prediction
 from vilab.view.words import counted, instruction
@@ -26,8 +26,6 @@ from vilab.x86.decode import Kind, decode
 from vilab.x86.privileged import PRIVILEGED_OPS
 
 CRITICAL_OPS = frozenset(row.instructions()[-1].op for row in CRITICAL)
-NESTED_PAGE_FAULT = 0x400
-ON_THE_WAY = ("chain", "miss", "ret_miss", "indirect_miss")
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -39,7 +37,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def left(self) -> bool:
         """Control went to the VMM because of the instruction itself."""
-        return any(_leaves(event) for event in self.record.events)
+        return any(is_way_to_the_vmm(event) for event in self.record.events)
 
     @property
     def helped(self) -> bool:
@@ -49,14 +47,6 @@ class Outcome(msgspec.Struct, frozen=True):
     def right(self) -> bool:
         """The guest is left with what the bare machine would have given it."""
         return self.bare is not None and _seen(self.record.guest) == _seen(self.bare.guest)
-
-
-def _leaves(event: object) -> bool:
-    if isinstance(event, CalloutTaken):
-        return event.reason not in ON_THE_WAY
-    if isinstance(event, VmExit):
-        return event.exit_code < NESTED_PAGE_FAULT
-    return isinstance(event, TrapTaken) and event.vector != 14
 
 
 def _seen(registers: Registers) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ import msgspec
 
 from vilab.course.small_guest import SmallGuest, assemble_typed, touch_pages
 from vilab.errors import GuestStopped
-from vilab.events import EventLog
+from vilab.events import CalloutTaken, Event, EventLog, TrapTaken, VmExit
 from vilab.guests.load import load
 from vilab.vmm.stepping import Skip, Stepper, run_until_eip
 from vilab.vmm.vm import MONITOR_WINDOW, QuietConsole, VirtualMachine
@@ -41,7 +41,9 @@ program:
 TYPED_STEPS = 400
 """As many instructions of a typed text are recorded: a loop without an end ends there."""
 
-Maker = Callable[[EventLog], VirtualMachine]
+NESTED_PAGE_FAULT = 0x400
+ON_THE_WAY = ("chain", "miss", "ret_miss", "indirect_miss")
+"""Callouts that only find the next fragment."""
 
 
 class Run(Stepper):
@@ -97,6 +99,24 @@ def machine(
     return VirtualMachine(
         image, engine, memory_bytes, console=QuietConsole(typed), log=log, engine_options=options,
     )  # fmt: skip
+
+
+def left_the_guest(run: Run) -> list[str]:
+    """The instructions of a run that trapped, were called out or exited, in order; page faults do not count."""
+    return [
+        f"{record.mnemonic} {record.operands}".strip()
+        for record in run.records
+        if any(is_way_to_the_vmm(event) for event in record.events)
+    ]
+
+
+def is_way_to_the_vmm(event: Event) -> bool:
+    """A trap, a callout or an exit for the sake of an instruction; finding the next fragment or a page is none."""
+    if isinstance(event, CalloutTaken):
+        return event.reason not in ON_THE_WAY
+    if isinstance(event, VmExit):
+        return event.exit_code < NESTED_PAGE_FAULT
+    return isinstance(event, TrapTaken) and event.vector != 14
 
 
 class Figures(msgspec.Struct, frozen=True):

@@ -157,7 +157,7 @@ def _image(code: TypedCode) -> LoadedImage:
     idt = b"".join(_gate(code, vector).to_bytes() for vector in range(256))
     segments = [
         *_page_tables(),
-        (KERNEL - KERNEL_BASE, code.kernel.code + b"\xc3"),
+        (KERNEL - KERNEL_BASE, code.kernel.code + b"\xf4"),
         (HANDLERS - KERNEL_BASE, b"\xf4\x90\x90\x90" * 256),
         (KERNEL_STACK - KERNEL_BASE - 4, code.end.to_bytes(4, "little")),
         (TSS - KERNEL_BASE, d.build_tss(esp0=KERNEL_STACK, ss0=DATA)),

@@ -114,7 +114,9 @@ def run_critical(row: CriticalInstruction, engine: str) -> Answer:
         behind = range(CODE + len(row.snippet), CODE + PAGE_BYTES)
         for _ in range(MOST_STEPS):
             eip = vm.engine.vcpu.eip
-            if eip in behind or eip in environment.stops or _fault(log.events) is not None or not vm.engine.step_instruction():
+            if eip in behind or eip in environment.stops or _fault(log.events) is not None:
+                break
+            if not vm.engine.step_instruction():
                 break
         after = _after(vm, _fault(log.events))
         value = row.answer(after)
