@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -13,6 +12,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests import tools
+from tests.x86.elf import text_section
 from vilab.x86.assemble import Assembly, AssemblyError, assemble
 from vilab.x86.assemble_forms import PREFIXES, TABLE, Form
 from vilab.x86.decode import ADDRSIZE, OPSIZE, Instruction, Kind, decode
@@ -75,7 +76,7 @@ def known(instruction: Instruction) -> bool:
     return not re.search(r"e[iz]z|riz", instruction.operands)
 
 
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(st.sampled_from([b"", b"", b"\x66", b"\xf3", b"\xf0", b"\x64"]), st.binary(min_size=14, max_size=14))
 def test_what_capstone_prints_assembles_to_the_same(prefix: bytes, rest: bytes) -> None:
     instruction = decode((prefix + rest)[:15], AT)
@@ -141,9 +142,9 @@ def test_every_form_gives_an_instruction_that_exists() -> None:
         assert len(read(code)) == 1, text
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="needs the package ziglang (extra 'guest')")
 def test_clang_assembles_the_same(tmp_path: Path) -> None:
     """All samples in one file through LLVM's assembler: texts and lengths agree, the choice of encoding need not."""
+    tools.require_module("ziglang", "the PyPI package ziglang (extra: guest)")
     other_name = {
         "pushf": "pushfd", "popf": "popfd", "iret": "iretd", "ljmp": None, "lcall": None, "salc": None, "int1": None,
         "icebp": None, "wait": None, "xlat": "xlatb", "pushfw": "pushf", "popfw": "popf", "iretw": "iret",
@@ -182,7 +183,7 @@ def test_clang_assembles_the_same(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[:2000]
-    code = text_section(output.read_bytes())
+    _, code = text_section(output.read_bytes())
     at = 0
     for mine, text in zip(ours, theirs, strict=True):
         size = decode(code[at : at + 15], AT).size
@@ -191,20 +192,6 @@ def test_clang_assembles_the_same(tmp_path: Path) -> None:
         at += size
     assert len(ours) > 500
     assert at == len(code)
-
-
-def text_section(elf: bytes) -> bytes:
-    """The .text of a 32-bit little-endian ELF object."""
-    word = lambda at: int.from_bytes(elf[at : at + 4], "little")  # noqa: E731
-    half = lambda at: int.from_bytes(elf[at : at + 2], "little")  # noqa: E731
-    table, size, count, names = word(32), half(46), half(48), half(50)
-    headers = [table + size * n for n in range(count)]
-    strings = word(headers[names] + 16)
-    for header in headers:
-        start = strings + word(header)
-        if elf[start : elf.index(b"\0", start)] == b".text":
-            return elf[word(header + 16) : word(header + 16) + word(header + 20)]
-    raise AssertionError("no .text")
 
 
 # Text

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vilab.x86.decode import DS, EBP, EBX, ESI, ESP, FS, SS, Instruction, Kind, MemoryOperand, Truncated, decode
+from tests import tools
+from tests.x86.elf import text_section
+from vilab.x86.decode import DS, FS, SS, Instruction, Kind, MemoryOperand, Truncated, decode
 from vilab.x86.decode import disassemble as decode_all
+from vilab.x86.modrm import EBP, EBX, ESI, ESP
 from vilab.x86.scan import scan
 
 ENGINES = {
@@ -303,6 +306,25 @@ def test_disassemble_walks_and_stops_before_a_cut() -> None:
     lines = decode_all(bytes.fromhex("89f9be0200000039ce7d05e800"), 0x1000)
     assert [line.text for line in lines] == ["mov ecx, edi", "mov esi, 2", "cmp esi, ecx", "jge 0x1010"]
     assert [a.end == b.address for a, b in pairwise(lines)] == [True] * 3
+
+
+def test_every_instruction_of_a_real_kernel_agrees_with_capstone() -> None:
+    """GNU Mach: 228 thousand instructions, one after another, by the decoder and by the scan."""
+    address, code = text_section(tools.gnumach().read_bytes())
+    at, count = 0, 0
+    boundaries = []
+    while at < len(code) - 15:
+        check_against_capstone(code[at : at + 15])
+        boundaries.append(at)
+        at += decode(code[at : at + 15], address + at).size
+        count += 1
+    assert count > 200_000
+    at, found = 0, []
+    while at < len(code) - 15:
+        run = scan(code[at : at + 15 * 12], address + at)
+        found += [at + offset for offset, _, _ in run]
+        at += run[-1][0] + run[-1][1]
+    assert found[: len(boundaries)] == boundaries
 
 
 # scan

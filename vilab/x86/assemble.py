@@ -22,10 +22,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from vilab.x86.assemble_encode import Context, OutOfReach, encode, fit, refusal, string_prefixes
+from vilab.x86.assemble_encode import OutOfReach, encode, string_prefixes
 from vilab.x86.assemble_forms import PREFIXES, STRING_INSTRUCTIONS, TABLE
+from vilab.x86.assemble_match import Context, fit, refusal
 from vilab.x86.assemble_text import (
-    AssemblyError,
     Linear,
     Memory,
     Number,
@@ -34,8 +34,8 @@ from vilab.x86.assemble_text import (
     Statement,
     Text,
     UnknownOperation,
-    split_statements,
 )
+from vilab.x86.assemble_tokens import AssemblyError, split_statements
 from vilab.x86.decode import Kind, decode
 
 __all__ = ["AssembledLine", "Assembly", "AssemblyError", "assemble"]

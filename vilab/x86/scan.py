@@ -12,7 +12,8 @@ from __future__ import annotations
 from functools import cache
 
 from vilab.x86 import opcodes as maps
-from vilab.x86.decode import _DISPLACEMENT_32, _IMMEDIATE_BYTES, _SIB, Kind, Truncated, decode
+from vilab.x86.decode import Kind, Truncated, decode
+from vilab.x86.modrm import DISPLACEMENT_32, IMMEDIATE_BYTES, SIB
 
 _NO_BASE = 16
 _WHOLE_MODRM = frozenset((b"\x0f\x01", *(bytes((opcode,)) for opcode in range(0xD8, 0xE0))))
@@ -34,7 +35,7 @@ def _table(cells: tuple[int, ...], kinds: dict[int, tuple[Kind, str]], escape: b
         if opcode in kinds or cell & refused:
             rows.append(bytes(256))
             continue
-        size = len(escape) + 1 + _IMMEDIATE_BYTES[0][cell >> maps.IMMEDIATE_SHIFT]
+        size = len(escape) + 1 + IMMEDIATE_BYTES[0][cell >> maps.IMMEDIATE_SHIFT]
         if not cell & maps.MODRM:
             rows.append(bytes((size if not cell & maps.CHECK else 0,)) * 256)
             continue
@@ -56,14 +57,14 @@ def _row(start: bytes, size: int, depends: bool) -> list[int]:
             if form not in known:
                 instruction = decode(start + bytes((form,)) + bytes(12), 0)
                 ident = instruction.kind is Kind.IDENT
-                known[form] = instruction.size - (_DISPLACEMENT_32[form] & ~_SIB) if ident else 0
+                known[form] = instruction.size - (DISPLACEMENT_32[form] & ~SIB) if ident else 0
             if not known[form]:
                 row.append(0)
                 continue
             size = known[form]
-        extra = _DISPLACEMENT_32[modrm]
-        if extra >= _SIB:
-            row.append(size + extra - _SIB + 1 + (_NO_BASE if modrm < 0x40 else 0))
+        extra = DISPLACEMENT_32[modrm]
+        if extra >= SIB:
+            row.append(size + extra - SIB + 1 + (_NO_BASE if modrm < 0x40 else 0))
         else:
             row.append(size + extra)
     return row

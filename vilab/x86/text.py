@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
-import capstone
+if TYPE_CHECKING:
+    import capstone
 
-_engines: dict[int, capstone.Cs] = {}
 
-
+@cache
 def _engine(bits: int) -> capstone.Cs:
-    if bits not in _engines:
-        mode = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32}[bits]
-        _engines[bits] = capstone.Cs(capstone.CS_ARCH_X86, mode)
-    return _engines[bits]
+    import capstone  # takes a tenth of a second, and runs without views never ask
+
+    return capstone.Cs(capstone.CS_ARCH_X86, {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32}[bits])
 
 
 @lru_cache(maxsize=65536)
