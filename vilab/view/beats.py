@@ -180,23 +180,28 @@ def _beats_of_step(step: int, record: StepRecord, finding: silence.Finding | Non
 
 
 def _guest_beat(step: int, record: StepRecord, events: Sequence[Event], finding: silence.Finding | None) -> Beat:
-    wrong = (finding and not finding.right) or any(is_guest_fault(event) for event in events)
-    kind = "error" if wrong else ""
+    wrong = (finding and not finding.right) or ends_in_fault(events)
+    true_fault = any(isinstance(event, TrueFault) for event in events)
+    kind = "error" if wrong else "true_fault" if true_fault else ""
     return Beat(
         step, step + 1, GUEST, record.cpl, record.cpu_cpl, kind, tuple(events), False, record.virtual_ns, finding
     )
 
 
-def is_guest_fault(event: Event) -> bool:
-    """A fault that belongs to the guest and is part of the lesson. Page faults are routine: their mark is another."""
-    if isinstance(event, TrapTaken):
-        return not event.handled
-    return isinstance(event, ExceptionDelivered) and event.vector < 32 and event.vector not in (1, 3, 4, 14)
+def ends_in_fault(events: Sequence[Event]) -> bool:
+    """Did a fault come of it that belongs to the guest, or one that nobody handled? Part of the lesson: it is marked.
+
+    Page faults are routine: their mark is another.
+    """
+    delivered = [event for event in events if isinstance(event, ExceptionDelivered)]
+    if delivered:
+        return any(event.vector < 32 and event.vector not in (1, 3, 4, 14) for event in delivered)
+    return any(isinstance(event, TrapTaken) and not event.handled for event in events)
 
 
 def _vmm_kind(entry: str, events: Sequence[Event]) -> str:
     """A trap's mark is where control left the guest; what has no such place is marked itself."""
-    if any(is_guest_fault(event) for event in events):
+    if ends_in_fault(events):
         return "error"
     return entry if entry in ("translate", "interrupt") else ""
 
@@ -235,6 +240,8 @@ def _entry_kind(event: Event, last: str, engine: str) -> str | None:
         return None if engine == "bare" else "interrupt"
     if isinstance(event, ExceptionDelivered):
         return "trap" if engine not in ("svm", "bare") and last in ("", "guest", "translate") else None
+    if isinstance(event, TrueFault) and engine in ("svm", "bare"):
+        return None  # the guest's own handler runs next, and nobody else
     if isinstance(event, VmExit) and event.exit_code == NESTED_PAGE_FAULT:
         return "hidden_fault"
     return _ENTRY_KINDS.get(type(event))

@@ -8,7 +8,7 @@ import msgspec
 
 from vilab.errors import GuestFault
 from vilab.view import panels, rings, rings_draw, says, translation, translation_draw, translation_says
-from vilab.view.beats import VMM, Beat, beats_of, is_guest_fault, truths_before, whole_steps
+from vilab.view.beats import VMM, Beat, beats_of, ends_in_fault, truths_before, whole_steps
 from vilab.view.cache import CacheHistory
 from vilab.view.frame import Panel, Picture
 from vilab.view.playback import Ask
@@ -142,7 +142,11 @@ class RunTrack:
         return plain(", ".join(part for part in (head, who, what, self.when(position)) if part))
 
     def is_fault(self, position: int) -> bool:
-        return bool(position) and any(is_guest_fault(event) for event in self.beats[position - 1].events)
+        return bool(position) and self._ends_badly(position)
+
+    def _ends_badly(self, position: int) -> bool:
+        beat = self.beats[position - 1]
+        return not beat.leaves and ends_in_fault(beat.events)
 
     def picture(self, position: int) -> Picture:
         raise NotImplementedError

@@ -31,10 +31,11 @@ from vilab.events import (
     VmExit,
 )
 from vilab.view import silence
-from vilab.view.beats import NESTED_PAGE_FAULT, VMM, Beat, truths_before
+from vilab.view.beats import NESTED_PAGE_FAULT, VMM, Beat, ends_in_fault, truths_before
 from vilab.view.words import NBSP, counted, hex8, instruction
 from vilab.vmm.records import GPR_NAMES, Registers, StepRecord
 from vilab.x86 import flags
+from vilab.x86.decode import Kind, decode
 
 SHOWN_FLAGS = (
     ("CF", flags.CF), ("PF", flags.PF), ("ZF", flags.ZF), ("SF", flags.SF), ("IF", flags.IF), ("DF", flags.DF),
@@ -91,8 +92,10 @@ def _leaving(beat: Beat, record: StepRecord, engine: str) -> str:
             )
         else:
             why = event.why or VECTOR_NAMES.get(event.vector, "a fault")
+            if why == f"CPL {beat.ring}":
+                why = "only ring 0 may do that"
             words = f"`{name}` at ring {beat.ring}: {why}, so the CPU refuses and **traps**."
-        if not event.handled:
+        if not event.handled and event.vector in VECTOR_NAMES:
             words = (
                 f"`{name}` at ring {beat.ring}: {event.why}. The CPU refuses with "
                 f"**{VECTOR_NAMES.get(event.vector, 'a fault')}**, and nobody does it for the guest."
@@ -140,7 +143,7 @@ def _vmm_at_work(beat: Beat, record: StepRecord, guest: Registers, engine: str) 
     name = instruction(record.mnemonic, record.operands)
     delivered = _find(beat.events, ExceptionDelivered)
     if isinstance(delivered, ExceptionDelivered):
-        return _delivery(delivered, record, guest)
+        return _delivery(beat, delivered, record, guest)
     interrupt = _find(beat.events, InterruptDelivered)
     if isinstance(interrupt, InterruptDelivered):
         return (
@@ -167,8 +170,13 @@ def _emulation(beat: Beat, record: StepRecord, name: str) -> str:
         if isinstance(port, PortWritten):
             return f"The VMM gives `{port.value:x}` to the device at port `{port.port:x}`."
         return ""
-    words = f"The VMM does it for the guest: **{arrow(done.effect)}**."
     now, cpu = record.guest, record.cpu
+    if record.mnemonic == "mov" and record.operands.endswith("cr3") and now.cr3 != cpu.cr3:
+        return (
+            f"The VMM hands out the **guest's CR3**, `{hex8(now.cr3)}`, not the shadow table at `{hex8(cpu.cr3)}` "
+            "that the CPU really uses."
+        )
+    words = f"The VMM does it for the guest: **{arrow(done.effect)}**."
     if "IF" in done.effect and (now.eflags ^ cpu.eflags) & flags.IF:
         words += f" The CPU's own IF stays {int(bool(cpu.eflags & flags.IF))}."
     elif "cr3" in record.operands and now.cr3 != cpu.cr3:
@@ -176,7 +184,7 @@ def _emulation(beat: Beat, record: StepRecord, name: str) -> str:
     return words
 
 
-def _delivery(delivered: ExceptionDelivered, record: StepRecord, guest: Registers) -> str:
+def _delivery(beat: Beat, delivered: ExceptionDelivered, record: StepRecord, guest: Registers) -> str:
     gate = f"{delivered.vector:02x}"
     if record.mnemonic.startswith("int"):
         address = guest.idtr_base + 8 * delivered.vector
@@ -188,8 +196,9 @@ def _delivery(delivered: ExceptionDelivered, record: StepRecord, guest: Register
     name = VECTOR_NAMES.get(delivered.vector, f"vector {gate}")
     why = f": {delivered.why}" if delivered.why else ""
     code = "" if delivered.error_code is None else f"({delivered.error_code:04x})"
+    mark = "✕ " if ends_in_fault(beat.events) else ""
     return (
-        f"**✕ {name}{code}** at `{hex8(delivered.eip)}` belongs to the guest{why}. Its handler at "
+        f"**{mark}{name}{code}** at `{hex8(delivered.eip)}` belongs to the guest{why}. Its handler at "
         f"`{hex8(delivered.handler)}` runs next: vector {delivered.vector} of the guest's IDT."
     )
 
@@ -228,7 +237,7 @@ def _translation(beat: Beat) -> str:
         identical = sum(1 for row in unit.lines if row[2] == "ident")
         words = (
             f"The VMM translates {counted(len(unit.lines), 'instruction')} from `{hex8(unit.eip)}` into a fragment at "
-            f"`{hex8(unit.tc_address)}`; **{identical} stay identical**."
+            f"`{hex8(unit.tc_address)}`, **{identical} of them identical**."
         )
     if chained:
         words += (" It" if units else "The VMM") + (
@@ -248,9 +257,19 @@ def _runs(beat: Beat, record: StepRecord, guest: Registers, engine: str) -> str:
     elif isinstance(delivered, ExceptionDelivered):
         vector = VECTOR_NAMES.get(delivered.vector, f"gate {delivered.vector:02x}")
         words = f"`{name}` goes straight to the guest kernel ({vector}): the IDT in the CPU is the guest's own."
+        fault = _find(beat.events, TrueFault)
+        if isinstance(fault, TrueFault):
+            words = (
+                f"`{name}` touches `{hex8(fault.gva)}`, which the guest's own tables do not allow: a **true fault**. "
+                "The guest's handler runs next, and no VMM."
+            )
     elif isinstance(ring, RingChanged):
         who = "the guest kernel" if ring.to_cpl < 3 else "the guest program"
         words = f"`{name}` goes straight to {who}, ring {ring.to_cpl}: the CPU is not asked to trap."
+    elif record.cpl == 0 and is_sensitive(record) and record.how == "translated":
+        words = f"`{name}` needs no call: it was **rewritten** in the cache{_at(record)}{effect(record, guest)}."
+    elif record.cpl == 0 and is_sensitive(record) and engine == "svm":
+        words = f"`{name}` needs **no exit** at the guest's own ring 0{effect(record, guest)}."
     elif record.how == "translated":
         words = f"`{name}` runs in the translation cache{_at(record)}{effect(record, guest)}."
     elif beat.ring == 3 and engine == "bt":
@@ -263,6 +282,11 @@ def _runs(beat: Beat, record: StepRecord, guest: Registers, engine: str) -> str:
     if isinstance(switched, AddressSpaceSwitched):
         words += f" The guest's page directory is now `{hex8(switched.cr3)}`."
     return f"{extra} {words}".strip()
+
+
+def is_sensitive(record: StepRecord) -> bool:
+    """One of the instructions that a VMM has to care about."""
+    return bool(record.code) and decode(record.code, record.eip).kind is Kind.SENSITIVE
 
 
 def _at(record: StepRecord) -> str:
