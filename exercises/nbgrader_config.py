@@ -9,5 +9,4 @@
 
 c = get_config()  # noqa: F821  (nbgrader defines it)
 c.CourseDirectory.course_id = "vilab"
-c.ClearSolutions.code_stub = {"python": 'raise NotImplementedError("Your code goes here.")'}
 c.ExecutePreprocessor.timeout = 60
