@@ -115,7 +115,7 @@ class VirtualMachine:
         first = 0 if engine == "bare" else extra >> PAGE_SHIFT
         monitor = self.frames.allocate_run(first)
         guest = self.frames.allocate_run(memory_bytes >> PAGE_SHIFT)
-        self.monitor_frames = range(monitor, monitor + first)
+        self.monitor_frames = range(monitor + 1, monitor + first)  # no table lies at machine address 0
         self.pmap = Pmap(self.machine_memory, range(guest, guest + (memory_bytes >> PAGE_SHIFT)))
         self.cpu = Cpu(self.machine_memory, native_hook)
         self.pc = Pc(self.clock, self.log, self.console, memory_bytes, on_interrupt=self._interrupt_changed)
