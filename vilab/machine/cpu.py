@@ -39,7 +39,7 @@ from unicorn import x86_const as reg
 from unicorn.unicorn_py3.unicorn import uclib
 
 from vilab.errors import GuestStopped, VmmBug
-from vilab.machine import native
+from vilab.machine import native, native_time
 from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
 from vilab.machine.intercept import HF_GUEST, RDTSC, RDTSCP, find_intercept_word
 from vilab.machine.memory import MachineMemory
@@ -166,6 +166,9 @@ class Cpu:
         self.cells[native.LIMIT] = UNLIMITED
         self._cells = memoryview(self.cells)  # type: ignore[arg-type]
         self.count_cells: native.Cells = np.zeros(native.CELLS, dtype=np.int64)
+        self.time_cells: native.Cells = np.zeros(native_time.CELLS, dtype=np.int64)
+        self.time: memoryview = memoryview(self.time_cells)  # type: ignore[arg-type]
+        """What ``native_time`` works on. Without native code its ON means nothing, and OFFSET_NS is a number as any."""
         self._in_run = False
         self._stepping = False
         self._stop_asked = False
@@ -201,7 +204,7 @@ class Cpu:
     def _install_hooks(self, block_hook: bool) -> None:
         void, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
         hook = ctypes.CFUNCTYPE
-        self._hook(UC_HOOK_INTR, hook(None, void, u32, void)(self._on_interrupt))
+        self._install_interrupt_hook(hook(None, void, u32, void)(self._on_interrupt))
         self._hook(UC_HOOK_INSN_INVALID, hook(ctypes.c_bool, void, void)(self._on_invalid))
         insn = ctypes.c_int
         on_in = hook(u32, void, u32, ctypes.c_int, void)(self._on_in)
@@ -239,6 +242,21 @@ class Cpu:
         self.is_native = compiled is not None
         if block_hook:
             self._hook(UC_HOOK_BLOCK, on_block, void(self.cells.ctypes.data))
+
+    def _install_interrupt_hook(self, in_python: Any) -> None:
+        compiled = None
+        if self._native:
+            save, restore = _address(uclib.uc_context_save), _address(uclib.uc_context_restore)
+            compiled = native_time.compile_hook(save, restore, self.layout)
+        if compiled is None:
+            self._hook(UC_HOOK_INTR, in_python)
+            return
+        self._alive.append(in_python)
+        cells = self.time
+        cells[native_time.CONTEXT] = self._context.value
+        cells[native_time.CELLS_AT] = self.cells.ctypes.data
+        cells[native_time.PYTHON] = _address(in_python)
+        self._hook(UC_HOOK_INTR, compiled, ctypes.c_void_p(self.time_cells.ctypes.data))
 
     def count_instructions(self, limit: int, tc_base: int = 0, marks_address: int = 0, tc_bytes: int = 0) -> None:
         """Count guest instructions from now on (slower: a hook on each), and stop before number ``limit`` + 1.
@@ -498,6 +516,21 @@ class Cpu:
         """Are we inside ``run``, in a handler's method?"""
         return self._in_run
 
+    def read_time_natively(self, cost_ns: int, tsc_per_us: int, tc_base: int, tc_bytes: int, marks_address: int) -> None:
+        """Let ``native_time`` deal with the marked INT3 of the translation cache until the next stop."""
+        cells = self.time
+        cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = cost_ns, tsc_per_us
+        cells[native_time.TC_BASE], cells[native_time.TC_SPAN] = tc_base, tc_bytes
+        cells[native_time.TC_MARKS] = marks_address
+        cells[native_time.ON] = 1
+
+    def take_native_reads(self) -> int:
+        """How many there were since this was asked last; from now on there are none."""
+        cells = self.time
+        reads: int = cells[native_time.READS]
+        cells[native_time.READS] = cells[native_time.ON] = 0
+        return reads
+
     def set_limit(self, executed_bytes: int) -> None:
         """The processor stops before a block that would take ``executed_bytes`` beyond this."""
         self._cells[native.LIMIT] = executed_bytes
@@ -529,6 +562,7 @@ class Cpu:
         port access those do not count, and cause no exits.
         """
         self._stop_asked = True
+        self.time[native_time.ON] = 0
         if self._in_port_hook and self._stopped_at is None:
             self.look()
             self._stopped_at = self.executed_bytes + self._port_instruction_bytes(), self.instructions
@@ -621,8 +655,8 @@ class Cpu:
 
     def _on_interrupt(self, uc: int, number: int, _user_data: Any) -> None:
         self._save(uc, self._context)
-        # The instruction hook leaves arithmetic flags here, which are those of an earlier instruction.
-        self.q[self.Q_EFLAGS] &= ~(ARITHMETIC_FLAGS | EFLAGS_DF)
+        if self._cells[native.COUNT_AT]:
+            self._take_flags_apart()
         self._i[self._d_old] = -1
         if self._stopped_at is not None and not self._stepping:
             self._restore(uc, self._context)
@@ -651,6 +685,14 @@ class Cpu:
         if not go_on:
             self._stop_asked = True
             uclib.uc_emu_stop(uc)
+
+    def _take_flags_apart(self) -> None:
+        # Before it calls the instruction hook, the processor puts its flags together, in EFLAGS and in ``cc_src``. After
+        # a fault it then takes ``cc_src`` for the operand that was there before. (At the start of a block it does not.)
+        whole = self.q[self.Q_EFLAGS]
+        if self.q[self.Q_CC_SRC] == whole & ARITHMETIC_FLAGS and self.pc != self._cells[native.BLOCK]:
+            self.d[self.D_CC_OP] = CC_OP_EFLAGS
+        self.q[self.Q_EFLAGS] = whole & ~(ARITHMETIC_FLAGS | EFLAGS_DF)
 
     def _on_invalid(self, uc: int, _user_data: Any) -> bool:
         # INT 6 comes this way too, with EIP still on it.

@@ -14,8 +14,9 @@ one is a few machine instructions that llvmlite compiles at start-up. It works o
     7     COUNT_AT   host address of the instruction hook's count; 0: nobody counts
 
 A store into the block that it stands in makes the processor leave that block and begin the store again, in a block of
-its own. Such a block lies in the one before and ends before it (a jump back into a block would run to the same end);
-then the rest of the one before is taken off again, and the instruction is not counted twice.
+its own. Such a block lies in the one before and ends before it (a jump back into a block runs to the same end, unless
+it leads into the middle of an instruction); then the rest of the one before is taken off again, and the instruction is
+not counted twice.
 
 A block left early (a fault, a callout, a single step) is refunded by ``Cpu``, so the count does not depend on where
 blocks begin and end. Without llvmlite the same function runs in Python: slower, and equal in every count.
@@ -68,25 +69,36 @@ entry:
   %either = or i1 %over_or_waits, %again
   br i1 %either, label %rare, label %enter
 enter:
-  store i64 %after, i64* %cells
+  %now = phi i64 [ %after, %entry ], [ %total, %rarer ], [ %total, %look ], [ %total, %ask ]
+  store i64 %now, i64* %cells
   store i64 %address, i64* %block_p
   store i64 %size, i64* %size_p
   ret void
 rare:
-  br i1 %again, label %uncount, label %rarer
-uncount:
-  store i64 %executed, i64* %cells
+  br i1 %again, label %second, label %rarer
+second:
   %count_at_p = getelementptr i64, i64* %cells, i64 7
   %count_at = load i64, i64* %count_at_p
   %counted = icmp ne i64 %count_at, 0
-  br i1 %counted, label %subtract, label %rarer
-subtract:
+  br i1 %counted, label %look_back, label %rarer
+look_back:
   %count_p = inttoptr i64 %count_at to i64*
+  %last_p = getelementptr i64, i64* %count_p, i64 5
+  %last = load i64, i64* %last_p
+  %same = icmp eq i64 %last, %address
+  br i1 %same, label %subtract, label %first_time
+first_time:
+  %executed_and_size = add i64 %executed_before, %size
+  br label %rarer
+subtract:
   %count = load i64, i64* %count_p
   %less = sub i64 %count, 1
   store i64 %less, i64* %count_p
   br label %rarer
 rarer:
+  %total = phi i64 [ %after, %rare ], [ %after, %second ], [ %after, %subtract ], [ %executed_and_size, %first_time ]
+  %so_far = sub i64 %total, %size
+  store i64 %so_far, i64* %cells
   br i1 %over_or_waits, label %why_stop, label %enter
 why_stop:
   br i1 %over, label %stop, label %interrupt
@@ -147,6 +159,8 @@ count:
 add:
   %n1 = add i64 %n, 1
   store i64 %n1, i64* %cells
+  %last_p = getelementptr i64, i64* %cells, i64 5
+  store i64 %address, i64* %last_p
   ret void
 stop:
   %stopped_p = getelementptr i64, i64* %cells, i64 6
@@ -194,9 +208,11 @@ def block_hook_in_python(cells: Cells, read_eflags: Any, emu_stop: Any) -> Any:
     def on_block(uc: int, address: int, size: int, _user_data: Any) -> None:
         offset, before = address - int(cells[BLOCK]), int(cells[SIZE])
         if 0 <= offset < before and offset + size < before:
-            cells[EXECUTED] -= before - offset
-            if cells[COUNT_AT]:
-                ctypes.c_int64.from_address(int(cells[COUNT_AT])).value -= 1
+            count = (ctypes.c_int64 * CELLS).from_address(int(cells[COUNT_AT])) if cells[COUNT_AT] else None
+            if count is None or count[LAST] == address:
+                cells[EXECUTED] -= before - offset
+                if count is not None:
+                    count[COUNT] -= 1
         after = int(cells[EXECUTED]) + size
         why = 0
         if after > cells[LIMIT]:
@@ -219,7 +235,7 @@ def block_hook_in_python(cells: Cells, read_eflags: Any, emu_stop: Any) -> Any:
 
 # The instruction hook has cells of its own: COUNT, LIMIT, base and length of the translation cache, and the host
 # address of one byte for each byte of the cache, nonzero where the translation of a guest instruction begins.
-COUNT, COUNT_LIMIT, TC_BASE, TC_SPAN, TC_MARKS = range(5)
+COUNT, COUNT_LIMIT, TC_BASE, TC_SPAN, TC_MARKS, LAST = range(6)
 
 
 def code_hook_in_python(cells: Cells, emu_stop: Any) -> Any:
@@ -234,5 +250,6 @@ def code_hook_in_python(cells: Cells, emu_stop: Any) -> Any:
             emu_stop(uc)
         else:
             cells[COUNT] += 1
+            cells[LAST] = address
 
     return on_code

@@ -109,7 +109,7 @@ class DeprivilegedEngine(Engine):
         except GuestFault as fault:
             self.inject(fault)
             return
-        if self.will_be_counted_again(gva):
+        if self.will_be_counted_again(gva, error_code):
             self.cpu.uncount_instruction()
         if self.shadow.is_monitor(gva):
             self.end(
@@ -134,9 +134,9 @@ class DeprivilegedEngine(Engine):
             self.log.emit(HiddenFault(self.now_ns(), gva, error_code, ppn, mpa >> PAGE_SHIFT))
         self.charge(self.costs.hidden_fault)
 
-    def will_be_counted_again(self, gva: int) -> bool:
+    def will_be_counted_again(self, gva: int, error_code: int) -> bool:
         """The faulting instruction had begun (it was not its fetch that faulted), and will from its start."""
-        return not 0 <= gva - self.cpu.pc < 15
+        return self.had_begun(gva, error_code)
 
     def trace_fault(self, gva: int, ppn: int, mapping: object, write: bool) -> None:
         """A store to a traced page. Engines that trace define it."""

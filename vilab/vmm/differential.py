@@ -141,7 +141,8 @@ class Machine:
         vm, pic = self.vm, reset_state()
         pic.master = ChipState(g.VECTOR_BASE, icw3=4, imr=0)
         cpu = vm.cpu
-        cpu.write_memory(vm.pmap.mpn_of[0] << 12, memory)
+        vm.machine_memory.write(vm.pmap.mpn_of[0] << 12, memory)
+        cpu.forget_code()
         vm.load_state(VmState(self.name, EngineState(vcpu, 0, 0, False, None), pic, b""), memory=False)  # type: ignore[arg-type]
         cpu.set_instructions(0)
 

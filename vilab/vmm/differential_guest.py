@@ -12,9 +12,9 @@
     0a000    1      what the handlers recorded        17000    1      data            S, read-only
     0c000    2      kernel code     S W               18000    1      not present
     0e000    1      not present                       19000    1      data            U W
-    0f000    1      data            U W               20000    4      recovery tables
-                                                      24000    2      two functions, seen at 34000 one at a time
-    30000    2      kernel code again    32000  1     user code again   34000  1  page 24 or 25
+    0f000    1      data            U W               20000    8      recovery tables
+                                                      28000    2      two functions, seen at 34000 one at a time
+    30000    2      kernel code again    32000  1     user code again   34000  1  page 28 or 29
     7a5c3000 3      the page tables, so far away that no stray store finds them
 
 Every vector has a handler. It records what happened and goes on: after a fault at the next *slot* of the program
@@ -42,8 +42,8 @@ USER_STACK = 0x13800
 LOW_DATA, DATA_USER, DATA_KERNEL, READ_USER, READ_KERNEL, HOLE, DATA_LAST = (
     0xF000, 0x14000, 0x15000, 0x16000, 0x17000, 0x18000, 0x19000
 )  # fmt: skip
-KERNEL_RECOVERY, USER_RECOVERY = 0x20000, 0x22000
-FUNCTIONS, KERNEL_ALIAS, USER_ALIAS, REMAPPED = 0x24000, 0x30000, 0x32000, 0x34000
+KERNEL_RECOVERY, USER_RECOVERY = 0x20000, 0x24000
+FUNCTIONS, KERNEL_ALIAS, USER_ALIAS, REMAPPED = 0x28000, 0x30000, 0x32000, 0x34000
 WINDOW = 0x7A5C3000
 REMAPPED_ENTRY = WINDOW + 0x2000 + (REMAPPED >> 12) * 4
 
@@ -232,12 +232,12 @@ def _tables() -> tuple[bytes, bytes, bytes]:
     struct.pack_into("<I", directory, 0, TABLE | P | W | U)
     struct.pack_into("<I", directory, (WINDOW >> 22) * 4, WINDOW_TABLE | P | W)
     low = bytearray(0x1000)
-    flags = dict.fromkeys((1, 2, 3, 7, 8, 9, 0xA, 0xC, 0xD, 0x15, *range(0x20, 0x26)), P | W)
+    flags = dict.fromkeys((1, 2, 3, 7, 8, 9, 0xA, 0xC, 0xD, 0x15, *range(0x20, 0x2A)), P | W)
     flags |= dict.fromkeys((0xF, 0x10, 0x11, 0x13, 0x14, 0x19), P | W | U)
     flags |= {0x16: P | U, 0x17: P}
     for page, bits in flags.items():
         struct.pack_into("<I", low, page * 4, page << 12 | bits)
-    for alias, page, bits in ((0x30, 0xC, P | W), (0x31, 0xD, P | W), (0x32, 0x10, P | W | U), (0x34, 0x24, P | W | U)):
+    for alias, page, bits in ((0x30, 0xC, P | W), (0x31, 0xD, P | W), (0x32, 0x10, P | W | U), (0x34, 0x28, P | W | U)):
         struct.pack_into("<I", low, alias * 4, page << 12 | bits)
     window = bytearray(0x1000)
     for i, page in enumerate((DIRECTORY, WINDOW_TABLE, TABLE)):

@@ -30,10 +30,13 @@ from vilab.events import (
     TrueFault,
 )
 from vilab.machine.cpu import CS, HF_INHIBIT_IRQ, UNLIMITED, Stop
+from vilab.machine.native_time import OFFSET_NS
 from vilab.vmm import deliver
 from vilab.vmm.records import GPR_NAMES, Registers
 from vilab.vmm.vcpu import Vcpu, VcpuState, cpu_registers
-from vilab.x86.flags import IF
+from vilab.x86.decode import Truncated, decode
+from vilab.x86.flags import IF, TF
+from vilab.x86.paging import ERROR_WRITE
 
 if TYPE_CHECKING:
     from vilab.vmm.vm import VirtualMachine
@@ -81,6 +84,7 @@ class Engine:
         self.clock = vm.clock
         self.log = vm.log
         self.costs = vm.costs
+        self._time = vm.cpu.time
         self.cpu.handler = self
         self.exits: Counter[str] = Counter()
         self.hidden_faults = self.true_faults = self.trace_faults = 0
@@ -99,8 +103,17 @@ class Engine:
 
     # Time --------------------------------------------------------------------------------------------------------
 
+    @property
+    def offset_ns(self) -> int:
+        """Virtual time beside executed code. It is kept where ``native_time`` finds it."""
+        return self._time[OFFSET_NS]
+
+    @offset_ns.setter
+    def offset_ns(self, value: int) -> None:
+        self._time[OFFSET_NS] = value
+
     def now_ns(self) -> int:
-        return self.cpu.executed_bytes * self.costs.code_ns_per_byte + self.offset_ns
+        return self.cpu.executed_bytes * self.costs.code_ns_per_byte + self._time[OFFSET_NS]
 
     def sync_clock(self) -> int:
         """Tell the clock what time it is, to the instruction."""
@@ -113,7 +126,7 @@ class Engine:
         ns = self._ns_of.get(cycles)
         if ns is None:
             ns = self._ns_of[cycles] = self.costs.ns(cycles)
-        self.offset_ns += ns
+        self._time[OFFSET_NS] += ns
         if self.costs.code_ns_per_byte == 1:
             self.cpu.lower_limit(ns)  # the next timer is that much nearer
         else:
@@ -262,7 +275,7 @@ class Engine:
         try:
             deliver.deliver(self.vcpu, vector, external=True)
         except GuestFault as fault:
-            self.inject(fault)
+            self.inject(fault, counted=False)
             return
         if self.log.active:
             self.log.emit(InterruptDelivered(self.clock.now_ns, vector, eip, self.vcpu.eip))
@@ -280,10 +293,10 @@ class Engine:
 
     # Exceptions --------------------------------------------------------------------------------------------------
 
-    def inject(self, fault: GuestFault, software: bool = False) -> None:
-        """Give the guest an exception that is its own."""
+    def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
+        """Give the guest an exception that is its own. ``counted``: it belongs to an instruction that was counted."""
         eip = self.vcpu.eip
-        if fault.vector != 1 and not self._is_fetch(fault):
+        if counted and fault.vector != 1 and (fault.vector != 14 or self.had_begun(fault.address, fault.error_code)):
             self.cpu.uncount_instruction()
         if fault.vector == 14:
             self.true_faults += 1
@@ -300,9 +313,22 @@ class Engine:
             )
         self.ring_changed()
 
-    def _is_fetch(self, fault: GuestFault) -> bool:
-        """Did the instruction never begin, because it could not be fetched?"""
-        return fault.vector == 14 and fault.address is not None and 0 <= fault.address - self.vcpu.pc < 15
+    def had_begun(self, gva: int | None, error_code: int | None) -> bool:
+        """After a page fault: was it the instruction's doing, or could the instruction not be fetched?"""
+        v = self.vcpu
+        pc = v.pc
+        distance = (gva or 0) - pc & 0xFFFFFFFF
+        if distance >= 15 or (error_code or 0) & ERROR_WRITE:
+            return True
+        room = 0x1000 - (pc & 0xFFF)
+        if distance != room:
+            # On its own page, which can be read if it could be fetched.
+            return distance > room
+        try:
+            decode(v.read(pc, room, v.cpl == 3), v.eip)
+        except (Truncated, GuestFault):
+            return False
+        return True
 
     def deliver_software(self, vector: int) -> None:
         """INT n, with EIP behind the instruction. A fault on the way belongs to the instruction itself."""
@@ -311,7 +337,7 @@ class Engine:
         try:
             deliver.deliver(v, vector, software=True)
         except GuestFault as fault:
-            v.eip = behind - self._software_length(behind) & 0xFFFFFFFF
+            v.eip = behind - self._software_length(behind, vector) & 0xFFFFFFFF
             self.inject(fault)
             return
         except GuestStopped as stopped:
@@ -321,12 +347,11 @@ class Engine:
             self.log.emit(ExceptionDelivered(self.now_ns(), vector, None, behind, v.eip))
         self.ring_changed()
 
-    def _software_length(self, behind: int) -> int:
-        """INT3 and INTO have one byte, INT n two. The byte before the last says which."""
+    def _software_length(self, behind: int, vector: int) -> int:
+        """INT3 (cc) and INTO (ce) have one byte, INT n (cd) two."""
         v = self.vcpu
-        base = v.segment(CS)[1]
-        two = v.read(base + behind - 2 & 0xFFFFFFFF, 2, v.cpl == 3)
-        return 2 if two[0] == 0xCD else 1
+        last = v.read(v.segment(CS)[1] + behind - 1 & 0xFFFFFFFF, 1, v.cpl == 3)[0]
+        return 1 if (vector, last) in ((3, 0xCC), (4, 0xCE)) else 2
 
     def on_exception(self, number: int) -> bool:
         raise NotImplementedError
@@ -424,8 +449,11 @@ class Engine:
 
     def step_raw(self) -> None:
         """One guest instruction, with the exits that it causes, without looking at timers."""
+        traced = bool(self.vcpu.eflags() & TF)
         reason = self.step_through(self.cpu.step)
-        if reason is Stop.HALTED:
+        if reason is Stop.STEPPED and traced and self.ended is None:
+            self.inject(GuestFault(1))
+        elif reason is Stop.HALTED:
             self.processor_halted()
         elif reason is Stop.COUNTED:
             self.end("limit", f"{self.cpu.instructions:,} guest instructions have been executed.")

@@ -230,7 +230,17 @@ class TranslationEngine(DeprivilegedEngine):
         if self.vcpu.single_steps:
             self.step_raw()
             return Stop.STEPPED
-        reason = self.cpu.run()
+        if not self.log.active and self.costs.code_ns_per_byte == 1:
+            self.cpu.read_time_natively(
+                self.costs.ns(self.costs.callout), self.costs.tsc_per_us,
+                CACHE, self.cache.size_bytes, self.cache.marks.ctypes.data,
+            )  # fmt: skip
+        try:
+            reason = self.cpu.run()
+        finally:
+            reads = self.cpu.take_native_reads()
+            if reads:
+                self.exits["rdtsc"] += reads
         self._settle_down()
         return reason
 
@@ -312,7 +322,7 @@ class TranslationEngine(DeprivilegedEngine):
             self.inject(GuestFault(1))
 
     def _step_settled(self) -> Stop:
-        reason = self.cpu.step()
+        reason = self.cpu.step(self.vcpu.single_steps)
         self._settle_down()
         return reason
 
@@ -362,11 +372,11 @@ class TranslationEngine(DeprivilegedEngine):
         if self.ended is None:
             self._aim()
 
-    def inject(self, fault: GuestFault, software: bool = False) -> None:
+    def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
         if self._fault_at is not None:
             self._undo_spill(self._fault_at)
             self._fault_at = None
-        super().inject(fault, software)
+        super().inject(fault, software, counted)
 
     def _undo_spill(self, address: int) -> None:
         start = self.cache.line_start(address)
@@ -579,9 +589,9 @@ class TranslationEngine(DeprivilegedEngine):
         for _, _, _, address, _ in unit.lines:
             self.cache.guest_at.pop(address, None)
 
-    def will_be_counted_again(self, gva: int) -> bool:
+    def will_be_counted_again(self, gva: int, error_code: int) -> bool:
         if self.vcpu.cpl == 3:
-            return super().will_be_counted_again(gva)
+            return super().will_be_counted_again(gva, error_code)
         return self.cache.is_boundary(self.cpu.eip)
 
     # Stores to translated code -----------------------------------------------------------------------------------

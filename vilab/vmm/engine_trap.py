@@ -50,7 +50,7 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
         v = self.vcpu
         behind = v.eip
         self.exits[f"int {number:02x}"] += 1
-        start = behind - self._software_length(behind) & 0xFFFFFFFF
+        start = behind - self._software_length(behind, number) & 0xFFFFFFFF
         code = v.read(v.segment(CS)[1] + start, behind - start, v.cpl == 3)
         self._log_trap(start, number, 0, code, f"gate DPL 0 < CPL {self.cpu.cpl}")
         if not self.helps and v.cpl != 3:
