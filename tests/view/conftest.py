@@ -1,4 +1,4 @@
-"""A real Chromium for the players, started once for this folder."""
+"""A page of the worker's Chromium for the players."""
 
 from __future__ import annotations
 
@@ -6,23 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-from tests import tools
-
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = tools.chromium()
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

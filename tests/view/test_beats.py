@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.view import sample_runs
+from vilab.events import CalloutTaken, Emulated
 from vilab.view.beats import GUEST, VMM, beats_of
 
 
@@ -36,6 +37,16 @@ def test_a_translation_made_in_a_callout_is_no_beat_of_its_own() -> None:
         beat for beat in beats_of(run.records, (run.start, run.start_cpu)) if run.records[beat.step].mnemonic == "je"
     ]
     assert [(beat.actor, beat.kind) for beat in jump] == [(GUEST, "callout"), (VMM, "")]
+
+
+def test_what_the_run_ended_with_is_not_laid_to_the_instruction_before_it() -> None:
+    """The stepper gives late events, such as the callout of a final HLT, to the last step."""
+    w = sample_runs.Writer("bt", sample_runs.GUEST, sample_runs.CPU)
+    hlt = sample_runs.GUEST.eip + 1
+    w.add("40", CalloutTaken(9, hlt, sample_runs.TC + 1, "hlt", 1254), Emulated(9, hlt, b"\xf4", "halted"),
+          how="translated")  # fmt: skip
+    beats = beats_of(w.records, (w.start, w.start_cpu), engine="bt")
+    assert [(beat.actor, beat.leaves) for beat in beats] == [(GUEST, False), (VMM, False)]
 
 
 def test_every_step_ends_in_a_beat_where_the_machine_has_made_it() -> None:

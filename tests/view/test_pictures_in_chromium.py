@@ -61,7 +61,7 @@ def test_the_row_cursor_walks_the_translation_and_reads_it_out(page: Any) -> Non
     at(page, 8)
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.className") == "vl-slider"
-    assert page.locator("g.cursor").count() == 0
+    page.wait_for_function("document.querySelectorAll('g.cursor').length === 0")
 
 
 def test_a_step_fills_the_next_row_of_the_table_in_all_engines(page: Any) -> None:

@@ -151,7 +151,10 @@ def _beats_of_step(step: int, record: StepRecord, finding: silence.Finding | Non
             ran = True
             beats.append(_guest_beat(step, record, events, finding))
             continue
-        if _was_attempted(record, entry, first) and not ran:
+        if not ran and _is_of_another(record, first):
+            ran = True
+            beats.append(_guest_beat(step, record, (), finding))
+        elif _was_attempted(record, entry, first) and not ran:
             beats.append(Beat(step, step, GUEST, record.cpl, record.cpu_cpl, entry, (first,), True, first.at_ns))
             # What faults for the VMM's own reasons is executed again; what the VMM carries out is done with.
             ran = entry not in ("hidden_fault", "trace_fault")
@@ -204,6 +207,13 @@ def _vmm_kind(entry: str, events: Sequence[Event]) -> str:
     if ends_in_fault(events):
         return "error"
     return entry if entry in ("translate", "interrupt") else ""
+
+
+def _is_of_another(record: StepRecord, event: Event) -> bool:
+    """Does the entry belong to the instruction behind this one, at which the run ended?"""
+    if isinstance(event, CalloutTaken) and event.reason in _CALLOUTS_ON_THE_WAY:
+        return False
+    return isinstance(event, (CalloutTaken, TrapTaken, VmExit)) and event.eip != record.eip
 
 
 def _was_attempted(record: StepRecord, entry: str, event: Event) -> bool:

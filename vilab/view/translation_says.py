@@ -75,9 +75,8 @@ def _first(record: StepRecord, guest: Registers, pair: Pair | None) -> str:
 
 
 def _own_callout(record: StepRecord) -> CalloutTaken | None:
-    return next(
-        (event for event in record.events if isinstance(event, CalloutTaken) and event.reason not in ON_THE_WAY), None
-    )
+    calls = (event for event in record.events if isinstance(event, CalloutTaken))
+    return next((call for call in calls if call.reason not in ON_THE_WAY and call.eip == record.eip), None)
 
 
 def _translated(events: Sequence[Event]) -> str:
