@@ -11,7 +11,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
+from itertools import pairwise
 
 import msgspec
 
@@ -54,7 +55,7 @@ def _how(mnemonic: str, operands: str) -> str:
     return "direct" if mnemonic not in ("jmp", "call") or operands.startswith("0x") else "indirect"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _record(guest: str) -> tuple[_Recorded, ...]:
     """Run a guest under binary translation, step by step, and note each way out of a unit."""
     log = EventLog(keep=True)
@@ -68,7 +69,7 @@ def _record(guest: str) -> tuple[_Recorded, ...]:
     ends = {unit.lines[-1][3]: unit.eip for unit in log.of(UnitTranslated)}
     vm.close()
     found = []
-    for record, following in zip(records, records[1:], strict=False):
+    for record, following in pairwise(records):
         if record.tc_address in ends and following.cpl == 0:
             transfer = Transfer(ends[record.tc_address], _how(record.mnemonic, record.operands), following.eip)
             asked = [e.reason for e in record.events if isinstance(e, CalloutTaken) and e.reason in ASKED]

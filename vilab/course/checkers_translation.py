@@ -1,14 +1,14 @@
-"""Exercises of lesson 03: where a unit ends, and code that replaces what the guest may not do. Judges: the translator
-at work on the teaching kernel, and the processor.
+"""Exercises of lesson 03: where a unit ends, and code that replaces what the guest may not do. Judges: the
+translator at work on the teaching kernel, and the processor.
 
 ``check_units``        the student's rule against every unit that a run has made
-``check_translation``  the student's in-cache code inside the translator, in step with the same guest on the bare machine
+``check_translation``  the student's in-cache code inside the translator, in step with the same guest on bare metal
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 
 import msgspec
 
@@ -55,7 +55,7 @@ KERNEL_UNTIL_NS = 40_000_000
 SHOWN_BYTES = 15 * (UNIT_INSTRUCTIONS + 4)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _units(guest: str) -> tuple[tuple[tuple[Line, ...], int], ...]:
     """(instructions from the unit's start on, how many of them the translator took), for every unit of a run."""
     log = EventLog(keep=True)
@@ -95,7 +95,7 @@ def check_units(unit_size: Callable[[Sequence[Line]], int], guests: Sequence[str
             said = whole_number(call(unit_size, lines, said=words), words)
             if said != size:
                 raise WrongAnswer(
-                    f"{words} returned {said}; the translator took {size} instruction{'s' * (size != 1)} into this unit.",
+                    f"{words} returned {said}; the translator's unit has {size} instruction{'s' * (size != 1)}.",
                     _listing(lines, said, size),
                 )
             count += 1
@@ -196,7 +196,7 @@ class _Machine(GuestMachine):
         return state
 
 
-@lru_cache(maxsize=None)
+@cache
 def _bare(guest: TranslationGuest) -> tuple[StepRecord, ...]:
     vm = _Machine(guest, None)
     records = tuple(steps.walk(vm, 100))
