@@ -38,8 +38,8 @@ from unicorn import (
 from unicorn import x86_const as reg
 from unicorn.unicorn_py3.unicorn import uclib
 
-from vilab.errors import GuestStopped, VmmBug
-from vilab.machine import native, native_time
+from vilab.errors import GuestFault, GuestStopped, VmmBug
+from vilab.machine import fpu, native, native_time
 from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
 from vilab.machine.intercept import HF_GUEST, RDTSC, RDTSCP, find_intercept_word
 from vilab.machine.memory import MachineMemory
@@ -73,6 +73,8 @@ _REP_PREFIXES = frozenset((0xF2, 0xF3))
 _PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 _STRING = frozenset((0x6C, 0x6D, 0x6E, 0x6F, 0xA4, 0xA5, 0xA6, 0xA7, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF))
 _PORT_IN_BYTE = frozenset((0xE4, 0xE5, 0xE6, 0xE7))
+_SHIFTS = frozenset((0xC0, 0xC1, 0xD0, 0xD1, 0xD2, 0xD3))
+_MEMORY_FAULTS = frozenset((14, 0x500))
 _COMPARING = frozenset((0xA6, 0xA7, 0xAE, 0xAF))
 
 
@@ -289,8 +291,14 @@ class Cpu:
 
     def uncount_instruction(self) -> None:
         """The last one was not the guest's."""
+        self.count_cells[native.LAST] = -1
         if self.count_cells[native.COUNT]:
             self.count_cells[native.COUNT] -= 1
+
+    @property
+    def counted_at(self) -> int:
+        """Linear address of the instruction that was counted last; -1 after ``uncount_instruction``."""
+        return int(self.count_cells[native.LAST])
 
     def close(self) -> None:
         """Free the processor. The memory it ran on stays."""
@@ -420,6 +428,15 @@ class Cpu:
     def msr(self, index: int) -> int:
         return int(self._uc.reg_read(reg.UC_X86_REG_MSR, index))
 
+    def fpu(self) -> bytes:
+        """The floating-point and SSE registers as FXSAVE would store them; see ``fpu``."""
+        return fpu.read(self._uc)
+
+    def set_fpu(self, image: bytes) -> None:
+        self.store()
+        fpu.write(self._uc, image)
+        self.load()
+
     def table(self, which: str) -> tuple[int, int]:
         """(base, limit) of ``"gdtr"`` or ``"idtr"``."""
         at = self.layout.gdtr if which == "gdtr" else self.layout.idtr
@@ -516,12 +533,12 @@ class Cpu:
         """Are we inside ``run``, in a handler's method?"""
         return self._in_run
 
-    def read_time_natively(self, cost_ns: int, tsc_per_us: int, tc_base: int, tc_bytes: int, marks_address: int) -> None:
+    def read_time_natively(self, cost_ns: int, tsc_per_us: int, tc_base: int, tc_bytes: int, marks_at: int) -> None:
         """Let ``native_time`` deal with the marked INT3 of the translation cache until the next stop."""
         cells = self.time
         cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = cost_ns, tsc_per_us
         cells[native_time.TC_BASE], cells[native_time.TC_SPAN] = tc_base, tc_bytes
-        cells[native_time.TC_MARKS] = marks_address
+        cells[native_time.TC_MARKS] = marks_at
         cells[native_time.ON] = 1
 
     def take_native_reads(self) -> int:
@@ -657,6 +674,8 @@ class Cpu:
         self._save(uc, self._context)
         if self._cells[native.COUNT_AT]:
             self._take_flags_apart()
+        if number in _MEMORY_FAULTS and self.d[self.D_CC_OP] != CC_OP_EFLAGS:
+            self._flags_of_faulting_store()
         self._i[self._d_old] = -1
         if self._stopped_at is not None and not self._stepping:
             self._restore(uc, self._context)
@@ -693,6 +712,19 @@ class Cpu:
         if self.q[self.Q_CC_SRC] == whole & ARITHMETIC_FLAGS and self.pc != self._cells[native.BLOCK]:
             self.d[self.D_CC_OP] = CC_OP_EFLAGS
         self.q[self.Q_EFLAGS] = whole & ~(ARITHMETIC_FLAGS | EFLAGS_DF)
+
+    def _flags_of_faulting_store(self) -> None:
+        # RCL, RCR and SETcc put the flags together in ``cc_src`` before they touch memory. Where that faults, the
+        # processor takes them for an operand afterwards.
+        if self.q[self.Q_CC_SRC] & ~ARITHMETIC_FLAGS:
+            return
+        try:
+            code = self.handler.read_code(self.pc, 8)  # type: ignore[union-attr]
+        except GuestFault:
+            return
+        at = next((i for i, byte in enumerate(code) if byte not in _PREFIXES), 0)
+        if (code[at] in _SHIFTS and code[at + 1] >> 4 & 3 == 1) or (code[at] == 0x0F and code[at + 1] >> 4 == 9):
+            self.d[self.D_CC_OP] = CC_OP_EFLAGS
 
     def _on_invalid(self, uc: int, _user_data: Any) -> bool:
         # INT 6 comes this way too, with EIP still on it.

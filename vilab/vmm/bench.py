@@ -181,4 +181,5 @@ def compare(cases: int, seed: int) -> dict[str, Any]:
     good, run = found["same"] + found["excused"], found["cases"]
     details = ("engine", "seed", "same", "excused", "different", "instructions", "wall_s", "reports")
     figure = Figure(good, "cases", run, good / run, 1)
-    return msgspec.to_builtins(figure) | {key: found[key] for key in details}
+    entry: dict[str, Any] = msgspec.to_builtins(figure)
+    return entry | {key: found[key] for key in details}

@@ -4,7 +4,7 @@
 
     CACHE                     top                                         bottom           end
       | CCF | CCF | CCF | ... |                   free                      | stubs, preludes |
-        ^ one mark a byte: nonzero where the translation of a guest instruction begins
+        ^ one mark a byte: nonzero where the translation of a guest instruction begins (``READS_TIME``: of RDTSC)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from vilab.machine.cpu import Cpu
+from vilab.machine.native_time import READS_TIME
 from vilab.vmm.monitor import CACHE, Monitor
 from vilab.vmm.translator import STUB, Mode
 from vilab.vmm.unit import Callout, Continuation, Miss, Unit
@@ -96,6 +97,9 @@ class TranslationCache:
             marks[address - CACHE] = 1
             guest_at[address] = eip
             unit_at[address] = unit
+        for address, callout in callouts.items():
+            if callout.instruction.op == "rdtsc":
+                marks[address - CACHE] = READS_TIME
         self.shadows.update(unit.shadows)
 
     def is_boundary(self, address: int) -> bool:
@@ -107,5 +111,6 @@ class TranslationCache:
         at = address - CACHE
         if not 0 <= at < self.size_bytes or address >= self.bottom:
             return None
-        found = bytes(self._marks[max(0, at - 64) : at + 1]).rfind(1)
+        marks = bytes(self._marks[max(0, at - 64) : at + 1])
+        found = max(marks.rfind(1), marks.rfind(READS_TIME))
         return None if found < 0 else address - min(at, 64) + found
