@@ -10,11 +10,14 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from vilab.commands.doctor import interop_folder
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Playwright
 
 INTEROP_HINT = ".ci/fetch-guests gets it from Debian's packages"
 
@@ -62,18 +65,13 @@ def gnumach() -> Path:
     return require_file(interop_folder() / "gnumach-1.8-486", package)
 
 
-def chromium() -> str:
-    """A Chromium for Playwright: Debian's, or the one that Playwright has downloaded itself."""
+def chromium(playwright: Playwright) -> str:
+    """A Chromium: Debian's, or the one that Playwright has downloaded itself."""
     for command in ("chromium", "chromium-browser", "google-chrome"):
         path = shutil.which(command)
         if path is not None:
             return path
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("Playwright", "the PyPI package playwright (extra: test)")
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
+    own = playwright.chromium.executable_path
     if not Path(own).is_file():
         missing("Chromium", "the Debian package chromium, or elsewhere with: playwright install chromium")
     return own

@@ -1,4 +1,4 @@
-"""A browser and a Lab for each worker, a page for each test."""
+"""A Lab for each worker, a page for each test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import tools
 from tests.browser.lab import Lab, running_lab
 
 if TYPE_CHECKING:
@@ -17,23 +16,7 @@ if TYPE_CHECKING:
 
     from tests.browser.lesson import Lesson
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 LAPTOP = {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    tools.require_module("playwright", "the PyPI package playwright (extra: test)")
-    path = tools.chromium()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +26,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def open_lesson(browser: Browser, lab: Lab) -> Iterator[Callable[[str], Lesson]]:
+def open_lesson(chromium: Browser, lab: Lab) -> Iterator[Callable[[str], Lesson]]:
     """Call it with a notebook's path in the work copy; page and kernel end with the test."""
     from tests.browser.lesson import Lesson
 
-    context = browser.new_context(viewport=LAPTOP, reduced_motion="reduce")  # type: ignore[arg-type]
+    context = chromium.new_context(viewport=LAPTOP, reduced_motion="reduce")  # type: ignore[arg-type]
     context.set_default_timeout(30_000)
     yield lambda notebook: Lesson(context.new_page(), lab, notebook)
     context.close()

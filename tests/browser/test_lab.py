@@ -10,8 +10,8 @@ from vilab.course.workcopy import originals, originals_folder
 pytestmark = pytest.mark.browser
 
 
-def test_the_first_lesson_is_open_with_the_side_bar_closed(browser, lab):
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+def test_the_first_lesson_is_open_with_the_side_bar_closed(chromium, lab):
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
     try:
         page = context.new_page()
         page.goto(lab.front_door())
