@@ -34,9 +34,7 @@ from vilab.machine.native_time import OFFSET_NS
 from vilab.vmm import deliver
 from vilab.vmm.records import GPR_NAMES, Registers
 from vilab.vmm.vcpu import Vcpu, VcpuState, cpu_registers
-from vilab.x86.decode import Truncated, decode
 from vilab.x86.flags import IF, TF
-from vilab.x86.paging import ERROR_WRITE
 
 if TYPE_CHECKING:
     from vilab.vmm.vm import VirtualMachine
@@ -60,7 +58,11 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class EngineState(msgspec.Struct):
-    """Of the loop: time, halt, and an interrupt on its way. The vCPU's own record is ``vcpu``."""
+    """Of the loop: time, halt, and an interrupt on its way. The vCPU's own record is ``vcpu``.
+
+    ``pending``: an interrupt waits for IF (``None``: if the PIC says so); ``interrupt_shadow``: not before the next
+    instruction is done.
+    """
 
     vcpu: VcpuState
     executed_bytes: int
@@ -69,6 +71,8 @@ class EngineState(msgspec.Struct):
     settle_at_ns: int | None
     owed_ns: int = 0
     owed_at_ns: int | None = None
+    pending: bool | None = None
+    interrupt_shadow: bool = False
 
 
 class Engine:
@@ -147,6 +151,7 @@ class Engine:
         self.offset_ns += self._owed_ns
         self._owed_ns, self._owed_timer = 0, None
         self.sync_clock()
+        self.set_limit()
 
     def set_limit(self) -> None:
         """Let the processor run to the next timer, and no further."""
@@ -266,6 +271,9 @@ class Engine:
         """Just after STI or a load of SS: the next instruction comes first."""
         return bool(self.cpu.d[self.cpu.D_HFLAGS] & HF_INHIBIT_IRQ)
 
+    def enter_interrupt_shadow(self) -> None:
+        self.cpu.d[self.cpu.D_HFLAGS] |= HF_INHIBIT_IRQ
+
     def deliver_interrupt(self) -> None:
         self.sync_clock()
         vector = self.vm.pc.pic.acknowledge()
@@ -296,7 +304,7 @@ class Engine:
     def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
         """Give the guest an exception that is its own. ``counted``: it belongs to an instruction that was counted."""
         eip = self.vcpu.eip
-        if counted and fault.vector != 1 and (fault.vector != 14 or self.had_begun(fault.address, fault.error_code)):
+        if counted and fault.vector != 1:
             self.cpu.uncount_instruction()
         if fault.vector == 14:
             self.true_faults += 1
@@ -313,22 +321,9 @@ class Engine:
             )
         self.ring_changed()
 
-    def had_begun(self, gva: int | None, error_code: int | None) -> bool:
-        """After a page fault: was it the instruction's doing, or could the instruction not be fetched?"""
-        v = self.vcpu
-        pc = v.pc
-        distance = (gva or 0) - pc & 0xFFFFFFFF
-        if distance >= 15 or (error_code or 0) & ERROR_WRITE:
-            return True
-        room = 0x1000 - (pc & 0xFFF)
-        if distance != room:
-            # On its own page, which can be read if it could be fetched.
-            return distance > room
-        try:
-            decode(v.read(pc, room, v.cpl == 3), v.eip)
-        except (Truncated, GuestFault):
-            return False
-        return True
+    def was_counted(self) -> bool:
+        """After a page fault in a counted run: has the instruction been counted? Not if it could not be fetched."""
+        return self.cpu.counted_at == self.cpu.pc
 
     def deliver_software(self, vector: int) -> None:
         """INT n, with EIP behind the instruction. A fault on the way belongs to the instruction itself."""
@@ -522,6 +517,7 @@ class Engine:
             self.vcpu.save_state(), self.cpu.executed_bytes, self.offset_ns, self.halted,
             timer.at_ns if timer is not None and timer.action is not None else None,
             self._owed_ns, self._owed_timer.at_ns if self._owed_timer is not None else None,
+            self.pending, self.in_interrupt_shadow(),
         )  # fmt: skip
 
     def load_state(self, state: EngineState) -> None:
@@ -531,10 +527,12 @@ class Engine:
         self.ended = None
         self.vcpu.load_state(state.vcpu)
         self.ring_changed()
+        if state.interrupt_shadow:
+            self.enter_interrupt_shadow()
+        self._set_pending(self.vm.pc.pic.pending() if state.pending is None else state.pending)
+        self._settle_timer = None
         if state.settle_at_ns is not None:
             self._settle_timer = self.clock.at(state.settle_at_ns, self._settle)
-        else:
-            self._set_pending(self.vm.pc.pic.pending())
         self._owed_ns, self._owed_timer = state.owed_ns, None
         if state.owed_at_ns is not None:
             self._owed_timer = self.clock.at(state.owed_at_ns, self.pay_port_accesses)
