@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
 
 from vilab.course import workcopy
 from vilab.errors import AdminError
-
-TEACHERS = json.dumps(
-    {
-        "cells": [
-            {
-                "cell_type": "code",
-                "metadata": {"nbgrader": {"solution": True}},
-                "source": ["### BEGIN SOLUTION\n", "the answer\n", "### END SOLUTION"],
-                "outputs": [],
-                "execution_count": 1,
-            }
-        ]
-    }
-)
 
 
 @pytest.fixture
@@ -32,7 +17,8 @@ def source(tmp_path):
         "notebooks/01-rings.ipynb": "rings",
         "notebooks/02-critical.ipynb": "critical",
         "notebooks/.ipynb_checkpoints/01-rings.ipynb": "no",
-        "exercises/source/01-rings/popf.ipynb": TEACHERS,
+        "exercises/source/01-rings/popf.ipynb": "exercise and its solution",
+        "exercises/release/01-rings/popf.ipynb": "exercise",
     }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
@@ -129,12 +115,9 @@ def test_a_name_that_fits_several_lessons_or_none_is_refused_and_changes_nothing
 def test_an_exercise_comes_without_its_solution_and_is_found_by_its_own_name(source, work):
     workcopy.refresh(source, work)
     exercise = work / "exercises/01-rings/popf.ipynb"
-    as_it_came = exercise.read_text()
-    assert "the answer" not in as_it_came
-    assert "YOUR CODE HERE" in as_it_came
     exercise.write_text("my answer")
     workcopy.reset("popf", work, source)
-    assert exercise.read_text() == as_it_came
+    assert exercise.read_text() == "exercise"
 
 
 def test_a_work_copy_that_cannot_be_written_is_a_sentence(source, tmp_path):

@@ -4,7 +4,7 @@
 
     originals                           work copy ($VILAB_LESSONS, or ~/vilab-lessons)
       notebooks/01-rings.ipynb   --->     notebooks/01-rings.ipynb
-      exercises/source/...       --->     exercises/...   without solutions
+      exercises/release/...      --->     exercises/...   without solutions
                                           .vilab.json     what was delivered: file -> SHA-256
 
 For each file, three versions decide: the original now (O), what was delivered (D), what lies in the work copy (W).
@@ -28,10 +28,9 @@ from pathlib import Path
 import msgspec
 
 import vilab
-from vilab.course.release import student_version
 from vilab.errors import AdminError
 
-FOLDERS = {"notebooks": "notebooks", "exercises/source": "exercises"}
+FOLDERS = {"notebooks": "notebooks", "exercises/release": "exercises"}
 """Folder of the originals -> folder of the work copy."""
 
 RECORD_NAME = ".vilab.json"
@@ -73,10 +72,7 @@ def _files_for_students(source: Path) -> Iterator[tuple[str, bytes]]:
         for path in sorted((source / origin).rglob("*")):
             inside = path.relative_to(source / origin)
             if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in inside.parts):
-                content = path.read_bytes()
-                if folder == "exercises" and path.suffix == ".ipynb":
-                    content = student_version(content)
-                yield f"{folder}/{inside.as_posix()}", content
+                yield f"{folder}/{inside.as_posix()}", path.read_bytes()
 
 
 def refresh(source: Path, work: Path) -> Copied:
