@@ -75,7 +75,7 @@ SEGMENT_FIELDS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
 """In the order of ``VcpuState.segments``."""
 
 EXIT_CODE, TLB_CONTROL = vmcb.FIELD["exitcode"].offset, vmcb.FIELD["tlb_control"].offset
-MAX_BYTES = 15
+MAX_BYTES, DECODED_MOST = 15, 4096
 PAT_AT_RESET = 0x0007_0406_0007_0406
 
 
@@ -117,6 +117,7 @@ class SvmEngine(Engine):
         self._block = self._memory.view[self.vmcb_mpa : self.vmcb_mpa + vmcb.VMCB_BYTES]
         self._exit_words = self._block[EXIT_CODE : EXIT_CODE + 24].cast("Q")
         self._entering = False
+        self._decoded: dict[tuple[int, bytes], Instruction] = {}
         self._left_by_hlt = self._stopped_for_it = False
         self._counting: int | None = None
         self._cycles = self.costs.vm_exit + self.costs.vm_entry
@@ -143,6 +144,7 @@ class SvmEngine(Engine):
         self._memory.write(self._entry_mpa, ENTRY_CODE)
         for index, value in enumerate(state.gpr):
             cpu.gpr[index] = value
+        cpu.set_fpu(state.fpu)
         cpu.gpr[0], cpu.eip = self.vmcb_mpa, self._entry_mpa
         cpu.set_limit(UNLIMITED)
         self._entering = True
@@ -178,7 +180,9 @@ class SvmEngine(Engine):
         elif self.cpu.is_software_interrupt:
             self.deliver_software(number)
         else:
-            self.inject(self._exception(number, self.cpu.error_code, self.cpu.cr(2)))
+            self.inject(
+                self._exception(number, self.cpu.error_code, self.cpu.cr(2)), counted=number != 14 or self.was_counted()
+            )
         return self.ended is None and not self.halted and not self._entering
 
     @staticmethod
@@ -201,7 +205,8 @@ class SvmEngine(Engine):
         if code == vmcb.NPF:
             self._nested_fault(info2, info1)
         elif vmcb.EXCEPTION_BASE <= code < vmcb.INTR:
-            self.inject(self._exception(code - vmcb.EXCEPTION_BASE, info1, info2))
+            vector = code - vmcb.EXCEPTION_BASE
+            self.inject(self._exception(vector, info1, info2), counted=vector != 14 or self.was_counted())
         elif vmcb.EXITS[code].reason in NOT_OFFERED:
             self.inject(GuestFault(6, why=f"CPUID offers no {vmcb.EXITS[code].reason.upper()}"))
         elif instruction is None:
@@ -241,24 +246,13 @@ class SvmEngine(Engine):
             self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))
 
     def _nested_fault(self, gpa: int, error_code: int) -> None:
-        if self._counting is not None and self._was_counted(gpa, error_code):
+        if self._counting is not None and self.was_counted():
             self.cpu.uncount_instruction()
         mpa = self.nested.fill(gpa, bool(error_code & vmcb.NPF_WRITE))
         self.hidden_faults += 1
         if self.log.active:
             # The processor says which gpa was missing, not for which gva; so it is the gpa that is logged.
             self.log.emit(HiddenFault(self.now_ns(), gpa, error_code, gpa >> PAGE_SHIFT, mpa >> PAGE_SHIFT))
-
-    def _was_counted(self, gpa: int, error_code: int) -> bool:
-        """Had the instruction begun? Not if it was being fetched, or the tables on the way to it were being read."""
-        if error_code & vmcb.NPF_FETCH:
-            return False
-        v = self.vcpu
-        if not v.cr0 >> 31:
-            return True
-        directory_at = (v.cr3 & pg.FRAME_MASK) + (v.pc >> pg.LARGE_SHIFT << 2)
-        table = v.pmap.read_u32(directory_at) & pg.FRAME_MASK
-        return gpa >> PAGE_SHIFT not in (directory_at >> PAGE_SHIFT, table >> PAGE_SHIFT)
 
     def halt(self) -> None:
         self._left_by_hlt = True
@@ -318,22 +312,29 @@ class SvmEngine(Engine):
 
     def instruction(self) -> Instruction | None:
         """The one at CS:EIP, ``None`` where it cannot be read. Leaves no Accessed bits."""
-        v = self.vcpu
-        pc, user = v.pc, v.cpl == 3
+        cpu = self.cpu
+        eip, pc, user = cpu.eip, cpu.pc, cpu.cpl == 3
         room = PAGE_BYTES - (pc & PAGE_BYTES - 1)
         try:
             code = self._look(pc, min(room, MAX_BYTES), user)
+            known = self._decoded.get((eip, code))  # the same few exits come again and again
+            if known is not None:
+                return known
             try:
-                return decode(code, v.eip)
+                instruction = decode(code, eip)
             except Truncated:
-                return decode(code + self._look(pc + room & 0xFFFFFFFF, MAX_BYTES - room, user), v.eip)
+                return decode(code + self._look(pc + room & 0xFFFFFFFF, MAX_BYTES - room, user), eip)
         except (GuestFault, Truncated):
             return None
+        if len(self._decoded) >= DECODED_MOST:
+            self._decoded.clear()
+        self._decoded[eip, code] = instruction
+        return instruction
 
     def _look(self, gva: int, size_bytes: int, user: bool) -> bytes:
-        v = self.vcpu
-        at = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=False, user=user, set_bits=False)
-        return v.pmap.read(at.gpa, size_bytes)
+        cpu, pmap = self.cpu, self.vm.pmap
+        at = walk(pmap, cpu.cr(0), cpu.cr(3), cpu.cr(4), gva, write=False, user=user, set_bits=False)
+        return pmap.read(at.gpa, size_bytes)
 
     def how_next(self) -> tuple[str, int]:
         instruction = self.instruction()
