@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -80,13 +81,31 @@ def ring_demo(engine: str) -> Run:
     return run_typed(RING_DEMO, engine)
 
 
-def run_program(name: str, engine: str, limit: int = 2000, start: int | None = None, append: str = "") -> Run:
-    """A bundled program, recorded from its first instruction, or from the first time that EIP is ``start``."""
+def run_program(
+    name: str, engine: str, limit: int = 2000, start: int | None = None, written: str = "", append: str = "",
+    **options: object,
+) -> Run:  # fmt: skip
+    """A bundled program, recorded from its first instruction, from the first time that EIP is ``start``, or from when
+    it has just written ``written`` on its serial line."""
 
-    def make(engine: str, log: EventLog) -> VirtualMachine:
-        return machine(name, engine, log, append=append)
+    def make(name_of_engine: str, log: EventLog) -> VirtualMachine:
+        return machine(name, name_of_engine, log, append=append, **(options if name_of_engine == engine else {}))
 
-    return Run(make, engine, limit, run_until_eip(start) if start is not None else None)
+    skip = until_written(written) if written else run_until_eip(start) if start is not None else None
+    return Run(make, engine, limit, skip)
+
+
+def until_written(text: str, slice_ns: int = 500) -> Skip:
+    """Skip to when ``text`` has been written on the serial line, or to the end of the run."""
+    wanted = text.encode()
+
+    def skip(vm: VirtualMachine) -> None:
+        console = vm.console
+        assert isinstance(console, QuietConsole)
+        while wanted not in console.output and vm.engine.run(vm.engine.now_ns() + slice_ns) is None:
+            pass
+
+    return skip
 
 
 def machine(
@@ -135,7 +154,7 @@ class Figures(msgspec.Struct, frozen=True):
     def describe(self) -> str:
         """Three or four lines."""
         lines = [f"{self.name} under {self.engine}: {self.ending}", f"virtual time {self.virtual_ns / 1000:,.0f} µs"]
-        if self.exits and self.engine != "bare":
+        if self.exits and self.engine not in ("bare", "deprivileged"):
             most = Counter(self.exits).most_common(6)
             total = sum(self.exits.values())
             lines.append(f"{total:,} exits to the VMM, most often: " + ", ".join(f"{n:,} {why}" for why, n in most))
@@ -182,3 +201,12 @@ def compare(figures: Sequence[Figures]) -> str:
         row[0].ljust(widths[0]) + "  " + "  ".join(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))
         for row in rows
     )
+
+
+def first_difference(one: Figures, other: Figures) -> str:
+    """The first line of serial output in which two runs of one program differ."""
+    for number, (a, b) in enumerate(zip_longest(one.serial.splitlines(), other.serial.splitlines(), fillvalue="")):
+        if a != b:
+            width = max(len(one.engine), len(other.engine))
+            return f"line {number + 1}\n  {one.engine:{width}}  {a}\n  {other.engine:{width}}  {b}"
+    return "There is none."

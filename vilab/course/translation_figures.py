@@ -80,3 +80,14 @@ def policies(figures: dict[str, Figures]) -> str:
     rows += [[name.replace("_", " "), *(f"{f.translation[name]:,}" for f in figures.values())] for name in names]
     rows.append(["virtual time, µs", *(f"{f.virtual_ns / 1000:,.0f}" for f in figures.values())])
     return "\n".join(row[0].ljust(20) + "".join(cell.rjust(12) for cell in row[1:]) for row in rows)
+
+
+def shares(figures: Figures) -> str:
+    """Of a whole run: how long units are, what part of them is copied as it is, how many exits are chained."""
+    t = figures.translation
+    return "\n".join((
+        f"{t['units']:,} units, {t['guest_instructions']:,} guest instructions: "
+        f"{t['guest_instructions'] / t['units']:.1f} a unit",
+        f"{t['ident']:,} of them identical: {100 * t['ident'] / t['guest_instructions']:.0f} %",
+        f"{t['chained']:,} exits chained, {t['invalidated']:,} units invalidated",
+    ))  # fmt: skip
