@@ -21,11 +21,14 @@ from __future__ import annotations
 
 import ctypes
 import enum
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from unicorn import (
     UC_ARCH_X86,
+    UC_ERR_FETCH_PROT,
+    UC_ERR_FETCH_UNMAPPED,
     UC_HOOK_BLOCK,
     UC_HOOK_CODE,
     UC_HOOK_INSN,
@@ -132,6 +135,7 @@ class Cpu:
         self.layout = at = find_layout()
         uc = self._uc = Uc(UC_ARCH_X86, UC_MODE_32)
         uc.ctl_set_cpu_model(reg.UC_CPU_X86_QEMU64)
+        uc.ctl_exits_enabled(True)  # else reaching address 0, "until", would end the run
         self._handle = uc._uch
         uc.mem_map_ptr(0, memory.size_bytes, 7, memory.host_address)
         self._alive: list[Any] = []
@@ -428,6 +432,16 @@ class Cpu:
     def msr(self, index: int) -> int:
         return int(self._uc.reg_read(reg.UC_X86_REG_MSR, index))
 
+    def debug_registers(self) -> list[int]:
+        """DR0 to DR7, 4 and 5 being other names of 6 and 7."""
+        return [int(self._uc.reg_read(reg.UC_X86_REG_DR0 + (i if i < 4 else i | 2))) for i in range(8)]
+
+    def set_debug_registers(self, values: Sequence[int]) -> None:
+        self.store()
+        for i in (0, 1, 2, 3, 6, 7):
+            self._uc.reg_write(reg.UC_X86_REG_DR0 + i, values[i])
+        self.load()
+
     def fpu(self) -> bytes:
         """The floating-point and SSE registers as FXSAVE would store them; see ``fpu``."""
         return fpu.read(self._uc)
@@ -609,6 +623,9 @@ class Cpu:
         if stopped_at is not None:
             cells[native.EXECUTED], self.count_cells[native.COUNT] = stopped_at
         self._raise_failure()
+        if status in (UC_ERR_FETCH_PROT, UC_ERR_FETCH_UNMAPPED):
+            self._fetched_from_nowhere()
+            return Stop.STOPPED
         if status:
             raise GuestStopped(
                 f"The processor cannot go on at {self.eip:08x}: {UcError(status)}. "
@@ -621,6 +638,13 @@ class Cpu:
         if self.count_cells[native.STOPPED]:
             return Stop.COUNTED
         return Stop.STOPPED if self._stop_asked else Stop.HALTED
+
+    def _fetched_from_nowhere(self) -> None:
+        # Where there is no memory the bus reads all ones, and ff ff is undefined.
+        self.d[self._d_error + 1] = 0
+        self.count_cells[native.COUNT] += 1
+        assert self.handler is not None
+        self.handler.on_exception(6)
 
     def _where_stopped(self) -> tuple[int, int] | None:
         """Bytes and instructions at the port access that asked to stop."""

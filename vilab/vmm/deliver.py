@@ -163,6 +163,8 @@ def inject(v: Vcpu, fault: GuestFault, *, software: bool = False, external: bool
                     f"could not be entered. A real machine would reset."
                 ) from None
             if not (software or external) and _doubles(fault, second):
+                if second.vector == 14 and second.address is not None:
+                    v.cr2 = second.address
                 fault = GuestFault(DOUBLE_FAULT, 0, why=f"{second} while delivering {fault}")
             else:
                 fault = second

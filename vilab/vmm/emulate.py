@@ -24,7 +24,9 @@ EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
 CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET = 1, 2, 4, 8, 16
 CR0_KEPT = 0xE005003F
 """PG CD NW AM WP NE ET TS EM MP PE."""
-CR4_TSD = 1 << 2
+CR4_TSD, CR4_DE = 1 << 2, 1 << 3
+DEBUG_ONES = {6: 0xFFFF0FF0, 7: 0x400}
+"""Bits of DR6 and DR7 that are always 1."""
 POPF_ALWAYS = STATUS | TF | DF | NT | AC | ID
 SEGMENT_NAMES = ("ES", "CS", "SS", "DS", "FS", "GS")
 MSR_TSC = 0x10
@@ -190,8 +192,9 @@ def _popf(v: Vcpu, i: Instruction, _p: Platform) -> str:
     if size == 2:
         changeable &= 0xFFFF
     drop(v, size)
-    v.set_eflags(flags & ~changeable | popped & changeable)
-    return f"vIF <- {popped >> 9 & 1}"
+    flags = flags & ~changeable | popped & changeable
+    v.set_eflags(flags)
+    return f"vIF <- {flags >> 9 & 1}"
 
 
 def _hlt(_v: Vcpu, _i: Instruction, platform: Platform) -> str:
@@ -224,17 +227,23 @@ def _mov_to_cr(v: Vcpu, i: Instruction, _p: Platform) -> str:
 
 
 def _mov_from_dr(v: Vcpu, i: Instruction, _p: Platform) -> str:
-    v.gpr[i.rm] = v.debug[_debug_number(i)]
+    v.gpr[i.rm] = v.debug[_debug_number(v, i)]
     return f"DR{i.reg} = {v.gpr[i.rm]:08x}"
 
 
 def _mov_to_dr(v: Vcpu, i: Instruction, _p: Platform) -> str:
-    v.debug[_debug_number(i)] = v.gpr[i.rm] & 0xFFFFFFFF
+    number = _debug_number(v, i)
+    v.debug[number] = v.gpr[i.rm] & 0xFFFFFFFF | DEBUG_ONES.get(number, 0)
     return f"vDR{i.reg} <- {v.gpr[i.rm]:08x}"
 
 
-def _debug_number(i: Instruction) -> int:
-    return i.reg + 2 if i.reg in (4, 5) else i.reg
+def _debug_number(v: Vcpu, i: Instruction) -> int:
+    """DR4 and DR5 are other names of DR6 and DR7, unless CR4.DE takes them away."""
+    if i.reg not in (4, 5):
+        return i.reg
+    if v.cr4 & CR4_DE:
+        raise GuestFault(6, why=f"CR4.DE: there is no DR{i.reg}")
+    return i.reg + 2
 
 
 def _clts(v: Vcpu, _i: Instruction, _p: Platform) -> str:

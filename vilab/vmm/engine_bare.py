@@ -16,11 +16,23 @@ from vilab.machine.cpu import VMEXIT_BASE
 from vilab.machine.intercept import EXIT_RDTSC, EXIT_RDTSCP
 from vilab.vmm import emulate
 from vilab.vmm.engine import Engine
-from vilab.vmm.vcpu import NativeVcpu
+from vilab.vmm.vcpu import NativeVcpu, VcpuState
 from vilab.x86.decode import decode
 
 if TYPE_CHECKING:
     from vilab.vmm.vm import VirtualMachine
+
+
+class BareVcpu(NativeVcpu):
+    """The debug registers too are the processor's own: nobody intercepts them."""
+
+    def save_state(self) -> VcpuState:
+        self.debug = self.cpu.debug_registers()
+        return super().save_state()
+
+    def load_state(self, state: VcpuState) -> None:
+        super().load_state(state)
+        self.cpu.set_debug_registers(state.debug)
 
 
 class BareEngine(Engine):
@@ -31,7 +43,7 @@ class BareEngine(Engine):
 
     def __init__(self, vm: VirtualMachine) -> None:
         super().__init__(vm)
-        self.vcpu = NativeVcpu(vm.cpu, vm.pmap)
+        self.vcpu = BareVcpu(vm.cpu, vm.pmap)
 
     def start(self) -> None:
         self.vcpu.load_state(self.vm.initial_state())
@@ -47,7 +59,10 @@ class BareEngine(Engine):
             self.deliver_software(number)
         else:
             error = self.cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
-            self.inject(GuestFault(number, error, self.cpu.cr(2) if number == 14 else None))
+            if number == 14:
+                self.inject(GuestFault(14, error, self.cpu.cr(2)), counted=self.was_counted())
+            else:
+                self.inject(GuestFault(number, error))
         return self.ended is None
 
     def _read_time(self, exit_code: int) -> None:

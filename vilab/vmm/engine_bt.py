@@ -241,7 +241,8 @@ class TranslationEngine(DeprivilegedEngine):
             reads = self.cpu.take_native_reads()
             if reads:
                 self.exits["rdtsc"] += reads
-        self._settle_down()
+        if self._settle_down() and self.vcpu.cpl == 3 and self.vcpu.eflags() & TF:
+            self.inject(GuestFault(1))
         return reason
 
     def _aim(self) -> bool:
@@ -263,22 +264,27 @@ class TranslationEngine(DeprivilegedEngine):
                 self.cpu.eip = self.unit_for(v.eip).start
                 return True
             except GuestFault as fault:
-                self.inject(fault)
+                self.inject(fault, counted=False)
             except GuestStopped as stopped:
                 self.end("unsupported", str(stopped), good=False)
         return False
 
-    def _settle_down(self) -> None:
-        """After the processor stopped: finish opened stores, walk to a guest boundary, learn the guest's EIP."""
+    def _settle_down(self) -> bool:
+        """After the processor stopped: finish opened stores, walk to a guest boundary, learn the guest's EIP.
+
+        True: a store to a traced page was done here, by a step of its own.
+        """
+        done = False
         while True:
             opened = len(self._open)
             if opened:
-                self.cpu.step()
+                done = self.cpu.step() is Stop.STEPPED
             if len(self._open) == opened and self._walk_to_boundary():
                 break
         if self._open:
             pages, self._open = self._open, []
             self.pages.close(pages)
+        return done
 
     def _walk_to_boundary(self) -> bool:
         """False: on the way came a store to a traced page."""
@@ -323,7 +329,8 @@ class TranslationEngine(DeprivilegedEngine):
 
     def _step_settled(self) -> Stop:
         reason = self.cpu.step(self.vcpu.single_steps)
-        self._settle_down()
+        if self._settle_down():
+            self._done = True
         return reason
 
     def read_code(self, linear: int, size_bytes: int) -> bytes:
@@ -342,6 +349,12 @@ class TranslationEngine(DeprivilegedEngine):
         if at in self.cache.shadows and self.cache.guest_at.get(at) == self.vcpu.eip:
             return True
         return self.cpu.executed_bytes == self._shadow_bytes
+
+    def enter_interrupt_shadow(self) -> None:
+        if self.vcpu.cpl == 3:
+            super().enter_interrupt_shadow()
+        else:
+            self._shadow_bytes = self.cpu.executed_bytes
 
     # Exits -------------------------------------------------------------------------------------------------------
 
@@ -362,14 +375,14 @@ class TranslationEngine(DeprivilegedEngine):
                 self._continue(where)  # type: ignore[arg-type]
         else:
             self._fault_in_cache(number)
-        if self.halted:
-            self._settled = True  # the guest's EIP is known, and what stands there must not be touched yet
+        if self.halted or v.single_steps:
+            self._settled = not self._open  # the guest's EIP is known, and what stands there must not be touched yet
             return False
-        return self.ended is None and not self._open and not v.single_steps
+        return self.ended is None and not self._open
 
     def _resume(self) -> None:
-        """The guest's EIP was changed: aim the CPU at it."""
-        if self.ended is None:
+        """The guest's EIP was changed: aim the CPU at it. Not before a single-step trap that is due."""
+        if self.ended is None and not self.vcpu.single_steps:
             self._aim()
 
     def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
@@ -523,6 +536,9 @@ class TranslationEngine(DeprivilegedEngine):
         """A continuation was reached: translate its target and chain to it."""
         v = self.vcpu
         v.eip = exit_.target
+        if v.single_steps:
+            self._done = True
+            return
         self.exits["chain"] += 1
         if self.log.active:
             self.log.emit(CalloutTaken(self.now_ns(), exit_.target, exit_.stub, "chain", self.costs.callout))
@@ -532,7 +548,7 @@ class TranslationEngine(DeprivilegedEngine):
         try:
             unit = self.unit_for(exit_.target, elide)
         except GuestFault as fault:
-            self.inject(fault)
+            self.inject(fault, counted=False)
             self._resume()
             return
         self.cpu.eip = unit.start
@@ -589,10 +605,11 @@ class TranslationEngine(DeprivilegedEngine):
         for _, _, _, address, _ in unit.lines:
             self.cache.guest_at.pop(address, None)
 
-    def will_be_counted_again(self, gva: int, error_code: int) -> bool:
-        if self.vcpu.cpl == 3:
-            return super().will_be_counted_again(gva, error_code)
-        return self.cache.is_boundary(self.cpu.eip)
+    def was_counted(self) -> bool:
+        return self.vcpu.cpl != 3 or super().was_counted()
+
+    def will_be_counted_again(self) -> bool:
+        return super().was_counted() and (self.vcpu.cpl == 3 or self.cache.is_boundary(self.cpu.eip))
 
     # Stores to translated code -----------------------------------------------------------------------------------
 
@@ -645,11 +662,11 @@ class TranslationEngine(DeprivilegedEngine):
         self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated = saved["counts"]
         self._mode, self._misses = saved["mode"], saved["misses"]
         self._units = cache.units.setdefault(self._mode, {})
-        self._open, self._fault_at = [], None
         self.cpu.eip = saved["eip"]
 
     def load_state(self, state: EngineState) -> None:
         self.flush_cache("state loaded")
+        self._open, self._fault_at, self._settled, self._shadow_bytes = [], None, False, -1
         super().load_state(state)
 
     def statistics(self) -> dict[str, object]:

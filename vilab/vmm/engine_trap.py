@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, GuestStopped
 from vilab.events import Emulated, TrapTaken
-from vilab.machine.cpu import CS
+from vilab.machine.cpu import CS, HF_INHIBIT_IRQ
 from vilab.vmm import deprivileged, emulate
+from vilab.vmm.translator import inhibits_interrupts
 from vilab.x86.decode import Instruction, Truncated, decode
 
 SEGMENT_FAULTS = frozenset((10, 11, 12, 13))
@@ -89,6 +90,7 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
         """Do it for the guest; a fault of its own is the guest's."""
         v = self.vcpu
         eip, cpl = v.eip, v.cpl
+        shadowed = self.in_interrupt_shadow()
         try:
             effect = emulate.execute(v, instruction, self)
         except GuestFault as fault:
@@ -97,6 +99,9 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
         except GuestStopped as stopped:
             self.end("unsupported", str(stopped), good=False)
             return
+        self.cpu.d[self.cpu.D_HFLAGS] &= ~HF_INHIBIT_IRQ
+        if inhibits_interrupts(instruction) and not shadowed:
+            self.enter_interrupt_shadow()
         if self.log.active:
             self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))
         if v.cpl != cpl:

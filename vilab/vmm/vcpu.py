@@ -22,6 +22,7 @@ import msgspec
 
 from vilab.errors import GuestFault
 from vilab.machine.cpu import CS, SS, Cpu
+from vilab.machine.fpu import AT_POWER_ON
 from vilab.memory.pmap import Pmap
 from vilab.vmm.records import Registers
 from vilab.vmm.walk import walk
@@ -32,6 +33,8 @@ HiddenSegment = tuple[int, int, int, int]
 
 LDTR, TR = 6, 7
 VIRTUAL_FLAGS = IF | IOPL
+CR4_OSFXSR = 1 << 9
+"""Without it SSE instructions are undefined: the one bit of CR4 that the CPU must have as the guest has it."""
 DPL_SHIFT = 13
 
 NULL_SEGMENT: HiddenSegment = (0, 0, 0, 0)
@@ -50,7 +53,11 @@ class MmuListener(Protocol):
 
 
 class VcpuState(msgspec.Struct):
-    """Everything architectural about a vCPU. ``segments``: ES CS SS DS FS GS LDTR TR with hidden parts."""
+    """Everything architectural about a vCPU.
+
+    ``segments``: ES CS SS DS FS GS LDTR TR with hidden parts. ``fpu``: floating-point and SSE registers, 512 bytes as
+    FXSAVE stores them.
+    """
 
     gpr: list[int]
     eip: int
@@ -65,6 +72,7 @@ class VcpuState(msgspec.Struct):
     idtr: tuple[int, int]
     msrs: dict[int, int]
     debug: list[int]
+    fpu: bytes = AT_POWER_ON
 
 
 class Vcpu:
@@ -172,7 +180,7 @@ class Vcpu:
             gpr=list(self.gpr), eip=self.eip, eflags=self.eflags(), cpl=self.cpl,
             segments=[self.segment(i) for i in range(8)],
             cr0=self.cr0, cr2=self.cr2, cr3=self.cr3, cr4=self.cr4, gdtr=self.gdtr, idtr=self.idtr,
-            msrs=dict(self.msrs), debug=list(self.debug),
+            msrs=dict(self.msrs), debug=list(self.debug), fpu=self.cpu.fpu(),
         )  # fmt: skip
 
     def load_state(self, state: VcpuState) -> None:
@@ -188,6 +196,7 @@ class Vcpu:
             self.gpr[index] = value
         self.eip = state.eip
         self.msrs, self.debug = dict(state.msrs), list(state.debug)
+        self.cpu.set_fpu(state.fpu)
 
     def registers(self) -> Registers:
         """What the guest set, for views."""
@@ -308,17 +317,20 @@ class DeprivilegedVcpu(Vcpu):
         self.cpu.set_eflags(value if self._cpl == 3 else value & ~VIRTUAL_FLAGS | IF)
 
     def segment(self, index: int) -> HiddenSegment:
-        if index in (CS, SS, LDTR, TR):
+        if index >= LDTR or (index in (CS, SS) and self._cpl != 3):
             return self._segments[index]
         return self.cpu.segment(index)
 
     def set_segment(self, index: int, selector: int, base: int, limit: int, flags: int) -> None:
-        if index in (CS, SS, LDTR, TR):
+        if index >= LDTR or (index in (CS, SS) and self._cpl != 3):
             self._segments[index] = (selector, base, limit, flags)
         else:
             self.cpu.set_segment(index, selector, base, limit, flags)
 
     def set_mode(self, cpl: int, eflags: int) -> None:
+        if self._cpl == 3:
+            # Ring 3 has loaded CS and SS by itself, perhaps.
+            self._segments[CS], self._segments[SS] = self.cpu.segment(CS), self.cpu.segment(SS)
         self._cpl = cpl
         self.set_eflags(eflags)
         self.load_code_and_stack()
@@ -328,7 +340,8 @@ class DeprivilegedVcpu(Vcpu):
         ring = max(self._cpl, 1)
         for index in (CS, SS):
             selector, base, limit, flags = self._segments[index]
-            flags = flags & ~(3 << DPL_SHIFT) | ring << DPL_SHIFT
+            if ring != self._cpl:
+                flags = flags & ~(3 << DPL_SHIFT) | ring << DPL_SHIFT
             self.cpu.set_segment(index, selector & ~3 | ring, base, limit, flags)
         self.cpu.update_mode(ring)
 
@@ -342,6 +355,8 @@ class DeprivilegedVcpu(Vcpu):
         elif number == 3:
             self.cr3 = value
         else:
+            if (value ^ self.cr4) & CR4_OSFXSR:
+                self.cpu.set_cr(4, self.cpu.cr(4) & ~CR4_OSFXSR | value & CR4_OSFXSR)
             self.cr4 = value
         if self.mmu is not None:
             self.mmu.address_space_changed()

@@ -212,5 +212,6 @@ class VirtualMachine:
         self.clock.forget_all(now)
         if memory:
             self.pmap.write(0, state.memory)
+            self.cpu.forget_code()
         self.pc.load_state(state.devices)
         self.engine.load_state(state.engine)

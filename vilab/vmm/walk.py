@@ -56,6 +56,8 @@ def walk(
         if pde & pg.LARGE_RESERVED:
             raise GuestFault(14, kind | pg.ERROR_PRESENT | pg.ERROR_RESERVED, gva, "reserved bit in a 4 MB entry")
     else:
+        if set_bits and not pde & pg.ACCESSED:
+            pmap.write_u32(pde_at, pde | pg.ACCESSED)  # it has been used, whatever the second level says
         last_at = (pde & pg.FRAME_MASK) + (gva >> 10 & 0xFFC)
         last = pmap.read_u32(last_at)
         if not last & pg.PRESENT:
@@ -68,8 +70,6 @@ def walk(
     if write and not writable and (user or cr0 & CR0_WP):
         raise GuestFault(14, kind | pg.ERROR_PRESENT, gva, "read-only page")
     if set_bits:
-        if last_at != pde_at and not pde & pg.ACCESSED:
-            pmap.write_u32(pde_at, pde | pg.ACCESSED)
         want = last | pg.ACCESSED | (pg.DIRTY if write else 0)
         if want != last:
             pmap.write_u32(last_at, want)
