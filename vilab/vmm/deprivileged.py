@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 CPU_CR0 = 0x80010033
 """What the CPU's CR0 really holds: PG WP NE ET MP PE."""
-CPU_CR4 = 0x00000214
-"""OSFXSR, PSE and TSD: RDTSC traps outside ring 0, so that time is virtual."""
+CPU_CR4 = 0x00000014
+"""PSE and TSD: RDTSC traps outside ring 0, so that time is virtual. OSFXSR is the guest's."""
 
 
 class DeprivilegedEngine(Engine):
@@ -107,9 +107,9 @@ class DeprivilegedEngine(Engine):
         try:
             mapping = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=write, user=user)
         except GuestFault as fault:
-            self.inject(fault)
+            self.inject(fault, counted=self.was_counted())
             return
-        if self.will_be_counted_again(gva, error_code):
+        if self.will_be_counted_again():
             self.cpu.uncount_instruction()
         if self.shadow.is_monitor(gva):
             self.end(
@@ -134,9 +134,9 @@ class DeprivilegedEngine(Engine):
             self.log.emit(HiddenFault(self.now_ns(), gva, error_code, ppn, mpa >> PAGE_SHIFT))
         self.charge(self.costs.hidden_fault)
 
-    def will_be_counted_again(self, gva: int, error_code: int) -> bool:
-        """The faulting instruction had begun (it was not its fetch that faulted), and will from its start."""
-        return self.had_begun(gva, error_code)
+    def will_be_counted_again(self) -> bool:
+        """The faulting instruction has been counted, and will begin again from its start."""
+        return self.was_counted()
 
     def trace_fault(self, gva: int, ppn: int, mapping: object, write: bool) -> None:
         """A store to a traced page. Engines that trace define it."""

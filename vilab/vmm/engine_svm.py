@@ -23,8 +23,8 @@ MODEL: exceptions and INT n of the guest come here too, since this processor del
 through the guest's IDT, as the processor's own work: no exit, no cost.
 MODEL: a device's interrupt is the VMM's doing, so a running guest has to be stopped for it: charged as an INTR exit
 and an entry with EVENTINJ. A halted guest has exited already.
-MODEL: one TLB without ASIDs. TLB_CONTROL is set when nested entries have become less, and the processor's TLB is flushed
-at once instead of at the next VMRUN.
+MODEL: one TLB without ASIDs. TLB_CONTROL is set when nested entries have become less, and the processor's TLB is
+flushed at once instead of at the next VMRUN.
 """
 
 from __future__ import annotations
@@ -37,14 +37,17 @@ from vilab.errors import VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestS
 from vilab.events import Emulated, HiddenFault, VmExit
 from vilab.machine.cpu import HF_INHIBIT_IRQ, UNLIMITED, VMEXIT_BASE
 from vilab.vmm import emulate, vmcb
+from vilab.vmm import svm_exits as codes
 from vilab.vmm.engine import Engine, EngineState
 from vilab.vmm.monitor import MonitorFrames
 from vilab.vmm.nested_paging import NestedTables
 from vilab.vmm.records import Registers
-from vilab.vmm.vcpu import NativeVcpu, VcpuState, cpu_registers
+from vilab.vmm.svm_exits import exit_reason
+from vilab.vmm.vcpu import NativeVcpu, cpu_registers
+from vilab.vmm.vmcb_build import refused_because, save_area
 from vilab.vmm.walk import walk
 from vilab.x86 import paging as pg
-from vilab.x86.decode import REP, REPNE, Instruction, Truncated, decode
+from vilab.x86.decode import Instruction, Truncated, decode
 
 if TYPE_CHECKING:
     from vilab.addresses import Ppn
@@ -71,12 +74,8 @@ NOT_FROM_HERE = frozenset(("rsm", "pause", "task switch", "ferr_freeze", "cr0 se
 
 IO_PERMISSION_FRAMES, MSR_PERMISSION_FRAMES = 3, 2
 
-SEGMENT_FIELDS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
-"""In the order of ``VcpuState.segments``."""
-
 EXIT_CODE, TLB_CONTROL = vmcb.FIELD["exitcode"].offset, vmcb.FIELD["tlb_control"].offset
 MAX_BYTES, DECODED_MOST = 15, 4096
-PAT_AT_RESET = 0x0007_0406_0007_0406
 
 
 class SvmEngine(Engine):
@@ -84,7 +83,7 @@ class SvmEngine(Engine):
 
     Parameters
     ----------
-    intercepts : more reasons to exit, by their names in ``vmcb.INTERCEPTS``: ``("cr3 write", "invlpg", "pushf")``.
+    intercepts : more reasons to exit, by their names in ``svm_exits.INTERCEPTS``: ``("cr3 write", "invlpg", "pushf")``.
 
     Raises
     ------
@@ -97,10 +96,10 @@ class SvmEngine(Engine):
     def __init__(self, vm: VirtualMachine, intercepts: Sequence[str] = ()) -> None:
         super().__init__(vm)
         for reason in intercepts:
-            if reason not in vmcb.INTERCEPTS or reason in NOT_FROM_HERE:
+            if reason not in codes.INTERCEPTS or reason in NOT_FROM_HERE:
                 raise AdminError(
                     f"There is no intercept {reason!r}; there are, for instance, 'cr3 write', 'invlpg', 'pushf', "
-                    "'exception 0e'. The table of vilab.vmm.vmcb.INTERCEPTS has all."
+                    "'exception 0e'. The table vilab.vmm.svm_exits.INTERCEPTS has all."
                 )
         self.intercepts = (*ALWAYS, *intercepts)
         self.vcpu: NativeVcpu = NativeVcpu(vm.cpu, vm.pmap)
@@ -134,7 +133,7 @@ class SvmEngine(Engine):
         """Build the VMCB and execute VMRUN. The first fetch finds the nested tables empty, and that is far enough."""
         state = self.vm.initial_state()
         values = self.control_area() | save_area(state)
-        refused = vmcb.refused_because(values)
+        refused = refused_because(values)
         if refused:
             raise VmmBug(f"VMRUN would refuse this VMCB: {'; '.join(refused)}.")
         vmcb.put(self._block, values)
@@ -162,7 +161,7 @@ class SvmEngine(Engine):
     def control_area(self) -> vmcb.Values:
         """What this VMM wants of the processor."""
         return {
-            **vmcb.intercept_words(self.intercepts),
+            **codes.intercept_words(self.intercepts),
             "iopm_base_pa": self._io_map_mpa,
             "msrpm_base_pa": self._msr_map_mpa,
             "guest_asid": 1,
@@ -193,22 +192,22 @@ class SvmEngine(Engine):
     def _vmexit(self, code: int) -> None:
         if self._entering:
             return
-        if code == vmcb.HLT and self.vcpu.eip == self.stop_eip:
+        if code == codes.HLT and self.vcpu.eip == self.stop_eip:
             self.cpu.uncount_instruction()
             self.returned()
             return
         # The processor writes EXITINFO2 itself, for page faults; EXITINFO1 comes with the exit.
-        paging = code in (vmcb.NPF, vmcb.EXCEPTION_BASE + 14)
+        paging = code in (codes.NPF, codes.EXCEPTION_BASE + 14)
         info1, info2 = self.cpu.error_code & 0xFFFFFFFF, self._exit_words[2] if paging else 0
         instruction = None if paging else self.instruction()
         self._leave(code, info1, info2, b"" if instruction is None else instruction.code)
-        if code == vmcb.NPF:
+        if code == codes.NPF:
             self._nested_fault(info2, info1)
-        elif vmcb.EXCEPTION_BASE <= code < vmcb.INTR:
-            vector = code - vmcb.EXCEPTION_BASE
+        elif codes.EXCEPTION_BASE <= code < codes.INTR:
+            vector = code - codes.EXCEPTION_BASE
             self.inject(self._exception(vector, info1, info2), counted=vector != 14 or self.was_counted())
-        elif vmcb.EXITS[code].reason in NOT_OFFERED:
-            self.inject(GuestFault(6, why=f"CPUID offers no {vmcb.EXITS[code].reason.upper()}"))
+        elif codes.EXITS[code].reason in NOT_OFFERED:
+            self.inject(GuestFault(6, why=f"CPUID offers no {codes.EXITS[code].reason.upper()}"))
         elif instruction is None:
             raise VmmBug(f"The instruction at {self.vcpu.eip:08x} exited with code {code:x}, but it cannot be read.")
         else:
@@ -216,7 +215,7 @@ class SvmEngine(Engine):
 
     def _leave(self, code: int, info1: int, info2: int, instruction: bytes) -> None:
         """The book-keeping of one #VMEXIT and of the VMRUN that follows it."""
-        known = vmcb.EXITS.get(code)
+        known = codes.EXITS.get(code)
         if known is None:
             raise VmmBug(f"The processor left guest mode with exit code {code:x}, which no table has.")
         self.exits[known.reason] += 1
@@ -248,7 +247,7 @@ class SvmEngine(Engine):
     def _nested_fault(self, gpa: int, error_code: int) -> None:
         if self._counting is not None and self.was_counted():
             self.cpu.uncount_instruction()
-        mpa = self.nested.fill(gpa, bool(error_code & vmcb.NPF_WRITE))
+        mpa = self.nested.fill(gpa, bool(error_code & codes.NPF_WRITE))
         self.hidden_faults += 1
         if self.log.active:
             # The processor says which gpa was missing, not for which gva; so it is the gpa that is logged.
@@ -260,7 +259,7 @@ class SvmEngine(Engine):
 
     def end(self, reason: str, sentence: str, good: bool = True) -> None:
         if reason == "triple_fault" and self.ended is None:
-            self._leave(vmcb.SHUTDOWN, 0, 0, b"")
+            self._leave(codes.SHUTDOWN, 0, 0, b"")
         super().end(reason, sentence, good)
 
     # Ports -------------------------------------------------------------------------------------------------------
@@ -282,13 +281,11 @@ class SvmEngine(Engine):
             i = self.instruction()
             if i is None:
                 raise VmmBug(f"The port access at {self.vcpu.eip:08x} cannot be read.")
-            repeated = bool(i.prefixes & (REP | REPNE))
-            info1 = vmcb.ioio_info(port, size_bytes, is_in, i.op in ("ins", "outs"), repeated, i.address_bits)
-            info2 = self.vcpu.eip + i.size & 0xFFFFFFFF
+            info1, info2 = codes.ioio_info(port, size_bytes, i), self.vcpu.eip + i.size & 0xFFFFFFFF
             words = self._exit_words
-            words[0], words[1], words[2] = vmcb.IOIO, info1, info2
+            words[0], words[1], words[2] = codes.IOIO, info1, info2
             self.log.emit(
-                VmExit(at_ns, self.vcpu.eip, self.vcpu.cpl, vmcb.IOIO, reason, info1, info2, i.code, self._cycles)
+                VmExit(at_ns, self.vcpu.eip, self.vcpu.cpl, codes.IOIO, reason, info1, info2, i.code, self._cycles)
             )
         self.charge_port_access(self._cycles)
 
@@ -300,10 +297,10 @@ class SvmEngine(Engine):
         if self._stopped_for_it:
             self.exits["intr"] += 1
             words = self._exit_words
-            words[0], words[1], words[2] = vmcb.INTR, 0, 0
+            words[0], words[1], words[2] = codes.INTR, 0, 0
             if self.log.active:
                 v = self.vcpu
-                self.log.emit(VmExit(self.now_ns(), v.eip, v.cpl, vmcb.INTR, "intr", 0, 0, b"", self._cycles))
+                self.log.emit(VmExit(self.now_ns(), v.eip, v.cpl, codes.INTR, "intr", 0, 0, b"", self._cycles))
 
     def interrupt_cost(self) -> int:
         return self._cycles if self._stopped_for_it else 0
@@ -392,33 +389,3 @@ class SvmEngine(Engine):
         found = super().statistics()
         nested = {"pages": sum(1 for _ in self.nested.entries()), "tlb_flushes": self.tlb_flushes}
         return found | {"nested": nested}
-
-
-_REASONS = {
-    "clts": "cr0 write", "lmsw": "cr0 write", "smsw": "cr0 read", "sgdt": "gdtr read", "sidt": "idtr read",
-    "sldt": "ldtr read", "str": "tr read", "lgdt": "gdtr write", "lidt": "idtr write", "lldt": "ldtr write",
-    "ltr": "tr write", "int": "int n", "rdmsr": "msr", "wrmsr": "msr", "in": "ioio", "out": "ioio", "ins": "ioio",
-    "outs": "ioio",
-}  # fmt: skip
-
-
-def exit_reason(i: Instruction) -> str:
-    """Which intercept would stop the guest at this instruction, if it is set."""
-    if i.op in ("mov from cr", "mov from dr", "mov to cr", "mov to dr"):
-        return f"{i.op[-2:]}{i.reg} {'read' if 'from' in i.op else 'write'}"
-    return _REASONS.get(i.op, i.op)
-
-
-def save_area(state: VcpuState) -> vmcb.Values:
-    """The state save area for a vCPU."""
-    values: vmcb.Values = {
-        name: (selector, vmcb.attributes(flags), limit, base)
-        for name, (selector, base, limit, flags) in zip(SEGMENT_FIELDS, state.segments, strict=True)
-    }
-    for name, (base, limit) in (("gdtr", state.gdtr), ("idtr", state.idtr)):
-        values[name] = (0, 0, limit, base)
-    return values | {
-        "cpl": state.cpl, "efer": vmcb.EFER_SVME, "cr0": state.cr0, "cr2": state.cr2, "cr3": state.cr3,
-        "cr4": state.cr4, "dr6": state.debug[6], "dr7": state.debug[7], "rflags": state.eflags, "rip": state.eip,
-        "rax": state.gpr[0], "rsp": state.gpr[4], "g_pat": PAT_AT_RESET,
-    }  # fmt: skip

@@ -43,8 +43,12 @@ NULL_SEGMENT: HiddenSegment = (0, 0, 0, 0)
 class MmuListener(Protocol):
     """Whoever caches the guest's address translations."""
 
+    def address_space_loaded(self) -> None:
+        """CR3 was loaded; ``address_space_changed`` follows."""
+        ...
+
     def address_space_changed(self) -> None:
-        """CR3, CR0 or CR4 was loaded: like the TLB, forget everything."""
+        """CR3 was loaded, or a bit of CR0 or CR4 that translation depends on: like the TLB, forget everything."""
         ...
 
     def page_invalidated(self, gva: int) -> None:
