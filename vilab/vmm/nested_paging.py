@@ -64,9 +64,7 @@ class NestedTables:
     flush : called when an entry has become less than it was: the processor may still hold the old one in its TLB.
     """
 
-    def __init__(
-        self, memory: MachineMemory, frames: MonitorFrames, pmap: Pmap, flush: Callable[[], None]
-    ) -> None:
+    def __init__(self, memory: MachineMemory, frames: MonitorFrames, pmap: Pmap, flush: Callable[[], None]) -> None:
         self._memory, self._frames, self._pmap, self._flush = memory, frames, pmap, flush
         self._words = memory.words
         self.root_mpn = frames.run(1)

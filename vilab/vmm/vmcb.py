@@ -11,29 +11,22 @@ One frame of machine memory; VMRUN takes its address in EAX::
           | not used                                             |
     fffh  +------------------------------------------------------+
 
-Intercepts are five words of bits, and an exit code says which bit it was: **code = 32 * word + bit**::
-
-    word 0 at 000h   codes 00-1f   reads of CR0-15, writes of CR0-15
-    word 1 at 004h   codes 20-3f   reads of DR0-15, writes of DR0-15
-    word 2 at 008h   codes 40-5f   exception vectors 0-31
-    word 3 at 00ch   codes 60-7f   INTR ... SHUTDOWN
-    word 4 at 010h   codes 80-9f   VMRUN ... XSETBV
-                     code  400     nested page fault: no intercept bit, nested paging itself
-                     code  -1      VMRUN has refused the block
+Intercepts are five words of bits at its begin; what each bit stands for is in ``svm_exits``.
 
 A segment register takes 16 bytes: selector, attributes, limit, base. The attributes are the descriptor's bits without
 the gap in which the upper half of the limit lies::
 
-    descriptor, second dword   23   22   21   20  | 19-16 |  15  14-13  12   11-8       11   10   9   8  | 7   6-5   4  3-0
-                                G   D/B   L   AVL | limit |   P   DPL    S   type   ->   G  D/B   L  AVL | P   DPL   S  type
+    descriptor's second dword  | 23 | 22 | 21 | 20 | 19-16 | 15 | 14-13 | 12 | 11-8 |
+                               | G  | DB | L  | AVL| limit | P  |  DPL  | S  | type |
+    attributes                 | 11 | 10 | 9  |  8 |   -   | 7  |  6-5  | 4  | 3-0  |
 
-Source: AMD64 Architecture Programmer's Manual volume 2, appendix B (tables B-1 and B-2) and appendix C (exit codes).
+Source: AMD64 Architecture Programmer's Manual volume 2, appendix B, tables B-1 and B-2.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -63,18 +56,18 @@ CONTROL_AREA = (
     Field(0x000, 4, "intercept_cr", "bit n: reads of CRn; bit 16 + n: writes", _B1),
     Field(0x004, 4, "intercept_dr", "bit n: reads of DRn; bit 16 + n: writes", _B1),
     Field(0x008, 4, "intercept_exceptions", "bit n: exception vector n", _B1),
-    Field(0x00C, 4, "intercept_misc1", "exit codes 60h-7fh, see INTERCEPTS", _B1),
-    Field(0x010, 4, "intercept_misc2", "exit codes 80h-9fh, see INTERCEPTS; VMRUN's own bit must be 1", _B1),
+    Field(0x00C, 4, "intercept_misc1", "exit codes 60h-7fh, see svm_exits", _B1),
+    Field(0x010, 4, "intercept_misc2", "exit codes 80h-9fh, see svm_exits; VMRUN's own bit must be 1", _B1),
     Field(0x03C, 2, "pause_filter_threshold", "PAUSEs closer together than this belong to one loop", _B1),
     Field(0x03E, 2, "pause_filter_count", "so many PAUSEs before the intercept counts", _B1),
     Field(0x040, 8, "iopm_base_pa", "I/O permission map, 12 KB: one bit a port", _B1),
     Field(0x048, 8, "msrpm_base_pa", "MSR permission map, 8 KB: two bits an MSR, read and write", _B1),
     Field(0x050, 8, "tsc_offset", "added to the time-stamp counter that the guest reads", _B1),
     Field(0x058, 4, "guest_asid", "tags the guest's TLB entries; 0 is the host's", _B1),
-    Field(0x05C, 1, "tlb_control", "at the next VMRUN: 0 keep, 1 flush all, 3 flush this ASID's, 7 not its globals", _B1),
+    Field(0x05C, 1, "tlb_control", "at VMRUN: 0 keep, 1 flush all, 3 flush this ASID's, 7 not its globals", _B1),
     Field(0x060, 8, "virtual_interrupt", "V_TPR 3-0, V_IRQ 8, priority 19-16, V_INTR_MASKING 24, vector 39-32", _B1),
     Field(0x068, 8, "interrupt_shadow", "bit 0: the guest is just behind STI or a load of SS", _B1),
-    Field(0x070, 8, "exitcode", "why the guest stopped, see EXITS", _B1),
+    Field(0x070, 8, "exitcode", "why the guest stopped, see svm_exits", _B1),
     Field(0x078, 8, "exitinfo1", "more on it: the error code, the port and its access, read or write", _B1),
     Field(0x080, 8, "exitinfo2", "more on it: the faulting gpa, EIP behind IN and OUT", _B1),
     Field(0x088, 8, "exitintinfo", "the event whose delivery was cut short by this exit", _B1),
@@ -127,132 +120,10 @@ FIELD = {field.name: field for field in FIELDS}
 
 INTERCEPT_FIELDS = ("intercept_cr", "intercept_dr", "intercept_exceptions", "intercept_misc1", "intercept_misc2")
 
-# Exit codes ----------------------------------------------------------------------------------------------------------
-
-INTR, SWINT, HLT, IOIO, MSR, SHUTDOWN = 0x60, 0x75, 0x78, 0x7B, 0x7C, 0x7F
-VMRUN, VMMCALL, NPF = 0x80, 0x81, 0x400
-EXCEPTION_BASE = 0x40
-INVALID = (1 << 64) - 1
-
-_MISC = (
-    (0x60, "intr", "a device's interrupt"),
-    (0x61, "nmi", "a non-maskable interrupt"),
-    (0x62, "smi", "a system management interrupt"),
-    (0x63, "init", "INIT"),
-    (0x64, "vintr", "the guest can take the virtual interrupt now"),
-    (0x65, "cr0 selective write", "a write of CR0 that changes more than TS and MP"),
-    (0x66, "idtr read", "SIDT"),
-    (0x67, "gdtr read", "SGDT"),
-    (0x68, "ldtr read", "SLDT"),
-    (0x69, "tr read", "STR"),
-    (0x6A, "idtr write", "LIDT"),
-    (0x6B, "gdtr write", "LGDT"),
-    (0x6C, "ldtr write", "LLDT"),
-    (0x6D, "tr write", "LTR"),
-    (0x6E, "rdtsc", "RDTSC"),
-    (0x6F, "rdpmc", "RDPMC"),
-    (0x70, "pushf", "PUSHF"),
-    (0x71, "popf", "POPF"),
-    (0x72, "cpuid", "CPUID"),
-    (0x73, "rsm", "RSM"),
-    (0x74, "iret", "IRET"),
-    (0x75, "int n", "INT n"),
-    (0x76, "invd", "INVD"),
-    (0x77, "pause", "PAUSE"),
-    (0x78, "hlt", "HLT"),
-    (0x79, "invlpg", "INVLPG"),
-    (0x7A, "invlpga", "INVLPGA"),
-    (0x7B, "ioio", "IN, OUT, INS, OUTS to a port that the I/O permission map names"),
-    (0x7C, "msr", "RDMSR or WRMSR of an MSR that the MSR permission map names"),
-    (0x7D, "task switch", "a hardware task switch"),
-    (0x7E, "ferr_freeze", "the processor is frozen by an x87 error"),
-    (0x7F, "shutdown", "a triple fault"),
-    (0x80, "vmrun", "VMRUN"),
-    (0x81, "vmmcall", "VMMCALL: the guest calls its VMM"),
-    (0x82, "vmload", "VMLOAD"),
-    (0x83, "vmsave", "VMSAVE"),
-    (0x84, "stgi", "STGI"),
-    (0x85, "clgi", "CLGI"),
-    (0x86, "skinit", "SKINIT"),
-    (0x87, "rdtscp", "RDTSCP"),
-    (0x88, "icebp", "INT1"),
-    (0x89, "wbinvd", "WBINVD"),
-    (0x8A, "monitor", "MONITOR"),
-    (0x8B, "mwait", "MWAIT"),
-    (0x8C, "mwait armed", "MWAIT with an address being monitored"),
-    (0x8D, "xsetbv", "XSETBV"),
-)
-
-
-class Exit(msgspec.Struct, frozen=True):
-    """An exit code: its short name, as in the event log and in the counters, and what makes the guest stop."""
-
-    code: int
-    reason: str
-    meaning: str
-
-    @property
-    def is_intercept(self) -> bool:
-        """Does a bit of the control area ask for it?"""
-        return self.code < 0xA0
-
-    @property
-    def word(self) -> int:
-        """Index into ``INTERCEPT_FIELDS``."""
-        return self.code >> 5
-
-    @property
-    def bit(self) -> int:
-        return self.code & 31
-
-
-def _exits() -> Iterator[Exit]:
-    for first, what in ((0x00, "cr"), (0x20, "dr")):
-        for way in (0, 1):
-            for number in range(16):
-                code, verb = first + 16 * way + number, ("read", "write")[way]
-                yield Exit(code, f"{what}{number} {verb}", f"{what.upper()}{number} is {('read', 'written')[way]}")
-    for vector in range(32):
-        yield Exit(EXCEPTION_BASE + vector, f"exception {vector:02x}", f"exception vector {vector}")
-    for code, reason, meaning in _MISC:
-        yield Exit(code, reason, meaning)
-    yield Exit(NPF, "npf", "nested page fault: the nested tables do not allow an access to guest physical memory")
-    yield Exit(INVALID, "invalid", "VMRUN has found the block inconsistent")
-
-
-EXITS: dict[int, Exit] = {entry.code: entry for entry in _exits()}
-INTERCEPTS: dict[str, Exit] = {entry.reason: entry for entry in EXITS.values() if entry.is_intercept}
-"""By reason: what can be asked for."""
-
-# EXITINFO1 of IOIO (APM volume 2, section 15.10.2) and of NPF (15.25.6).
-IOIO_IN, IOIO_STRING, IOIO_REPEATED = 1 << 0, 1 << 2, 1 << 3
-IOIO_SIZE_SHIFT, IOIO_ADDRESS_16, IOIO_ADDRESS_32, IOIO_PORT_SHIFT = 4, 1 << 7, 1 << 8, 16
-NPF_PRESENT, NPF_WRITE, NPF_USER, NPF_RESERVED, NPF_FETCH = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4
-NPF_FINAL_ADDRESS, NPF_TABLE_WALK = 1 << 32, 1 << 33
-
 EVENT_VALID, EVENT_EXTERNAL, EVENT_EXCEPTION, EVENT_SOFTWARE = 1 << 31, 0 << 8, 3 << 8, 4 << 8
 EFER_SVME = 1 << 12
 MSR_EFER, MSR_VM_HSAVE_PA = 0xC000_0080, 0xC001_0117
 TLB_KEEP, TLB_FLUSH_ALL = 0, 1
-
-
-def intercept_words(reasons: Mapping[str, object] | frozenset[str] | tuple[str, ...]) -> dict[str, int]:
-    """The five words for these reasons. ``KeyError`` for a reason that no bit stands for."""
-    words = dict.fromkeys(INTERCEPT_FIELDS, 0)
-    for reason in reasons:
-        entry = INTERCEPTS[reason]
-        words[INTERCEPT_FIELDS[entry.word]] |= 1 << entry.bit
-    return words
-
-
-def ioio_info(port: int, size_bytes: int, is_in: bool, string: bool, repeated: bool, address_bits: int) -> int:
-    """EXITINFO1 of an IOIO exit."""
-    return (
-        port << IOIO_PORT_SHIFT | size_bytes << IOIO_SIZE_SHIFT | (IOIO_IN if is_in else 0)
-        | (IOIO_STRING if string else 0) | (IOIO_REPEATED if repeated else 0)
-        | (IOIO_ADDRESS_32 if address_bits == 32 else IOIO_ADDRESS_16)
-    )  # fmt: skip
-
 
 # Packing -------------------------------------------------------------------------------------------------------------
 
@@ -295,33 +166,6 @@ def parse(block: bytes | memoryview) -> Values:
     return values
 
 
-def refused_because(values: Mapping[str, int | SegmentValue]) -> list[str]:
-    """Why a processor would answer VMRUN with exit code -1; empty: it would not. APM volume 2, section 15.5.1."""
-
-    def number(name: str) -> int:
-        value = values.get(name, 0)
-        assert isinstance(value, int)
-        return value
-
-    found = []
-    cr0 = number("cr0")
-    if not number("efer") & EFER_SVME:
-        found.append("EFER.SVME of the guest is 0")
-    if cr0 >> 29 & 3 == 1:
-        found.append("CR0.CD is 0 and CR0.NW is 1")
-    if cr0 >> 31 & 3 == 1 and not cr0 & 1:
-        found.append("CR0.PG is 1 and CR0.PE is 0")
-    if cr0 >> 32:
-        found.append("CR0 has bits above 31")
-    if (number("dr6") | number("dr7")) >> 32:
-        found.append("DR6 or DR7 has bits above 31")
-    if not number("intercept_misc2") & 1:
-        found.append("VMRUN itself is not intercepted")
-    if not number("guest_asid"):
-        found.append("the guest has ASID 0, which is the host's")
-    return found
-
-
 def render(values: Mapping[str, int | SegmentValue] | None = None) -> str:
     """The table as text, a field a line; with ``values`` also what they are."""
     lines = []
@@ -329,7 +173,7 @@ def render(values: Mapping[str, int | SegmentValue] | None = None) -> str:
         line = f"{field.offset:03x}h {field.size_bytes:>3}  {field.name:<23}"
         if values is not None:
             value = values.get(field.name, 0)
-            shown = "%04x %03x %08x %08x" % value if isinstance(value, tuple) else f"{value:x}"
+            shown = "{:04x} {:03x} {:08x} {:08x}".format(*value) if isinstance(value, tuple) else f"{value:x}"
             line += f"{shown:<28}"
         lines.append((line + field.meaning).rstrip())
     return "\n".join(lines)
