@@ -121,3 +121,12 @@ def test_waiting_ends_with_a_key(line):
         terminal.wait(20)
         assert time.monotonic() - start < 10
         assert terminal.read_available() == b"x"
+
+
+def test_a_terminal_that_goes_away_ends_the_run(line):
+    person, process = line
+    terminal = Terminal(process, process)
+    with pytest.raises(KeyboardInterrupt), terminal.attached():
+        os.close(person)
+        time.sleep(5)
+    assert terminal.ended

@@ -116,7 +116,10 @@ class Terminal:
                 ready, _, _ = select.select([self.input_fd, stop_fd], [], [])
                 if stop_fd in ready:
                     return
-            data = os.read(self.input_fd, CHUNK_BYTES)
+            try:
+                data = os.read(self.input_fd, CHUNK_BYTES)
+            except OSError:  # the terminal itself has gone
+                data = b""
             before, leave, _ = data.partition(LEAVE)
             if before:
                 self._keys.put(before)
@@ -141,4 +144,5 @@ def _raw_mode(fd: int) -> Iterator[None]:
         tty.setraw(fd, termios.TCSADRAIN)
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # a terminal that has gone has no mode to restore
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
