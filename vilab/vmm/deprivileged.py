@@ -80,10 +80,12 @@ class DeprivilegedEngine(Engine):
 
     # Address translation -----------------------------------------------------------------------------------------
 
-    def address_space_changed(self) -> None:
-        self.shadow.flush()
+    def address_space_loaded(self) -> None:
         if self.log.active:
             self.log.emit(AddressSpaceSwitched(self.now_ns(), self.vcpu.cr3))
+
+    def address_space_changed(self) -> None:
+        self.shadow.flush()
 
     def page_invalidated(self, gva: int) -> None:
         v = self.vcpu

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from vilab.errors import GuestFault, VmmBug
+from vilab.errors import GuestFault, GuestStopped, VmmBug
 from vilab.machine.cpu import CS, DS, ES, FS, GS, SS
 from vilab.vmm import deliver, far, segments
 from vilab.vmm.vcpu import LDTR, TR, Vcpu
@@ -22,8 +22,6 @@ from vilab.x86.flags import AC, DF, ID, IF, IOPL, NT, RF, STATUS, TF, VM, ZF
 
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
 CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET = 1, 2, 4, 8, 16
-CR0_KEPT = 0xE005003F
-"""PG CD NW AM WP NE ET TS EM MP PE."""
 CR4_TSD, CR4_DE = 1 << 2, 1 << 3
 DEBUG_ONES = {6: 0xFFFF0FF0, 7: 0x400}
 """Bits of DR6 and DR7 that are always 1."""
@@ -221,7 +219,10 @@ def _mov_to_cr(v: Vcpu, i: Instruction, _p: Platform) -> str:
     if number == 0:
         if value >> 31 and not value & CR0_PE:
             raise GuestFault(13, 0, why="paging without protected mode")
-        value = value & CR0_KEPT | CR0_ET
+        if not value & CR0_PE:
+            raise GuestStopped(f"The guest left protected mode at {v.eip:08x}, which is not supported.")
+        # MODEL: reserved bits are kept, as by the processor underneath.
+        value |= CR0_ET
     v.set_cr(number, value)
     return f"vCR{number} <- {value:08x}"
 
@@ -339,13 +340,11 @@ def _cpuid(v: Vcpu, _i: Instruction, platform: Platform) -> str:
     return f"leaf {leaf:x}"
 
 
-def _rdtsc(v: Vcpu, i: Instruction, platform: Platform) -> str:
+def _rdtsc(v: Vcpu, _i: Instruction, platform: Platform) -> str:
     if v.cr4 & CR4_TSD and v.cpl != 0:
         raise GuestFault(13, 0, why="CR4.TSD keeps RDTSC for ring 0")
     value = platform.tsc()
     v.gpr[EAX], v.gpr[EDX] = value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
-    if i.op == "rdtscp":
-        v.gpr[ECX] = v.msrs.get(0xC0000103, 0)
     return f"TSC {value}"
 
 
@@ -559,7 +558,7 @@ OPERATIONS: dict[str, Operation] = {
     "mov from cr": _mov_from_cr, "mov to cr": _mov_to_cr, "mov from dr": _mov_from_dr, "mov to dr": _mov_to_dr,
     "clts": _clts, "lmsw": _lmsw, "smsw": _smsw, "sgdt": _sgdt, "sidt": _sidt, "lgdt": _lgdt, "lidt": _lidt,
     "sldt": _sldt, "str": _str, "lldt": _lldt, "ltr": _ltr, "invlpg": _invlpg, "invd": _nothing, "wbinvd": _nothing,
-    "cpuid": _cpuid, "rdtsc": _rdtsc, "rdtscp": _rdtsc, "rdmsr": _rdmsr, "wrmsr": _wrmsr,
+    "cpuid": _cpuid, "rdtsc": _rdtsc, "rdmsr": _rdmsr, "wrmsr": _wrmsr,
     "push seg": _push_seg, "pop seg": _pop_seg, "mov from seg": _mov_from_seg, "mov to seg": _mov_to_seg,
     "les": _load_far_pointer, "lds": _load_far_pointer, "lss": _load_far_pointer, "lfs": _load_far_pointer,
     "lgs": _load_far_pointer, "lar": _lar, "lsl": _lsl, "verr": _verify, "verw": _verify,

@@ -47,6 +47,7 @@ SLICE_BYTES = 20_000_000
 """At least this often the processor comes back to Python, so that the run can be stopped from the keyboard."""
 
 NEAR_NS = 1 << 20
+DR6_BS = 1 << 14
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -310,6 +311,8 @@ class Engine:
             self.true_faults += 1
             if self.log.active:
                 self.log.emit(TrueFault(self.now_ns(), fault.address or 0, fault.error_code or 0, eip))
+        elif fault.vector == 1:
+            self.vcpu.debug[6] |= DR6_BS  # a single step; whatever else raises #DB goes another way
         try:
             delivered = deliver.inject(self.vcpu, fault, software=software)
         except GuestStopped as stopped:

@@ -57,7 +57,7 @@ TRAPLESS = frozenset(("int", "int3", "into", "int1", "hlt"))
 """After these no single-step trap comes."""
 PLAIN = frozenset(("rdtsc", "cpuid"))
 """Callouts that cannot fault and change neither mode nor memory: the fragment goes on."""
-USER_TRAPS = frozenset(("rdtsc", "rdtscp"))
+USER_TRAPS = frozenset(("rdtsc",))
 
 
 class TranslatedVcpu(DeprivilegedVcpu):

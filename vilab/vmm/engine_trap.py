@@ -16,10 +16,10 @@ from vilab.events import Emulated, TrapTaken
 from vilab.machine.cpu import CS, HF_INHIBIT_IRQ
 from vilab.vmm import deprivileged, emulate
 from vilab.vmm.translator import inhibits_interrupts
-from vilab.x86.decode import Instruction, Truncated, decode
+from vilab.x86.decode import Instruction, Kind, Truncated, decode
 
 SEGMENT_FAULTS = frozenset((10, 11, 12, 13))
-ANY_RING = frozenset(("rdtsc", "rdtscp"))
+ANY_RING = frozenset(("rdtsc",))
 """Emulated for ring 3 too: they trap only because the VMM wants them to."""
 
 
@@ -81,7 +81,9 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
             self._nobody(v.eip, instruction.text)
             return
         if not mine:
-            self.inject(fault)
+            # Of two reasons to fault the processor looked at the ring first; in ring 0 there is only the other one.
+            undefined = number == 13 and v.cpl != 3 and instruction.kind is Kind.UNDEFINED
+            self.inject(GuestFault(6) if undefined else fault)
             return
         self.charge(self.costs.trap)
         self.emulate_instruction(instruction)

@@ -35,7 +35,12 @@ LDTR, TR = 6, 7
 VIRTUAL_FLAGS = IF | IOPL
 CR4_OSFXSR = 1 << 9
 """Without it SSE instructions are undefined: the one bit of CR4 that the CPU must have as the guest has it."""
+CR0_TRANSLATION = 1 << 31 | 1 << 16 | 1
+"""PG WP PE: when one of them changes, the TLB is emptied."""
+CR4_TRANSLATION = 1 << 7 | 1 << 5 | 1 << 4
+"""PGE PAE PSE: likewise (Intel SDM volume 3, section 4.10.4.1)."""
 DPL_SHIFT = 13
+TSS_BUSY = 1 << 9
 
 NULL_SEGMENT: HiddenSegment = (0, 0, 0, 0)
 
@@ -247,10 +252,12 @@ class NativeVcpu(Vcpu):
         self.cpu.set_eflags(value)
 
     def segment(self, index: int) -> HiddenSegment:
-        return self.cpu.segment(index)
+        selector, base, limit, flags = self.cpu.segment(index)
+        return selector, base, limit, flags | TSS_BUSY if flags and index == TR else flags
 
     def set_segment(self, index: int, selector: int, base: int, limit: int, flags: int) -> None:
-        self.cpu.set_segment(index, selector, base, limit, flags)
+        # The processor keeps its task register's type without the busy bit, and gives up (all of it) where it has one.
+        self.cpu.set_segment(index, selector, base, limit, flags & ~TSS_BUSY if index == TR else flags)
 
     def set_mode(self, cpl: int, eflags: int) -> None:
         self.cpu.set_eflags(eflags)
@@ -261,8 +268,6 @@ class NativeVcpu(Vcpu):
             self.cpu.set_cr2(value)
         else:
             self.cpu.set_cr(number, value)
-        if self.mmu is not None and number != 2:
-            self.mmu.address_space_changed()
 
     cr0 = property(lambda self: self.cpu.cr(0))
     cr2 = property(lambda self: self.cpu.cr(2), lambda self, value: self.cpu.set_cr2(value))
@@ -350,7 +355,9 @@ class DeprivilegedVcpu(Vcpu):
         self.cpu.update_mode(ring)
 
     def set_cr(self, number: int, value: int) -> None:
+        stale = True
         if number == 0:
+            stale = bool((value ^ self.cr0) & CR0_TRANSLATION)
             self.cr0 = value
             self.cpu.set_cr0_task_bits(value)
         elif number == 2:
@@ -359,8 +366,12 @@ class DeprivilegedVcpu(Vcpu):
         elif number == 3:
             self.cr3 = value
         else:
+            stale = bool((value ^ self.cr4) & CR4_TRANSLATION)
             if (value ^ self.cr4) & CR4_OSFXSR:
                 self.cpu.set_cr(4, self.cpu.cr(4) & ~CR4_OSFXSR | value & CR4_OSFXSR)
             self.cr4 = value
         if self.mmu is not None:
-            self.mmu.address_space_changed()
+            if number == 3:
+                self.mmu.address_space_loaded()
+            if stale:
+                self.mmu.address_space_changed()
