@@ -19,7 +19,16 @@ import msgspec
 
 from vilab.course.small_guest import SmallGuest, assemble_typed, touch_pages
 from vilab.errors import GuestStopped
-from vilab.events import CalloutTaken, Event, EventLog, TrapTaken, VmExit
+from vilab.events import (
+    CalloutTaken,
+    Event,
+    EventLog,
+    ExceptionDelivered,
+    PortRead,
+    PortWritten,
+    TrapTaken,
+    VmExit,
+)
 from vilab.guests.load import load
 from vilab.vmm.stepping import Skip, Stepper, run_until_eip
 from vilab.vmm.vm import MONITOR_WINDOW, QuietConsole, VirtualMachine
@@ -83,7 +92,7 @@ def ring_demo(engine: str) -> Run:
 
 def run_program(
     name: str, engine: str, limit: int = 2000, start: int | None = None, written: str = "", append: str = "",
-    **options: object,
+    **options: Any,
 ) -> Run:  # fmt: skip
     """A bundled program, recorded from its first instruction, from the first time that EIP is ``start``, or from when
     it has just written ``written`` on its serial line."""
@@ -121,12 +130,17 @@ def machine(
 
 
 def left_the_guest(run: Run) -> list[str]:
-    """The instructions of a run that trapped, were called out or exited, in order; page faults do not count."""
+    """The instructions of a run for whose sake control left the guest, in order; page faults do not count."""
     return [
         f"{record.mnemonic} {record.operands}".strip()
         for record in run.records
-        if any(is_way_to_the_vmm(event) for event in record.events)
+        if any(is_way_to_the_vmm(event) or _went_through_it(event, run.engine) for event in record.events)
     ]
+
+
+def _went_through_it(event: Event, engine: str) -> bool:
+    """With a VMM in ring 0, ports and the guest's own interrupt gates are reached through it, logged or not."""
+    return engine in ("trap", "bt") and isinstance(event, PortRead | PortWritten | ExceptionDelivered)
 
 
 def is_way_to_the_vmm(event: Event) -> bool:
@@ -192,7 +206,7 @@ def compare(figures: Sequence[Figures]) -> str:
     """Several runs of one program in columns: virtual time, and the work of the VMM."""
     rows = [["", *(each.engine for each in figures)]]
     rows.append(["virtual time, µs", *(f"{each.virtual_ns / 1000:,.0f}" for each in figures)])
-    rows.append(["exits to the VMM", *(f"{sum(each.exits.values()):,}" for each in figures)])
+    rows.append(["exits to the VMM", *(_exits(each) for each in figures)])
     rows.append(["hidden page faults", *(f"{each.mmu['hidden_faults']:,}" for each in figures)])
     same = len({each.serial for each in figures}) == 1
     rows.append(["serial output", *("the same" if same else f"{len(each.serial)} bytes" for each in figures)])
@@ -201,6 +215,10 @@ def compare(figures: Sequence[Figures]) -> str:
         row[0].ljust(widths[0]) + "  " + "  ".join(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))
         for row in rows
     )
+
+
+def _exits(figures: Figures) -> str:
+    return "no VMM" if figures.engine == "bare" else f"{sum(figures.exits.values()):,}"
 
 
 def first_difference(one: Figures, other: Figures) -> str:
