@@ -259,7 +259,7 @@ class Cpu:
             return
         self._alive.append(in_python)
         cells = self.time
-        cells[native_time.CONTEXT] = self._context.value
+        cells[native_time.CONTEXT] = self._context.value or 0
         cells[native_time.CELLS_AT] = self.cells.ctypes.data
         cells[native_time.PYTHON] = _address(in_python)
         self._hook(UC_HOOK_INTR, compiled, ctypes.c_void_p(self.time_cells.ctypes.data))
@@ -616,8 +616,12 @@ class Cpu:
             ctypes.c_uint64(0),
             ctypes.c_size_t(0),
         )
-        self._in_run = False
         self.load()
+        if cells[native.COUNT_AT]:
+            # What the instruction hook has left in EFLAGS is still there, mixed with what is true.
+            self.q[self.Q_EFLAGS] &= ~(ARITHMETIC_FLAGS | EFLAGS_DF)
+            self.q[self.Q_EFLAGS] = self.eflags()
+        self._in_run = False
         self._refund()
         stopped_at = self._where_stopped()
         if stopped_at is not None:

@@ -30,6 +30,8 @@ class CodePages:
         self._shadow = engine.shadow
         self.by_ppn: dict[int, list[tuple[Unit, int, bytes]]] = {}
         self.by_vpn: dict[int, int] = {}  # vpn -> ppn
+        # ppn -> the list of its units and its length, a mask of the bytes they were made from, and those bytes
+        self._intact: dict[int, tuple[list[tuple[Unit, int, bytes]], int, int, int]] = {}
         engine.vm.pmap.listeners.append(self)
 
     def forget(self) -> None:
@@ -91,16 +93,29 @@ class CodePages:
 
     def _check(self, ppn: int) -> None:
         page = self._engine.vm.pmap.read(ppn << PAGE_SHIFT, PAGE_BYTES)
+        entries = self.by_ppn[ppn]
+        # Data beside code is stored to all the time: if no byte of code has changed since all units were compared, and
+        # they are still the same units, then all are intact.
+        content = int.from_bytes(page, "little")
+        intact = self._intact.get(ppn)
+        if intact is not None:
+            same_entries, count, code, was = intact
+            if same_entries is entries and count == len(entries) and content & code == was:
+                return
         kept = []
-        for entry in self.by_ppn[ppn]:
+        code = 0
+        for entry in entries:
             unit, offset, part = entry
             if not unit.valid:
                 continue
             if page[offset : offset + len(part)] == part:
                 kept.append(entry)
+                code |= (1 << 8 * len(part)) - 1 << 8 * offset
             else:
                 self._drop(unit, "write")
         self._keep(ppn, kept)
+        if len(kept) == len(entries):
+            self._intact[ppn] = (kept, len(kept), code, content & code)
 
     def _keep(self, ppn: int, kept: list[tuple[Unit, int, bytes]]) -> None:
         if kept:
@@ -132,6 +147,8 @@ class CodePages:
 
     def _drop(self, unit: Unit, why: str) -> None:
         if unit.valid:
+            for _, ppn in unit.pages:
+                self._intact.pop(ppn, None)
             self._engine.drop_unit(unit)
             log = self._engine.log
             if log.active:
