@@ -78,6 +78,8 @@ _STRING = frozenset((0x6C, 0x6D, 0x6E, 0x6F, 0xA4, 0xA5, 0xA6, 0xA7, 0xAA, 0xAB,
 _PORT_IN_BYTE = frozenset((0xE4, 0xE5, 0xE6, 0xE7))
 _SHIFTS = frozenset((0xC0, 0xC1, 0xD0, 0xD1, 0xD2, 0xD3))
 _MEMORY_FAULTS = frozenset((14, 0x500))
+_UNWOUND = frozenset((0, 5, 10, 11, 12, 13, 14, 17, 0x500))
+"""Faults that come in the middle of an instruction: the processor goes back to what it was at its start."""
 _COMPARING = frozenset((0xA6, 0xA7, 0xAE, 0xAF))
 
 
@@ -701,7 +703,7 @@ class Cpu:
     def _on_interrupt(self, uc: int, number: int, _user_data: Any) -> None:
         self._save(uc, self._context)
         if self._cells[native.COUNT_AT]:
-            self._take_flags_apart()
+            self._take_flags_apart(number)
         if number in _MEMORY_FAULTS and self.d[self.D_CC_OP] != CC_OP_EFLAGS:
             self._flags_of_faulting_store()
         self._i[self._d_old] = -1
@@ -733,12 +735,13 @@ class Cpu:
             self._stop_asked = True
             uclib.uc_emu_stop(uc)
 
-    def _take_flags_apart(self) -> None:
+    def _take_flags_apart(self, number: int) -> None:
         # Before it calls the instruction hook, the processor puts its flags together, in EFLAGS and in ``cc_src``. After
         # a fault it then takes ``cc_src`` for the operand that was there before. (At the start of a block it does not.)
         whole = self.q[self.Q_EFLAGS]
-        if self.q[self.Q_CC_SRC] == whole & ARITHMETIC_FLAGS and self.pc != self._cells[native.BLOCK]:
-            self.d[self.D_CC_OP] = CC_OP_EFLAGS
+        if number in _UNWOUND and self.q[self.Q_CC_SRC] == whole & ARITHMETIC_FLAGS:
+            if self.pc != self._cells[native.BLOCK]:
+                self.d[self.D_CC_OP] = CC_OP_EFLAGS
         self.q[self.Q_EFLAGS] = whole & ~(ARITHMETIC_FLAGS | EFLAGS_DF)
 
     def _flags_of_faulting_store(self) -> None:

@@ -531,7 +531,7 @@ def system(d: Digits, p: Place) -> bytes:
         case 15:
             return e.mov_reg_imm(EAX, d.of((g.LOCAL, 0, g.KERNEL_DS, g.TASK, 0xFFF8))) + b"\x0f\x00\xd0"
         case 16:
-            return e.mov_reg_imm(EAX, d.of((g.IDLE_TASK, 0, g.TASK, g.LOCAL))) + b"\x0f\x00\xd8"
+            return e.mov_reg_imm(EAX, d.of((g.IDLE_TASK, g.TASK, g.LOCAL))) + b"\x0f\x00\xd8"
         case 17:
             return e.mov_reg_imm(EAX, d.below(1 << 16)) + bytes((0x0F, 0x22, 0xD0))  # mov cr2, eax
         case 18:

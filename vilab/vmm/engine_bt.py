@@ -169,7 +169,8 @@ class TranslationEngine(DeprivilegedEngine):
         _, base, _, flags = v.segment(SS)
         kept = self.words[WORD_FLAGS] & (IOPL | TF)
         cs = v.segment(CS)
-        return Mode(cs[0], cs[1], v.cpl == 0 and base == 0 and bool(flags & BIG) and not kept)
+        flat = base == 0 and bool(flags & BIG)
+        return Mode(cs[0], cs[1], flat and v.cpl == 0 and not kept, flat)
 
     def _choose_mode(self) -> None:
         """Raises ``GuestStopped`` for 16-bit code."""

@@ -9,8 +9,8 @@ from vilab.errors import GuestFault, GuestStopped
 from vilab.machine.cpu import CS, DS, ES, FS, GS, SS
 from vilab.vmm import segments
 from vilab.vmm.deliver import Pusher, inner_stack
-from vilab.vmm.vcpu import HiddenSegment, Vcpu
-from vilab.x86.descriptors import CALL_GATE16, CALL_GATE32
+from vilab.vmm.vcpu import TR, HiddenSegment, Vcpu
+from vilab.x86.descriptors import CALL_GATE16, CALL_GATE32, TASK_GATE, TSS16, TSS16_BUSY, TSS32, TSS32_BUSY
 from vilab.x86.flags import IF, IOPL, NT, VIF, VIP, VM
 
 ESP = 4
@@ -45,7 +45,7 @@ def _gate(v: Vcpu, selector: int) -> tuple[int, int, int, int] | None:
         return None
     kind = segments.type_of(high)
     if kind not in (CALL_GATE16, CALL_GATE32):
-        if kind in (1, 3, 5, 9, 11):
+        if kind in (TSS16, TASK_GATE, TSS32):
             raise GuestStopped("The guest made a hardware task switch, which is not supported.")
         raise GuestFault(13, selector & 0xFFFC, why="far transfer through a descriptor of the wrong type")
     if segments.dpl_of(high) < max(v.cpl, selector & 3):
@@ -123,8 +123,21 @@ def far_return(v: Vcpu, wide: bool, extra_bytes: int) -> None:
 def interrupt_return(v: Vcpu, wide: bool) -> None:
     """IRET in protected mode, to the same or an outer ring."""
     if v.eflags() & NT:
-        raise GuestStopped("The guest returned from a nested hardware task, which is not supported.")
+        _return_from_task(v)
     _return(v, wide, 0, iret=True)
+
+
+def _return_from_task(v: Vcpu) -> None:
+    """IRET with NT: back to the task that the TSS names."""
+    link = int.from_bytes(v.read(v.segment(TR)[1], 2), "little")
+    if not link & 4 and link & 0xFFFC:
+        try:
+            _, high, _ = segments.fetch(v, link)
+        except GuestFault:
+            high = 0
+        if not high & segments.S_BIT and segments.type_of(high) in (TSS16_BUSY, TSS32_BUSY):
+            raise GuestStopped("The guest returned from a nested hardware task, which is not supported.")
+    raise GuestFault(10, link & 0xFFFC, why="the nested task's link leads to no busy TSS")
 
 
 def _return(v: Vcpu, wide: bool, extra_bytes: int, iret: bool) -> None:

@@ -47,6 +47,7 @@ TARGET_AT = WORDS + 4 * monitor.WORD_TARGET
 POPPED_AT = WORDS + 4 * monitor.WORD_POPPED
 
 ECX, ESP = 1, 4
+CS = 1
 TF_AND_IOPL = 0x31  # in the second byte of EFLAGS
 TEST_BYTE = b"\x36\xf6\x05"
 JNZ = 5
@@ -61,6 +62,7 @@ class Mode(msgspec.Struct, frozen=True):
     cs: int
     cs_base: int
     simple: bool
+    flat_stack: bool = True
 
 
 class Translator:
@@ -160,6 +162,10 @@ class Translator:
         """Append the translation of one instruction; its kind, and whether the unit ends with it."""
         kind = i.kind
         if kind is Kind.IDENT:
+            if mode.cs_base and i.segment_override == CS:
+                code = _from_flat(i, mode)
+                out += code
+                return (IDENT if code == i.code else IN_CACHE), False
             out += i.code
             return IDENT, False
         at = unit.start
@@ -265,6 +271,25 @@ def _popf(tc: int) -> bytes:
 def inhibits_interrupts(i: Instruction) -> bool:
     """STI, MOV SS, POP SS: no interrupt before the next instruction is done."""
     return i.op == "sti" or (i.op == "mov to seg" and i.reg == 2) or (i.op == "pop seg" and i.opcode == 0x17)
+
+
+def _from_flat(i: Instruction, mode: Mode) -> bytes:
+    """The CPU's CS is flat, the guest's is not: an operand in CS is reached through SS, its base added.
+
+    MODEL: not where SS is not flat either, nor with 16-bit addresses, nor for the implicit operands of string
+    instructions and XLAT.
+    """
+    operand = i.memory
+    if operand is None or operand.bits == 16 or not mode.flat_stack:
+        return i.code
+    displacement = (operand.displacement + mode.cs_base & 0xFFFFFFFF).to_bytes(4, "little")
+    opcode_end = i.modrm_at if i.modrm >= 0 else i.immediate_at
+    head = i.code[:opcode_end].replace(b"\x2e", b"\x36", 1)
+    if i.modrm < 0:
+        return head + displacement
+    modrm = bytes((i.modrm & 0x3F | (0 if operand.base < 0 else 0x80),))
+    sib = i.code[i.modrm_at + 1 : i.modrm_at + 2] if i.modrm & 7 == 4 else b""
+    return head + modrm + sib + displacement + i.code[i.immediate_at :]
 
 
 def _load_operand(i: Instruction) -> bytes:
