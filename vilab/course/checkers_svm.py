@@ -19,10 +19,11 @@ from vilab.course.feedback import Feedback, WrongAnswer, columns, right
 from vilab.errors import GuestFault
 from vilab.events import EventLog, VmExit
 from vilab.guests import load
-from vilab.vmm import vmcb
+from vilab.vmm import svm_exits, vmcb
 from vilab.vmm.engine_svm import SvmEngine
 from vilab.vmm.records import StepRecord
 from vilab.vmm.vm import VirtualMachine
+from vilab.vmm.vmcb_build import refused_because
 from vilab.vmm.walk import CR4_PSE, walk
 from vilab.x86 import paging as pg
 from vilab.x86.assemble import assemble
@@ -54,7 +55,7 @@ class WordsEngine(SvmEngine):
         self._words = dict(words)
         self.intercepts = tuple(
             entry.reason
-            for entry in vmcb.INTERCEPTS.values()
+            for entry in svm_exits.INTERCEPTS.values()
             if words[vmcb.INTERCEPT_FIELDS[entry.word]] >> entry.bit & 1
         )
 
@@ -86,7 +87,7 @@ def check_intercepts(intercepts: Intercepts, wanted: Sequence[Sequence[int]] = F
     for codes in wanted:
         words_text = f"intercepts([{', '.join(f'0x{code:02x}' for code in codes)}])"
         words = _words(call(intercepts, list(codes), said=words_text), words_text)
-        refused = vmcb.refused_because({**words, "efer": vmcb.EFER_SVME, "guest_asid": 1, "cr0": 0x11})
+        refused = refused_because({**words, "efer": vmcb.EFER_SVME, "guest_asid": 1, "cr0": 0x11})
         if refused:
             raise WrongAnswer(
                 f"With what {words_text} returned, VMRUN refuses the VMCB: {'; '.join(refused)}.", _shown(words)
@@ -94,9 +95,9 @@ def check_intercepts(intercepts: Intercepts, wanted: Sequence[Sequence[int]] = F
         _nothing_else(words, codes, words_text)
         for code, text in EVENTS.items():
             record = _run_event(text, words)
-            exits = [e.exit_code for e in record.events if isinstance(e, VmExit) and e.exit_code != vmcb.NPF]
+            exits = [e.exit_code for e in record.events if isinstance(e, VmExit) and e.exit_code != svm_exits.NPF]
             if exits != ([code] if code in codes else []):
-                entry = vmcb.EXITS[code]
+                entry = svm_exits.EXITS[code]
                 field = vmcb.INTERCEPT_FIELDS[entry.word]
                 raise WrongAnswer(
                     f"{words_text}: {text} ({entry.reason}, exit code 0x{code:02x}) "
@@ -111,9 +112,9 @@ def check_intercepts(intercepts: Intercepts, wanted: Sequence[Sequence[int]] = F
 
 def _nothing_else(words: Mapping[str, int], codes: Sequence[int], words_text: str) -> None:
     """Bits for what is not tried."""
-    for entry in vmcb.INTERCEPTS.values():
+    for entry in svm_exits.INTERCEPTS.values():
         bit = words[vmcb.INTERCEPT_FIELDS[entry.word]] >> entry.bit & 1
-        if bit and entry.code not in codes and entry.code not in (*EVENTS, vmcb.VMRUN):
+        if bit and entry.code not in codes and entry.code not in (*EVENTS, svm_exits.VMRUN):
             raise WrongAnswer(
                 f"{words_text} asks for exit code 0x{entry.code:02x} ({entry.reason}), which is not wanted.",
                 _shown(words),

@@ -7,9 +7,9 @@
                  ├─ the budget is used up ──────────> WrongAnswer: did not come to an end within 100,000 lines
                  └─ an exception ──────────────────> WrongAnswer: raised KeyError: 'eip' in line 4
 
-The budget counts executed lines (``sys.settrace``), so the verdict is the same on every machine and system. Code that
-catches everything can swallow that; a second thread then keeps raising, by the wall clock, until it gives up. A single
-call into C that never comes back cannot be interrupted by either.
+The budget counts executed lines (``sys.settrace``), so the verdict is the same on every machine and system, and no
+signal is needed. Code that catches even that exception gets it again, inside its handler (``_Insist``). A single call
+into C that never comes back cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from vilab.course.feedback import WrongAnswer
 
 STEPS = 100_000
 """Lines of Python that one call may execute."""
-WALL_S = 5.0
 
 
 class OutOfSteps(BaseException):
@@ -52,25 +51,26 @@ def call(function: Callable[..., Any], *arguments: Any, steps: int = STEPS, said
         raise WrongAnswer(f"{function!r} is not a function.")
     words = said or f"{name_of(function)}({', '.join(map(_short, arguments))})"
     left = steps
+    insist: _Insist | None = None
 
     def count(_frame: FrameType, event: str, _argument: object) -> Any:
-        nonlocal left
+        nonlocal left, insist
         if event == "line":
             left -= 1
             if left < 0:
-                raise OutOfSteps
+                insist = insist or _Insist(count)
+                raise OutOfSteps  # this also ends the tracing
         return count
 
     before = sys.gettrace()
-    watchdog = _Watchdog()
     try:
-        watchdog.start()
         sys.settrace(count)
         try:
             return function(*arguments)
         finally:
+            if insist is not None:
+                insist.stop()
             sys.settrace(before)
-            watchdog.stop()
     except OutOfSteps:
         raise WrongAnswer(
             f"{words} did not come to an end within {steps:,} lines: is there a loop that never ends?"
@@ -85,34 +85,44 @@ def call(function: Callable[..., Any], *arguments: Any, steps: int = STEPS, said
         raise WrongAnswer(f"{words} raised {type(error).__name__}: {error}{_where(error)}.") from None
 
 
-class _Watchdog:
-    """Raises ``OutOfSteps`` in the calling thread when the wall clock runs out, again and again until ``stop``."""
+class _Insist:
+    """For code that has caught ``OutOfSteps`` and goes on: every half second an exception that traces again.
 
-    def __init__(self) -> None:
-        self._thread_id = ctypes.c_ulong(threading.get_ident())
+    Raising in a trace function ends the tracing. This exception comes from a second thread, is made in the student's,
+    and on being made it puts the trace function back: the handler's next line raises, outside of its ``try``.
+    """
+
+    WAIT_S = 0.5
+
+    def __init__(self, count: Callable[..., Any]) -> None:
+        class Again(OutOfSteps):
+            def __init__(self) -> None:
+                frame: FrameType | None = sys._getframe().f_back
+                while frame is not None and frame.f_code is not call.__code__:
+                    frame.f_trace = count
+                    frame = frame.f_back
+                sys.settrace(count)
+
+        self._exception = Again
+        self._thread_id = threading.get_ident()
         self._done = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._fired = False
-
-    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def _watch(self) -> None:
-        wait = WALL_S
-        while not self._done.wait(wait):
-            wait = 0.05
+    def _run(self) -> None:
+        while not self._done.wait(self.WAIT_S):
             with self._lock:
                 if not self._done.is_set():
-                    self._fired = True
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread_id, ctypes.py_object(OutOfSteps))
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(self._thread_id), ctypes.py_object(self._exception)
+                    )
 
     def stop(self) -> None:
         try:
             with self._lock:
                 self._done.set()
-            # One that is still on its way arrives here. It cannot be called back: CPython 3.11 then traces for ever.
-            for _ in range(1000 if self._fired else 0):
+            for _ in range(100):  # one that is still on its way arrives here
                 pass
         except OutOfSteps:
             self._done.set()
