@@ -25,6 +25,25 @@ def code_image(code: str | bytes, stop: bool = True, more: tuple[tuple[int, byte
     )  # fmt: skip
 
 
+HANDLER, IDT = 0x100400, 0x3000
+_SET_UP = (
+    "0f011d00280000"  # lidt
+    "b011e620 b020e621 b004e621 b001e621 b0fee621"  # PIC: vectors from 0x20, only IRQ 0
+    "b030e643 b010e640 b000e640"  # PIT: once, after 16 ticks, 13.4 us
+)
+
+
+def timer_image(code: str, handler: str) -> LoadedImage:
+    """A guest with a handler for IRQ 0, which comes once; interrupts are still off when ``code`` begins."""
+    gate = (HANDLER & 0xFFFF | 8 << 16).to_bytes(4, "little") + (HANDLER & 0xFFFF0000 | 0x8E00).to_bytes(4, "little")
+    table = bytes(0x20 * 8) + gate
+    more = (
+        (IDT, table), (0x2800, (len(table) - 1).to_bytes(2, "little") + IDT.to_bytes(4, "little")),
+        (HANDLER, bytes.fromhex(handler)),
+    )  # fmt: skip
+    return code_image(bytes.fromhex(_SET_UP + code), more=more)
+
+
 def machine(code: str | bytes, engine: str, log: EventLog | None = None, **options: object) -> VirtualMachine:
     return VirtualMachine(code_image(code), engine, MEMORY_BYTES, log=log, **options)  # type: ignore[arg-type]
 

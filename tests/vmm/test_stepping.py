@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vilab.events import EventLog, UnitTranslated, encode
+from tests.vmm.images import timer_image
+from vilab.events import ConsoleOutput, EventLog, UnitTranslated, encode
 from vilab.guests.load import load
 from vilab.vmm.stepping import Stepper, run_until_eip, run_until_ns
-from vilab.vmm.vm import VirtualMachine
+from vilab.vmm.vm import QuietConsole, VirtualMachine
 
 ENGINES = ("bare", "trap", "bt", "svm")
 
@@ -109,3 +110,18 @@ def test_an_unstepped_run_logs_the_same_events_as_a_stepped_one():
         run.seek(run.total)
         stepped = [encode(e) for record in run.records for e in record.events]
         assert stepped == [encode(e) for e in log.events]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_was_typed_is_heard_again_and_what_was_said_is_not_said_again(engine: str):
+    # STI; HLT: idle, so that the terminal is looked at. The handler reads a byte, and sends it back: EAX.
+    image = timer_image("31c0 fb f4 f4", "66baf803 ec ee bc00000900 c3")
+    walk = Stepper(lambda log: VirtualMachine(image, engine, 4 << 20, console=QuietConsole(b"K"), log=log))
+    for _ in range(2):
+        walk.seek(walk.total)
+        assert walk.vm.engine.vcpu.gpr[0] & 0xFF == ord("K")
+        assert [event.data for event in walk.log.of(ConsoleOutput)] == [b"K"]
+        walk.seek(0)
+    console = walk.vm.console
+    assert isinstance(console, QuietConsole)
+    assert console.output == b"K"

@@ -5,15 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.vmm.images import MEMORY_BYTES, code_image, machine
+from tests.vmm.images import MEMORY_BYTES, machine, timer_image
 from vilab.vmm.vm import VirtualMachine, VmState
 
 ENGINES = ("bare", "trap", "bt", "svm")
-HANDLER, IDT = 0x100400, 0x3000
-
-
-def gate(handler: int, kind: int = 0x8E) -> bytes:
-    return (handler & 0xFFFF | 8 << 16).to_bytes(4, "little") + (handler & 0xFFFF0000 | kind << 8).to_bytes(4, "little")
 
 
 def travelled(vm: VirtualMachine, other: VirtualMachine) -> VirtualMachine:
@@ -72,23 +67,10 @@ def test_code_that_was_executed_before_is_gone(engine: str):
 
 # An interrupt on its way -----------------------------------------------------------------------------------------------
 
-LOAD_IDT = "0f011d00280000 "
-PIC = "b011e620 b020e621 b004e621 b001e621 b0fee621 "
-ONE_SHOT = "b030e643 b010e640 b000e640 "  # channel 0, mode 0, 16 ticks: 13.4 us
-
-
-def interrupted(code: str) -> bytes:
-    return bytes.fromhex(LOAD_IDT + PIC + ONE_SHOT + "31db " + code)
-
 
 def machine_with_timer(code: str, engine: str) -> VirtualMachine:
     """The handler of IRQ 0 answers with EBX."""
-    table = bytes(0x20 * 8) + gate(HANDLER)
-    more = (
-        (IDT, table), (0x2800, (len(table) - 1).to_bytes(2, "little") + IDT.to_bytes(4, "little")),
-        (HANDLER, bytes.fromhex("89d8 bc00000900 c3")),
-    )  # fmt: skip
-    return VirtualMachine(code_image(interrupted(code), more=more), engine, MEMORY_BYTES)
+    return VirtualMachine(timer_image("31db " + code, "89d8 bc00000900 c3"), engine, MEMORY_BYTES)
 
 
 def let_the_timer_fire(vm: VirtualMachine) -> None:

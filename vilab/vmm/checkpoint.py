@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 class Checkpoint:
     """One moment of a run; made by ``Checkpoints.take``."""
 
-    def __init__(self, state: VmState, caches: bytes, events: int, pages: dict[int, bytes]) -> None:
+    def __init__(
+        self, state: VmState, caches: bytes, events: int, pages: dict[int, bytes], tape: tuple[int, int]
+    ) -> None:
         self.state = state
         self.caches = caches
         self.events = events
         self.pages = pages
+        self.tape = tape
 
 
 class Checkpoints:
@@ -39,6 +42,7 @@ class Checkpoints:
 
     def __init__(self, vm: VirtualMachine) -> None:
         self._vm = vm
+        vm.tape.record()
         self._used = vm.frames.used_frames * PAGE_BYTES
         vm.load_state(vm.save_state())
         self._base: Bytes = vm.machine_memory.bytes[: self._used].copy()
@@ -52,7 +56,8 @@ class Checkpoints:
         pages = {int(page): now[page].tobytes() for page in changed}
         state = vm.save_state(memory=False)
         caches: dict[str, Any] = vm.engine.save_caches()
-        return Checkpoint(state, pickle.dumps(caches, pickle.HIGHEST_PROTOCOL), len(vm.log.events), pages)
+        saved = pickle.dumps(caches, pickle.HIGHEST_PROTOCOL)
+        return Checkpoint(state, saved, len(vm.log.events), pages, vm.tape.position)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Be that moment again, event log included."""
@@ -64,6 +69,7 @@ class Checkpoints:
         for page, data in checkpoint.pages.items():
             vm.machine_memory.write(page * PAGE_BYTES, data)
         vm.engine.load_caches(pickle.loads(checkpoint.caches))
+        vm.tape.position = checkpoint.tape
         vm.cpu.forget_code()
         vm.cpu.flush_tlb()
         vm.log.active = active

@@ -26,6 +26,7 @@ from vilab.machine.cpu import Cpu
 from vilab.machine.memory import FrameAllocator, MachineMemory
 from vilab.memory.pmap import Pmap
 from vilab.vmm.engine import Engine, EngineState
+from vilab.vmm.tape import Tape
 from vilab.vmm.vcpu import NULL_SEGMENT, VcpuState
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ class VirtualMachine:
         self.monitor_frames = range(monitor + 1, monitor + first)  # no table lies at machine address 0
         self.pmap = Pmap(self.machine_memory, range(guest, guest + (memory_bytes >> PAGE_SHIFT)))
         self.cpu = Cpu(self.machine_memory, native_hook)
-        self.pc = Pc(self.clock, self.log, self.console, memory_bytes, on_interrupt=self._interrupt_changed)
+        self.tape = Tape(self.console)
+        self.pc = Pc(self.clock, self.log, self.tape, memory_bytes, on_interrupt=self._interrupt_changed)
         self.engine: Engine = self._make_engine(engine, engine_options or {})
         self.started_wall_s = time.perf_counter()
         self._load_image()
