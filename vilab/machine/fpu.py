@@ -44,8 +44,8 @@ def read(uc: Uc) -> bytes:
     in_use = sum((tags >> 2 * i & 3 != _EMPTY) << i for i in REGISTERS)
     image = bytearray(IMAGE_BYTES)
     _HEAD.pack_into(
-        image, 0, uc.reg_read(reg.UC_X86_REG_FPCW), status, in_use, 0, uc.reg_read(reg.UC_X86_REG_FIP), 0,
-        uc.reg_read(reg.UC_X86_REG_FDP), 0, uc.reg_read(reg.UC_X86_REG_MXCSR), MXCSR_MASK,
+        image, 0, uc.reg_read(reg.UC_X86_REG_FPCW), status, in_use, 0, uc.reg_read(reg.UC_X86_REG_FIP) & 0xFFFFFFFF, 0,
+        uc.reg_read(reg.UC_X86_REG_FDP) & 0xFFFFFFFF, 0, uc.reg_read(reg.UC_X86_REG_MXCSR), MXCSR_MASK,
     )  # fmt: skip
     for i in REGISTERS:
         mantissa, exponent = uc.reg_read(reg.UC_X86_REG_FP0 + _physical(status, i))
