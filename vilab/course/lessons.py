@@ -61,11 +61,8 @@ def critical(rows: Sequence[CriticalRow], question: str, ask: bool = True) -> Pl
 
 
 def walk(view: Player, first: int = 0, last: int | None = None) -> str:
-    """The text twins from one step to another, numbered; the view stands at the last of them afterwards."""
+    """The text twins from one step to another, numbered. The view stays where it is."""
     track = view.playback.track
+    assert isinstance(track, RunTrack | CriticalTrack)
     last = track.total if last is None else min(last, track.total)
-    lines = []
-    for position in range(first, last + 1):
-        words = view.seek(position)
-        lines.append(f"{position:3}  {words}")
-    return "\n".join(lines)
+    return "\n".join(f"{position:3}  {track.describe(position)}" for position in range(first, last + 1))

@@ -67,7 +67,8 @@ def outcome(run: Run, position: int) -> Outcome:
 
 def _is_first(run: Steppable, record: StepRecord) -> bool:
     """An instruction is asked about once: where it comes for the first time."""
-    return all(each.mnemonic != record.mnemonic for each in run.records[: record.index - 1])
+    op = _op(record)
+    return not any(each.mnemonic == record.mnemonic and _op(each) == op for each in run.records[: record.index - 1])
 
 
 def _op(record: StepRecord) -> str:

@@ -30,6 +30,7 @@ from vilab.events import (
     VmExit,
 )
 from vilab.guests.load import load
+from vilab.vmm.records import StepRecord
 from vilab.vmm.stepping import Skip, Stepper, run_until_eip
 from vilab.vmm.vm import MONITOR_WINDOW, QuietConsole, VirtualMachine
 
@@ -134,8 +135,13 @@ def left_the_guest(run: Run) -> list[str]:
     return [
         f"{record.mnemonic} {record.operands}".strip()
         for record in run.records
-        if any(is_way_to_the_vmm(event) or _went_through_it(event, run.engine) for event in record.events)
+        if any(_for_its_sake(event, record) or _went_through_it(event, run.engine) for event in record.events)
     ]
+
+
+def _for_its_sake(event: Event, record: StepRecord) -> bool:
+    """Not that of the HLT behind the last line, which ends a run."""
+    return is_way_to_the_vmm(event) and (not isinstance(event, CalloutTaken) or event.eip == record.eip)
 
 
 def _went_through_it(event: Event, engine: str) -> bool:
