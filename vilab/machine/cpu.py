@@ -143,8 +143,7 @@ class Cpu:
         self._alive: list[Any] = []
         self._failure: BaseException | None = None
 
-        self._context = ctypes.c_void_p()
-        self._check(uclib.uc_context_alloc(self._handle, ctypes.byref(self._context)))
+        self._context, self._spare, self._at_power_on = (self._new_context() for _ in range(3))
         size = uclib.uc_context_size(self._handle)
         address = self._context.value
         assert address is not None
@@ -187,6 +186,7 @@ class Cpu:
         self._native = native_hook
         self._install_hooks(block_hook)
         self.load()
+        self._save(self._handle, self._at_power_on)
 
     # Set-up ----------------------------------------------------------------------------------------------------
 
@@ -194,6 +194,11 @@ class Cpu:
     def _check(status: int) -> None:
         if status:
             raise VmmBug(f"The processor refused a request: {UcError(status)}.")
+
+    def _new_context(self) -> ctypes.c_void_p:
+        context = ctypes.c_void_p()
+        self._check(uclib.uc_context_alloc(self._handle, ctypes.byref(context)))
+        return context
 
     def _hook(self, kind: int, callback: Any, user_data: Any = None, *extra: Any) -> int:
         handle = ctypes.c_size_t()
@@ -308,7 +313,8 @@ class Cpu:
 
     def close(self) -> None:
         """Free the processor. The memory it ran on stays."""
-        uclib.uc_context_free(self._context)
+        for context in (self._context, self._spare, self._at_power_on):
+            uclib.uc_context_free(context)
         self.handler = None
 
     # Registers -------------------------------------------------------------------------------------------------
@@ -491,11 +497,18 @@ class Cpu:
         self._uc.ctl_remove_cache(address, address + size_bytes)
         self.d[self.D_HFLAGS] = mode
 
-    def write_memory(self, mpa: int, data: bytes) -> None:
-        """Write machine memory so that code executed from there before is forgotten (0.5 us)."""
-        status = uclib.uc_mem_write(self._handle, ctypes.c_uint64(mpa), data, ctypes.c_size_t(len(data)))
-        if status:
-            raise VmmBug(f"Machine address {mpa:08x} is outside the machine's memory.")
+    def code_changed_at(self, mpa: int, size_bytes: int) -> None:
+        """Bytes of machine memory that may have been executed were changed behind the processor's back (about 10 us).
+
+        The processor can be asked only by linear address, which says nothing about a machine address while the guest
+        has paging on. So it becomes for a moment what it was at power-on, with paging off.
+        """
+        self._save(self._handle, self._spare)
+        self._restore(self._handle, self._at_power_on)
+        self.flush_tlb()
+        self._uc.ctl_remove_cache(mpa, mpa + size_bytes)
+        self.flush_tlb()
+        self._restore(self._handle, self._spare)
 
     # Time ------------------------------------------------------------------------------------------------------
 

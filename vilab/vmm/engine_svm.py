@@ -17,6 +17,7 @@ MODEL: a #VMEXIT arrives while the processor is still in guest mode, and going o
 VMRUN. Both ways are charged (``costs.vm_exit + costs.vm_entry``). The processor does not write the state save area; the
 exit code and its two words are written here on every exit, the rest when somebody asks (``read_vmcb``).
 MODEL: EXITINFO1 of a nested page fault lacks bits 32 and 33 (final address or table walk): the processor drops them.
+MODEL: INVD exits here with the code of WBINVD, and gets its own back.
 MODEL: IN and OUT ignore the I/O permission map and never exit. They are counted, logged and charged as the IOIO exits
 that they are on hardware (the map in the VMCB says: every port).
 MODEL: exceptions and INT n of the guest come here too, since this processor delivers nothing. ``deliver`` takes them
@@ -78,6 +79,22 @@ EXIT_CODE, TLB_CONTROL = vmcb.FIELD["exitcode"].offset, vmcb.FIELD["tlb_control"
 MAX_BYTES, DECODED_MOST = 15, 4096
 
 
+class SvmVcpu(NativeVcpu):
+    """Knows its own stores (pushes, mostly) from those of devices and of the host.
+
+    MODEL: a store of an emulated instruction or of a delivery into code that has been executed is not noticed.
+    """
+
+    is_writing = False
+
+    def write(self, gva: int, data: bytes, user: bool = False) -> None:
+        before, self.is_writing = self.is_writing, True
+        try:
+            super().write(gva, data, user)
+        finally:
+            self.is_writing = before
+
+
 class SvmEngine(Engine):
     """VMRUN with nested paging.
 
@@ -102,7 +119,8 @@ class SvmEngine(Engine):
                     "'exception 0e'. The table vilab.vmm.svm_exits.INTERCEPTS has all."
                 )
         self.intercepts = (*ALWAYS, *intercepts)
-        self.vcpu: NativeVcpu = NativeVcpu(vm.cpu, vm.pmap)
+        self.vcpu: SvmVcpu = SvmVcpu(vm.cpu, vm.pmap)
+        self.vcpu.mmu = self
         self.frames = MonitorFrames(vm.monitor_frames)
         self._memory = vm.machine_memory
         self.vmcb_mpa = self.frames.run(1) << PAGE_SHIFT
@@ -200,6 +218,8 @@ class SvmEngine(Engine):
         paging = code in (codes.NPF, codes.EXCEPTION_BASE + 14)
         info1, info2 = self.cpu.error_code & 0xFFFFFFFF, self._exit_words[2] if paging else 0
         instruction = None if paging else self.instruction()
+        if instruction is not None and instruction.op == "invd":
+            code = codes.INVD
         self._leave(code, info1, info2, b"" if instruction is None else instruction.code)
         if code == codes.NPF:
             self._nested_fault(info2, info1)
@@ -349,6 +369,17 @@ class SvmEngine(Engine):
             self.cpu, self.cpu.eip, self.vcpu.registers().stack_top, nested_cr3=self.nested.root_mpn << PAGE_SHIFT
         )
 
+    # What an intercepted INVLPG or MOV CR does to the TLB (not intercepted, the processor does it) -----------------
+
+    def address_space_loaded(self) -> None:
+        """CR3 may be loaded without an exit, so nothing is said of it here either."""
+
+    def address_space_changed(self) -> None:
+        """The processor has flushed its TLB when it was given the register."""
+
+    def page_invalidated(self, gva: int) -> None:
+        self.cpu.flush_tlb()
+
     # The TLB, and code that has been executed --------------------------------------------------------------------
 
     def _flush_tlb(self) -> None:
@@ -365,9 +396,8 @@ class SvmEngine(Engine):
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
         """The processor keeps translations of its own of code that it has executed: they may be of these bytes."""
         entry = self.nested.entry(ppn << PAGE_SHIFT)
-        if entry & pg.ACCESSED:
-            mpa = (entry & pg.FRAME_MASK) + offset
-            self.cpu.write_memory(mpa, self._memory.read(mpa, size_bytes))
+        if entry & pg.PRESENT and not self.vcpu.is_writing:
+            self.cpu.code_changed_at((entry & pg.FRAME_MASK) + offset, size_bytes)
 
     # State -------------------------------------------------------------------------------------------------------
 

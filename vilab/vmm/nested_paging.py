@@ -17,11 +17,12 @@ without PAE. In an entry:
 =============  =====================================================================================
 U              always: a guest's access counts as a user's here, whatever its CPL
 W              once the guest has written there (the pmap may have to break a sharing first)
-A, D           set by the processor, as in any table
+A, D           set here with the entry and with W: this processor sets them in the guest's tables only
 no memory      the entry leads above the machine's memory, where nobody answers: reads give all ones
 =============  =====================================================================================
 
-A walk of the guest's tables sets Accessed bits, so it counts as a write to them: their pages become writable at once.
+A fault comes before each kind of access that the entry does not allow yet, so an addition in memory costs two: this
+processor loads first and stores then. A walk of the guest's tables sets Accessed bits, so it counts as a write to them: their pages become writable at once.
 Source: AMD APM volume 2, section 15.25.
 """
 
@@ -75,7 +76,8 @@ class NestedTables:
         """Enter the page of a gpa; its mpa. An entry only ever becomes more here, so the TLB may keep what it has."""
         at = self._slot(gpa)
         mpn = self._pmap.resolve(gpa >> PAGE_SHIFT, for_write)
-        flags = pg.PRESENT | pg.USER | (pg.WRITABLE if for_write else 0)
+        # MODEL: hardware sets A and D in these tables too, so that a VMM can harvest them without a fault.
+        flags = pg.PRESENT | pg.USER | pg.ACCESSED | (pg.WRITABLE | pg.DIRTY if for_write else 0)
         if mpn is not None:
             mpa = mpn << PAGE_SHIFT
         else:

@@ -22,8 +22,8 @@ import msgspec
 from vilab.vmm.vmcb import INTERCEPT_FIELDS
 from vilab.x86.decode import REP, REPNE, Instruction
 
-INTR, SWINT, HLT, IOIO, MSR, SHUTDOWN = 0x60, 0x75, 0x78, 0x7B, 0x7C, 0x7F
-VMRUN, VMMCALL, NPF = 0x80, 0x81, 0x400
+INTR, INVD, HLT, IOIO, SHUTDOWN = 0x60, 0x76, 0x78, 0x7B, 0x7F
+VMRUN, NPF = 0x80, 0x400
 EXCEPTION_BASE = 0x40
 INVALID = (1 << 64) - 1
 
