@@ -51,6 +51,8 @@ class CodePages:
             part = source[at : at + PAGE_BYTES - offset]
             vpn = here >> PAGE_SHIFT
             ppn = self._ppn(here)
+            if self.by_vpn.get(vpn, ppn) != ppn:
+                self._unmapped(vpn)
             unit.pages.append((vpn, ppn))
             self.by_ppn.setdefault(ppn, []).append((unit, offset, part))
             self.by_vpn[vpn] = ppn
@@ -136,14 +138,18 @@ class CodePages:
                     continue
             except GuestFault:
                 pass
-            del self.by_vpn[vpn]
-            kept = []
-            for entry in self.by_ppn.get(ppn, ()):
-                if entry[0].valid and (vpn, ppn) in entry[0].pages:
-                    self._drop(entry[0], "remap")
-                elif entry[0].valid:
-                    kept.append(entry)
-            self._keep(ppn, kept)
+            self._unmapped(vpn)
+
+    def _unmapped(self, vpn: int) -> None:
+        """The linear page leads elsewhere now: what was read through it goes."""
+        ppn = self.by_vpn.pop(vpn)
+        kept = []
+        for entry in self.by_ppn.get(ppn, ()):
+            if entry[0].valid and (vpn, ppn) in entry[0].pages:
+                self._drop(entry[0], "remap")
+            elif entry[0].valid:
+                kept.append(entry)
+        self._keep(ppn, kept)
 
     def _drop(self, unit: Unit, why: str) -> None:
         if unit.valid:

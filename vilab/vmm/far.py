@@ -14,7 +14,6 @@ from vilab.x86.descriptors import CALL_GATE16, CALL_GATE32, TASK_GATE, TSS16, TS
 from vilab.x86.flags import IF, IOPL, NT, VIF, VIP, VM
 
 ESP = 4
-NOT_CHANGED_BY_IRET = 0
 
 
 def code_segment(v: Vcpu, selector: int) -> tuple[HiddenSegment, int]:
