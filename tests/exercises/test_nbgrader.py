@@ -184,6 +184,11 @@ def answer(answers: dict[str, str]) -> Change:
 def test_who_satisfies_the_visible_tests_only_gets_their_points(course: api.NbGraderAPI) -> None:
     assert grade(course, "01-rings", "hasty", RELEASE, answer(VISIBLE_ONLY)) == 4
     assert full_score(course, "01-rings") == 10
+    graded = read(Path(course.coursedir.root) / "autograded" / "hasty" / "01-rings" / "1a-who-traps.ipynb")
+    shown = next(c for c in graded.cells if c.id == "hidden-1a").outputs[-1].traceback
+    assert shown[0].startswith("WRONG: traps(")
+    assert any("eip" in line and "instruction" in line for line in shown)
+    assert not any("Traceback" in line for line in shown)
 
 
 def test_a_tampered_test_is_restored_before_it_is_run(course: api.NbGraderAPI) -> None:
