@@ -65,7 +65,7 @@ def test_code_that_was_executed_before_is_gone(engine: str):
     assert answer(travelled(machine("b802000000 c3", engine), used)) == 2
 
 
-# An interrupt on its way -----------------------------------------------------------------------------------------------
+# An interrupt on its way ------------------------------------------------------------------------------------------
 
 
 def machine_with_timer(code: str, engine: str) -> VirtualMachine:

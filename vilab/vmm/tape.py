@@ -14,7 +14,7 @@ from vilab.protocols import Console
 
 
 class Tape:
-    """A console between the machine and the real one. It passes everything on and, once ``record`` was called, keeps it."""
+    """A console between the machine and the real one. It passes everything on; after ``record`` it keeps it too."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
