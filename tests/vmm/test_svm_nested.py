@@ -100,8 +100,9 @@ def test_after_write_protection_the_next_store_asks_again():
     assert svm(run.vm).tlb_flushes == 1
 
 
-def move_page(vm: VirtualMachine, ppn: Ppn = Ppn(PAGE >> PAGE_SHIFT)) -> None:
+def move_page(vm: VirtualMachine) -> None:
     """What sharing, swapping and migration do: another frame with other content (100) takes the page's place."""
+    ppn = Ppn(PAGE >> PAGE_SHIFT)
     for listener in vm.pmap.listeners:
         listener.page_unmapped(ppn)
     vm.pmap.mpn_of[ppn] = vm.monitor_frames[-1]

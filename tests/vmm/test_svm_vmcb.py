@@ -22,7 +22,8 @@ GUEST, CODE = 0x100000, 0x8000
 
 DATA, TEXT = (0x10, 0xC93, 0xFFFFFFFF, 0), (0x08, 0xC9B, 0xFFFFFFFF, 0)
 PLAIN: vmcb.Values = {
-    "guest_asid": 1, "tlb_control": vmcb.TLB_FLUSH_ALL, "np_enable": 1, "n_cr3": ROOT, "msrpm_base_pa": MAPS, "iopm_base_pa": MAPS,
+    "guest_asid": 1, "tlb_control": vmcb.TLB_FLUSH_ALL, "np_enable": 1, "n_cr3": ROOT, "msrpm_base_pa": MAPS,
+    "iopm_base_pa": MAPS,
     "es": DATA, "cs": TEXT, "ss": DATA, "ds": DATA, "fs": DATA, "gs": DATA, "efer": vmcb.EFER_SVME, "cr0": 0x11,
     "rflags": 2, "rip": CODE, "rsp": 0x7000, "dr6": 0xFFFF0FF0, "dr7": 0x400,
 }  # fmt: skip
@@ -86,9 +87,7 @@ def test_attributes_are_the_descriptors_bits_without_the_gap(bits: int):
 
 
 def test_vmrun_puts_every_field_where_the_table_says():
-    segments = {
-        name: (8 * (n + 1), 0xC93, 0xFFFFF000 + n, 0) for n, name in enumerate(("es", "ss", "ds", "fs", "gs"))
-    }
+    segments = {name: (8 * (n + 1), 0xC93, 0xFFFFF000 + n, 0) for n, name in enumerate(("es", "ss", "ds", "fs", "gs"))}
     values: vmcb.Values = segments | {
         "cs": (0x48, 0xC9B, 0xFFFF5FFF, 0), "gdtr": (0, 0, 0x1234, 0x11110000), "idtr": (0, 0, 0x2345, 0x22220000),
         "ldtr": (0x60, 0x082, 0x77, 0x33330000), "tr": (0x68, 0x08B, 0x88, 0x44440000), "cr0": 0x10033,

@@ -70,8 +70,10 @@ NOT_OFFERED = frozenset(
 )  # fmt: skip
 """CPUID tells the guest that it has none of these: #UD."""
 
-NOT_FROM_HERE = frozenset(("rsm", "pause", "task switch", "ferr_freeze", "cr0 selective write", "vintr", "icebp"))
-"""Intercepts that this monitor has no handler for."""
+NOT_FROM_HERE = frozenset(
+    ("rsm", "pause", "task switch", "ferr_freeze", "cr0 selective write", "vintr", "icebp", "exception 01")
+)
+"""Intercepts that this monitor has no handler for; single steps are its own (exception 01)."""
 
 IO_PERMISSION_FRAMES, MSR_PERMISSION_FRAMES = 3, 2
 

@@ -22,7 +22,8 @@ no memory      the entry leads above the machine's memory, where nobody answers:
 =============  =====================================================================================
 
 A fault comes before each kind of access that the entry does not allow yet, so an addition in memory costs two: this
-processor loads first and stores then. A walk of the guest's tables sets Accessed bits, so it counts as a write to them: their pages become writable at once.
+processor loads first and stores then. A walk of the guest's tables sets Accessed bits, so it counts as a write to
+them: their pages become writable at once.
 Source: AMD APM volume 2, section 15.25.
 """
 
