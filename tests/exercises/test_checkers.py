@@ -10,6 +10,7 @@ import pytest
 from tests.exercises import answers
 from vilab.course import checkers_chaining as chaining
 from vilab.course import checkers_critical as critical
+from vilab.course import checkers_nested as nested
 from vilab.course import checkers_rings as rings
 from vilab.course import checkers_svm as svm
 from vilab.course import checkers_translation as translation
@@ -42,7 +43,7 @@ RIGHT: dict[str, Callable[[], Feedback]] = {
     ),
     "callouts": lambda: chaining.check_callouts(answers.callouts, chaining.FIRST_GUESTS + chaining.OTHER_GUESTS),
     "intercepts": lambda: svm.check_intercepts(answers.intercepts, svm.FIRST_WANTED + svm.OTHER_WANTED),
-    "nested walk": lambda: svm.check_nested_walk(answers.nested_walk, ("shell", "large pages"), None),
+    "nested walk": lambda: nested.check_nested_walk(answers.nested_walk, ("shell", "large pages"), None),
 }
 
 
@@ -246,7 +247,7 @@ def test_a_flat_walk_is_shown_the_two_dimensional_one() -> None:
         entry = read((read(cr3 + (gva >> 22) * 4) & ~0xFFF) + (gva >> 12 & 0x3FF) * 4)
         return entry & ~0xFFF | gva & 0xFFF
 
-    feedback = wrong(svm.check_nested_walk, flat)
+    feedback = wrong(nested.check_nested_walk, flat)
     assert sum("nested" in line for line in feedback.trace) == 6
     assert sum("guest's" in line for line in feedback.trace) == 2
 
@@ -255,13 +256,13 @@ def test_a_walk_that_knows_no_large_pages_passes_the_visible_cases() -> None:
     def small_only(gva: int, cr3: int, ncr3: int, read: Callable[[int], int]) -> int | str:
         return answers.nested_walk(gva, cr3, ncr3, lambda mpa: read(mpa) & ~0x80)
 
-    assert svm.check_nested_walk(small_only).right
-    wrong(svm.check_nested_walk, small_only, ["large pages"])
+    assert nested.check_nested_walk(small_only).right
+    wrong(nested.check_nested_walk, small_only, ["large pages"])
 
 
 @pytest.mark.parametrize("read_what", [1 << 40, -4, "x", None, 1.5])
 def test_reading_no_machine_memory_is_a_sentence(read_what: Any) -> None:
-    assert "read(" in wrong(svm.check_nested_walk, lambda _gva, _cr3, _ncr3, read: read(read_what)).sentence
+    assert "read(" in wrong(nested.check_nested_walk, lambda _gva, _cr3, _ncr3, read: read(read_what)).sentence
 
 
 def test_the_places_of_the_nested_walk_are_where_the_memory_map_has_them() -> None:
@@ -271,7 +272,7 @@ def test_the_places_of_the_nested_walk_are_where_the_memory_map_has_them() -> No
 
     vm = VirtualMachine(load("shell", memory_bytes=16 << 20), "svm", 16 << 20)
     vm.engine.run(25_000_000)
-    tables = svm._tables("shell")
+    tables = nested._tables("shell")
     there = [place for place in tables.places if isinstance(place.answer, int)]
     assert len(there) >= 10
     for place in there:
