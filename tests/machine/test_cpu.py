@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from unicorn import UC_ARCH_X86, UC_HOOK_INSN, UC_MODE_32, Uc
 from unicorn import x86_const as reg
 
-from vilab.errors import GuestStopped
 from vilab.machine.cpu import CS, DS, EAX, EBX, ECX, EDI, ESI, ESP, Cpu, Stop
 from vilab.machine.memory import MachineMemory
 
@@ -132,10 +131,10 @@ def test_cpuid_answers_what_the_handler_says():
     assert cpu.gpr[EBX] == 2
 
 
-def test_code_outside_memory_is_a_sentence():
-    cpu, _ = processor("b800002000 ffe0")
-    with pytest.raises(GuestStopped, match="cannot go on at 00200000"):
-        cpu.run()
+def test_code_outside_memory_reads_as_all_ones_which_is_undefined():
+    cpu, handler = processor("b800002000 ffe0")
+    assert cpu.run() is Stop.STOPPED
+    assert handler.seen[0][1:4] == (6, 0x200000, False)
 
 
 def test_an_error_in_the_handler_comes_out_of_run():
