@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def run_bench(
-    what: str, as_json: bool, quick: bool = False, differential: int = 0, only: Sequence[str] = ()
-) -> int:
+def run_bench(what: str, as_json: bool, quick: bool = False, differential: int = 0, only: Sequence[str] = ()) -> int:
     """Measure and print; always exit status 0 once everything was measured: a figure is never a failure."""
     assert what == "vmm"
     from vilab.vmm.bench import bench_vmm
