@@ -1,8 +1,8 @@
 """What an event costs, in nanoseconds of virtual time and in cycles of the machine that the papers measured.
 
 Every entry is a primitive (a trap, a callout, an entry, an exit); nothing here is the result of a workload. Source:
-Adams and Agesen, ASPLOS 2006, section 3.3, figure 4 and table 1, measured on a 3.8 GHz Pentium 4 672. A ``CostModel`` is a
-plain value: copy it with ``msgspec.structs.replace`` and run with other figures.
+Adams and Agesen, ASPLOS 2006, section 3.3, figure 4 and table 1, measured on a 3.8 GHz Pentium 4 672. A ``CostModel``
+is a plain value: copy it with ``msgspec.structs.replace`` and run with other figures.
 """
 
 from __future__ import annotations

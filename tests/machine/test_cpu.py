@@ -239,7 +239,8 @@ def test_counting_stops_before_the_instruction_that_would_be_one_too_many(native
 @given(
     st.lists(
         st.sampled_from(
-            ["40", "4b", "01d8", "29d8", "11c8", "c1e003", "d1f8", "0fafc3", "99", "f7d8", "9c", "58", "50", "812424d50c00009d",
+            ["40", "4b", "01d8", "29d8", "11c8", "c1e003", "d1f8", "0fafc3", "99", "f7d8", "9c", "58", "50",
+             "812424d50c00009d",
              "fc", "fd", "ac", "aa", "a4", "0fb6c0", "0fbec0", "0f94c0", "87d8", "e480"]
         ),
         max_size=30,

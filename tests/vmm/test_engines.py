@@ -158,15 +158,11 @@ def test_an_endless_guest_can_be_stopped_at_a_time(engine: str):
 
 
 @pytest.mark.parametrize("engine", RIGHT)
-def test_jumping_out_of_memory_ends_in_a_sentence(engine: str):
-    from vilab.errors import GuestStopped
-
-    vm = machine("b800000040 ffe0", engine)
-    try:
-        ended = vm.engine.run(until_ns=1_000_000_000)
-        assert ended is None or not ended.good
-    except GuestStopped as stopped:
-        assert "outside memory" in str(stopped)
+def test_jumping_out_of_memory_executes_all_ones_which_are_undefined(engine: str):
+    ended = machine("b800000040 ffe0", engine).engine.run(until_ns=1_000_000_000)
+    assert ended is not None
+    assert ended.reason == "triple_fault"
+    assert ended.sentence.startswith("Triple fault at 40000000: #UD")
 
 
 def test_an_unknown_engine_is_refused():
@@ -180,7 +176,8 @@ def test_a_guest_that_uses_the_monitors_range_is_told_so():
     directory[0:4] = (0x83).to_bytes(4, "little")
     directory[4 * 0x3C0 : 4 * 0x3C0 + 4] = (0x83).to_bytes(4, "little")
     image = code_image(
-        "b800002000 0f22d8 0f20e0 0c10 0f22e0 0f20c0 0d00000080 0f22c0 a3001000f0 c3", more=((0x200000, bytes(directory)),)
+        "b800002000 0f22d8 0f20e0 0c10 0f22e0 0f20c0 0d00000080 0f22c0 a3001000f0 c3",
+        more=((0x200000, bytes(directory)),),
     )
     vm = VirtualMachine(image, "bt", 4 << 20)
     ended = vm.engine.run()
@@ -198,3 +195,10 @@ def test_the_time_stamp_counter_is_virtual_and_the_same_every_time(engine: str):
         seen.append((vm.engine.vcpu.gpr[0], vm.engine.vcpu.gpr[3]))
     assert seen[0] == seen[1]
     assert 8 <= seen[0][0] < 10_000
+
+
+@pytest.mark.parametrize("engine", RIGHT)
+def test_halting_with_every_interrupt_masked_is_the_end(engine: str):
+    ended = machine("fb f4", engine).engine.run(until_ns=10_000_000_000)
+    assert ended is not None
+    assert "every interrupt masked" in ended.sentence

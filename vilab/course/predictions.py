@@ -212,4 +212,3 @@ def will_it_exit(run: Steppable, record: StepRecord) -> Prediction | None:
         right,
         why,
     )
-

@@ -419,7 +419,8 @@ class Cpu:
         self.d[self.D_HFLAGS] = self.d[self.D_HFLAGS] & ~HF_MP_EM_TS | (cr0 & 0xE) << 8
 
     def cr(self, number: int) -> int:
-        return self.q[self.Q_CR + number]
+        # An access across the end of the address space leaves 1_0000_0000 in CR2.
+        return self.q[self.Q_CR + number] & 0xFFFFFFFF
 
     def set_cr2(self, value: int) -> None:
         self.q[self.Q_CR + 2] = value
@@ -749,12 +750,12 @@ class Cpu:
             uclib.uc_emu_stop(uc)
 
     def _take_flags_apart(self, number: int) -> None:
-        # Before it calls the instruction hook, the processor puts its flags together, in EFLAGS and in ``cc_src``. After
-        # a fault it then takes ``cc_src`` for the operand that was there before. (At the start of a block it does not.)
+        # Before it calls the instruction hook, the processor puts its flags together, in EFLAGS and in ``cc_src``.
+        # After a fault it then takes ``cc_src`` for the operand that was there before. (Not at the start of a block.)
         whole = self.q[self.Q_EFLAGS]
-        if number in _UNWOUND and self.q[self.Q_CC_SRC] == whole & ARITHMETIC_FLAGS:
-            if self.pc != self._cells[native.BLOCK]:
-                self.d[self.D_CC_OP] = CC_OP_EFLAGS
+        together = self.q[self.Q_CC_SRC] == whole & ARITHMETIC_FLAGS
+        if number in _UNWOUND and together and self.pc != self._cells[native.BLOCK]:
+            self.d[self.D_CC_OP] = CC_OP_EFLAGS
         self.q[self.Q_EFLAGS] = whole & ~(ARITHMETIC_FLAGS | EFLAGS_DF)
 
     def _flags_of_faulting_store(self) -> None:

@@ -72,9 +72,7 @@ def write(uc: Uc, image: bytes) -> None:
     uc.reg_write(reg.UC_X86_REG_FDP, fdp)
     uc.reg_write(reg.UC_X86_REG_MXCSR, mxcsr)
     for i in REGISTERS:
-        uc.reg_write(
-            reg.UC_X86_REG_FP0 + _physical(status, i), struct.unpack_from("<QH", image, _ST_AT + _STRIDE * i)
-        )
+        uc.reg_write(reg.UC_X86_REG_FP0 + _physical(status, i), struct.unpack_from("<QH", image, _ST_AT + _STRIDE * i))
         at = _XMM_AT + _STRIDE * i
         uc.reg_write(reg.UC_X86_REG_XMM0 + i, int.from_bytes(image[at : at + _STRIDE], "little"))
 

@@ -67,7 +67,9 @@ def inner_stack(v: Vcpu, ring: int, ext: int) -> tuple[int, int]:
     return int.from_bytes(raw[size:], "little"), int.from_bytes(raw[:size], "little")
 
 
-def deliver(v: Vcpu, vector: int, error_code: int | None = None, *, software: bool = False, external: bool = False) -> None:
+def deliver(
+    v: Vcpu, vector: int, error_code: int | None = None, *, software: bool = False, external: bool = False
+) -> None:
     """Enter the guest's handler for a vector; EIP must already be what is to be pushed.
 
     Parameters

@@ -160,5 +160,3 @@ class DeprivilegedEngine(Engine):
     def load_state(self, state: EngineState) -> None:
         self.monitor.forget_tables()
         super().load_state(state)
-
-

@@ -54,6 +54,7 @@ def _rotates_memory_through_carry(i: Instruction, _cpl: int, _engine: str) -> bo
 ACCEPTED: tuple[tuple[Question, str], ...] = (
     (_is_op("rdtsc", "rdtscp"), "time is virtual, and engines differ in it"),
     (_is_op("rdpmc"), "the processor's own counters"),
+    (_is_op("int1"), "the processor underneath does not know INT1"),
     (_is_op("rdmsr", "wrmsr"), "the virtual MSRs are a plain table, the processor's have meanings"),
     (_is_op("mov to dr", "mov from dr"), "debug registers are kept, but set no breakpoints under a VMM"),
     (
@@ -72,6 +73,7 @@ ACCEPTED: tuple[tuple[Question, str], ...] = (
 )
 """(which instruction, why a difference there is accepted)"""
 
+UNSUPPORTED = "hardware tasks, real mode, virtual-8086 mode and 16-bit code: the monitor says so, and ends the run"
 STEPPED_BARE = "a store into the block it stands in is counted twice on the bare machine, unless it is stepped"
 """Accepted where the bare machine, stepped, agrees: the last instruction of a block, repeated, looks like a loop."""
 
@@ -358,7 +360,9 @@ class Differential:
         parted = self.part(case)
         if parted is None:
             return None
-        shorter, instruction, cpl, _ = parted
+        shorter, instruction, cpl, report = parted
+        if "/ unsupported" in report:
+            return UNSUPPORTED
         if instruction is not None:
             for question, reason in ACCEPTED:
                 if question(instruction, cpl, self.engine):
@@ -404,7 +408,9 @@ class Differential:
             except (GuestFault, Truncated, VilabError) as error:
                 text += f"({error})"
             lines.append(f"  {count:4} {text}")
-        report = "\n".join([f"after {low} instructions:", *lines, "bare / " + self.engine, *("  " + f for f in found[:20])])
+        report = "\n".join(
+            [f"after {low} instructions:", *lines, "bare / " + self.engine, *("  " + f for f in found[:20])]
+        )
         return shorter, instruction, cpl, report
 
     def explain(self, case: Case) -> str:
@@ -421,7 +427,9 @@ def _shortened(case: Case, limit: int) -> Case:
     return msgspec.structs.replace(case, limit=limit, interrupt_at=at)
 
 
-def run_differential(cases: int = 20_000, seed: int = 2006, engine: str = "bt", seconds: float | None = None) -> dict[str, Any]:
+def run_differential(
+    cases: int = 20_000, seed: int = 2006, engine: str = "bt", seconds: float | None = None
+) -> dict[str, Any]:
     """Compare that many random cases with the bare machine.
 
     Returns counts (``cases``, ``same``, ``excused``, ``different``), ``instructions`` executed by the bare machine,

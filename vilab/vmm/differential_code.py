@@ -135,7 +135,9 @@ def memory(d: Digits, p: Place, reg: int) -> tuple[bytes, bytes]:
         base, index = d.of(_POINTERS), d.of((EAX, ECX, EDX, ESI))
         return prefix, bytes((0x44 | field, d.below(4) << 6 | index << 3 | base, d.below(256)))
     if kind == 10:
-        return b"\x67" + prefix, bytes((0x06 | field,)) + u16(d.of((g.LOW_DATA, 0x9000, 0xC800, 0xE000)) + d.below(1024))
+        return b"\x67" + prefix, bytes((0x06 | field,)) + u16(
+            d.of((g.LOW_DATA, 0x9000, 0xC800, 0xE000)) + d.below(1024)
+        )
     return prefix, bytes((0x80 | field | d.of((*_POINTERS, EAX, ECX)),)) + u32(d.below(64) * 4 - 128)
 
 
@@ -164,14 +166,68 @@ _BY_GROUP: tuple[tuple[bytes, tuple[int, ...], int], ...] = (
     (b"\xf6", (0,), 1), (b"\xf7", (0,), 4), (b"\xf6", tuple(range(2, 8)), 0), (b"\xf7", tuple(range(2, 8)), 0),
     (b"\xfe", (0, 1), 0), (b"\xff", (0, 1), 0), (b"\xff", (6,), 0), (b"\x8f", (0,), 0), (b"\xc6", (0,), 1),
     (b"\xc7", (0,), 4), (b"\x69", tuple(range(8)), 4), (b"\x6b", tuple(range(8)), 1), (b"\x0f\xba", (4, 5, 6, 7), 1),
-    (b"\x0f\xa4", tuple(range(8)), 1), (b"\x0f\xac", tuple(range(8)), 1), (b"\x0f\x90", (0,), 0), (b"\x0f\x9c", (0,), 0),
+    (b"\x0f\xa4", tuple(range(8)), 1), (b"\x0f\xac", tuple(range(8)), 1), (b"\x0f\x90", (0,), 0),
+    (b"\x0f\x9c", (0,), 0),
     (b"\x0f\x96", (0,), 0), (b"\x0f\x1f", (0,), 0),
 )  # fmt: skip
 
 _PLAIN = tuple(
     bytes.fromhex(code)
-    for code in "90 40 41 42 4b 4d f8 f9 f5 98 99 9f 9e 27 2f 37 3f d6 fc d7 91 92 93 50 51 52 58 59 5a 53 5b 60 61 "
-    "c9 9b 6698 6699 6640 0fc8 0fc9 0fca d40a d50a d400 d510 c8080000 c8040001 c8100002 f390 54 6650 6658 0fa2".split()
+    for code in [
+        "90",
+        "40",
+        "41",
+        "42",
+        "4b",
+        "4d",
+        "f8",
+        "f9",
+        "f5",
+        "98",
+        "99",
+        "9f",
+        "9e",
+        "27",
+        "2f",
+        "37",
+        "3f",
+        "d6",
+        "fc",
+        "d7",
+        "91",
+        "92",
+        "93",
+        "50",
+        "51",
+        "52",
+        "58",
+        "59",
+        "5a",
+        "53",
+        "5b",
+        "60",
+        "61",
+        "c9",
+        "9b",
+        "6698",
+        "6699",
+        "6640",
+        "0fc8",
+        "0fc9",
+        "0fca",
+        "d40a",
+        "d50a",
+        "d400",
+        "d510",
+        "c8080000",
+        "c8040001",
+        "c8100002",
+        "f390",
+        "54",
+        "6650",
+        "6658",
+        "0fa2",
+    ]
 )
 
 _IMMEDIATES = (0, 1, 0xFF, 0x7F, 0x80, 0x8000, 0xFFFFFFFF, 0x80000000, 0x7FFFFFFF, 31, 32, 33, 0x1234)
@@ -259,7 +315,19 @@ def alter_pointer(d: Digits, p: Place) -> bytes:
     top = g.USER_STACK if p.user else g.KERNEL_STACK
     places = (g.HOLE + 2, g.READ_USER + 0x10, g.DATA_USER + 4, g.DATA_USER, g.HOLE - 2, g.READ_USER, g.READ_KERNEL + 4)
     place = code_byte(d, p) if d.one_in(8) else d.of(places)
-    inner = (b"\x9c", b"\x9d", b"\x50", b"\x58", b"\x9c\x9d", b"\x60", b"\xc3", b"\xe8\0\0\0\0", b"\x0e", b"\x06", b"\x0f\xa1")
+    inner = (
+        b"\x9c",
+        b"\x9d",
+        b"\x50",
+        b"\x58",
+        b"\x9c\x9d",
+        b"\x60",
+        b"\xc3",
+        b"\xe8\0\0\0\0",
+        b"\x0e",
+        b"\x06",
+        b"\x0f\xa1",
+    )
     code = e.mov_reg_imm(ESP, place) + inner[d.below(len(inner))]
     return code + e.mov_reg_imm(ESP, top)
 
@@ -426,7 +494,18 @@ _KERNEL_SELECTORS = (
     g.KERNEL_DS, g.KERNEL_DS, g.USER_DS, 0, g.SHIFTED_DS, g.USER_SHIFTED, g.READ_ONLY, g.EXPAND_DOWN, g.FRESH, g.ABSENT,
     g.EXECUTE_ONLY, g.KERNEL_CS, g.CONFORMING, g.TASK, 0x3, 0x04, 0x0F, 0x1C, 0x24, 0x13, 0xFFF8, 0xF8, g.CALL_GATE,
 )  # fmt: skip
-_USER_SELECTORS = (g.USER_DS, g.USER_DS, 0, g.USER_SHIFTED, 0x20, g.KERNEL_DS, 0x0F, g.CONFORMING | 3, g.ABSENT | 3, 0xFB)
+_USER_SELECTORS = (
+    g.USER_DS,
+    g.USER_DS,
+    0,
+    g.USER_SHIFTED,
+    0x20,
+    g.KERNEL_DS,
+    0x0F,
+    g.CONFORMING | 3,
+    g.ABSENT | 3,
+    0xFB,
+)
 
 
 def selectors(p: Place) -> tuple[int, ...]:
@@ -537,7 +616,9 @@ def system(d: Digits, p: Place) -> bytes:
         case 18:
             return (b"\x0f\x0b", b"\x0f\xff\xc0", b"\xf0\x90", b"\x8e\xc8", b"\xc7\xc8\0\0\0\0")[d.below(5)]
         case _:
-            return bytes((0xE4 | d.below(4),)) + b"\x80" if d.below(2) else b"\xba\xed\0\0\0" + bytes((0xEC | d.below(4),))
+            return (
+                bytes((0xE4 | d.below(4),)) + b"\x80" if d.below(2) else b"\xba\xed\0\0\0" + bytes((0xEC | d.below(4),))
+            )
 
 
 def string_io(d: Digits, p: Place) -> bytes:
@@ -583,7 +664,14 @@ def far(d: Digits, p: Place) -> bytes:
         case 6 if not p.user:
             # Through a segment with another base, and back.
             start = p.at + 7 - g.SHIFT
-            inner = (b"\x40", b"\x0e\x58", b"\xe8\0\0\0\0\x58", b"\x9c\x9d", b"\x8c\xc8", b"\x2e\xa1" + u32(g.DATA_USER - g.SHIFT))
+            inner = (
+                b"\x40",
+                b"\x0e\x58",
+                b"\xe8\0\0\0\0\x58",
+                b"\x9c\x9d",
+                b"\x8c\xc8",
+                b"\x2e\xa1" + u32(g.DATA_USER - g.SHIFT),
+            )
             back = b"\xea" + u32(target) + u16(flat)
             return b"\xea" + u32(start) + u16(g.SHIFTED_CS) + inner[d.below(6)] + back
         case _:
@@ -651,7 +739,9 @@ class Program:
 
     def __init__(self, kernel: Sequence[Choice], user: Sequence[Choice], kernel_at: int, user_at: int) -> None:
         inside, outside = Place(user=False), Place(user=True)
-        lengths = [[len(_slot(choice, place)) for choice in area] for area, place in ((kernel, inside), (user, outside))]
+        lengths = [
+            [len(_slot(choice, place)) for choice in area] for area, place in ((kernel, inside), (user, outside))
+        ]
         for place, sizes, at in ((inside, lengths[0], kernel_at), (outside, lengths[1], user_at)):
             place.slots = [at]
             for size in sizes:

@@ -30,7 +30,7 @@ from functools import cache
 from vilab.vmm.vcpu import HiddenSegment
 from vilab.x86 import encode as e
 from vilab.x86.descriptors import CALL_GATE32, INTERRUPT_GATE32, LDT, TRAP_GATE32, TSS32, Gate, Segment, build_tss
-from vilab.x86.encode import EAX, ECX, EDX, EDI
+from vilab.x86.encode import EAX, ECX, EDI, EDX
 
 PAGES = 64
 MEMORY_BYTES = PAGES << 12

@@ -4,8 +4,8 @@ An engine that cannot let the processor run an instruction calls ``execute``: it
 CPL, does what the instruction does to the guest's state, and moves EIP on. Engines differ only in how control gets
 here (a trap, a callout, a #VMEXIT).
 
-Source: Intel SDM volume 2, per instruction. Segment limits are not checked for data: the processor underneath does
-not either.
+Source: Intel SDM volume 2, per instruction. Data accesses are checked neither for segment limits nor for null segments:
+the processor underneath does not either, and all engines must do the same.
 """
 
 from __future__ import annotations
@@ -89,11 +89,8 @@ def linear(v: Vcpu, i: Instruction) -> int:
 
 
 def address_in(v: Vcpu, segment: int, offset: int) -> int:
-    """Linear address of an offset; #GP(0) through a null segment."""
-    _, base, _, flags = v.segment(segment)
-    if not flags:
-        raise GuestFault(12 if segment == SS else 13, 0, why=f"{SEGMENT_NAMES[segment]} is null")
-    return base + offset & 0xFFFFFFFF
+    """Linear address of an offset."""
+    return v.segment(segment)[1] + offset & 0xFFFFFFFF
 
 
 def read_rm(v: Vcpu, i: Instruction, size_bytes: int) -> int:
@@ -471,7 +468,7 @@ def _int1(v: Vcpu, _i: Instruction, _p: Platform) -> str:
     return "gate 01"
 
 
-# Near transfers: only where a translator leaves one to the monitor -----------------------------------------------------
+# Near transfers: only where a translator leaves one to the monitor ---------------------------------------------------
 
 
 def _branch(v: Vcpu, i: Instruction, target: int) -> None:

@@ -138,8 +138,11 @@ class Engine:
             self.set_limit()
 
     def charge_port_access(self, cycles: int) -> None:
-        """A port access has cost this much. It may stand anywhere in a block of code, and time must not jump there: what
-        accesses owe is added at an instruction boundary that is the same in every run: an exit, or ``SETTLE_NS`` later."""
+        """A port access has cost this much.
+
+        It may stand anywhere in a block of code, and time must not jump there. What accesses owe is added at an
+        instruction boundary that is the same in every run: an exit, or ``SETTLE_NS`` later.
+        """
         self._owed_ns += self.costs.ns(cycles)
         if self._owed_timer is None:
             self._owed_timer = self.clock.at(self.now_ns() + SETTLE_NS, self.pay_port_accesses)
@@ -320,7 +323,9 @@ class Engine:
             return
         if self.log.active:
             self.log.emit(
-                ExceptionDelivered(self.now_ns(), delivered.vector, delivered.error_code, eip, self.vcpu.eip, delivered.why)
+                ExceptionDelivered(
+                    self.now_ns(), delivered.vector, delivered.error_code, eip, self.vcpu.eip, delivered.why
+                )
             )
         self.ring_changed()
 
@@ -420,8 +425,10 @@ class Engine:
         if not self.interrupts_enabled():
             self.end("halted", "The guest has halted with interrupts off: nothing can wake it.", good=False)
             return
-        got_input = self.vm.poll_input()
-        if got_input:
+        if self.vm.poll_input():
+            return
+        if self.vm.pc.pic.all_masked():
+            self.end("halted", "The guest has halted with every interrupt masked: nothing can wake it.", good=False)
             return
         at_ns = self.clock.next_ns()
         if at_ns >= NEVER_NS:
@@ -441,7 +448,11 @@ class Engine:
         while self.ended is None and not self.halted:
             at_ns = self.clock.next_ns()
             # Further away than any block: it was only the end of a slice.
-            if at_ns - self.now_ns() > NEAR_NS or self.now_ns() >= at_ns or (self.pending and self.interrupts_enabled()):
+            if (
+                at_ns - self.now_ns() > NEAR_NS
+                or self.now_ns() >= at_ns
+                or (self.pending and self.interrupts_enabled())
+            ):
                 return
             self.step_raw()
 
@@ -481,11 +492,10 @@ class Engine:
         """Whatever is due before the next instruction, and the processor standing on it. False: the run is over."""
         while self.ended is None:
             self.sync_clock()
-            if self.clock.next_ns() <= self.clock.now_ns or self.halted or (
-                self.pending and self.interrupts_enabled() and not self.in_interrupt_shadow()
-            ):  # fmt: skip
-                if not self.prepare():
-                    continue
+            due = self.clock.next_ns() <= self.clock.now_ns or self.halted
+            interrupted = self.pending and self.interrupts_enabled() and not self.in_interrupt_shadow()
+            if (due or interrupted) and not self.prepare():
+                continue
             # Getting there (translating, say) takes time too, and something may have become due meanwhile.
             if self.before_step() and self.clock.next_ns() > self.now_ns():
                 break

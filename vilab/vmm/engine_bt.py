@@ -419,7 +419,7 @@ class TranslationEngine(DeprivilegedEngine):
         self._fault_at = None
 
     def _from_ring_3(self, number: int) -> None:
-        cpu, v = self.cpu, self.vcpu
+        cpu = self.cpu
         if cpu.is_software_interrupt:
             self.exits[f"int {number:02x}"] += 1
             self.charge(self.costs.trap)
@@ -643,8 +643,16 @@ class TranslationEngine(DeprivilegedEngine):
     def save_caches(self) -> dict[str, object]:
         cache, pages = self.cache, self.pages
         return super().save_caches() | {
-            "cache": (cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.shadows,
-                      cache.flushes),
+            "cache": (
+                cache.top,
+                cache.bottom,
+                cache.units,
+                cache.exits,
+                cache.guest_at,
+                cache.unit_at,
+                cache.shadows,
+                cache.flushes,
+            ),
             "marks": cache.marks.tobytes(),
             "pages": (pages.by_ppn, pages.by_vpn),
             "counts": (self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated),
@@ -681,5 +689,3 @@ class TranslationEngine(DeprivilegedEngine):
                 "invalidated": self.invalidated,
             }
         }
-
-

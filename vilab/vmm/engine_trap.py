@@ -134,7 +134,8 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
         self.vcpu.eip = eip
         self.end(
             "trapped",
-            f"{text} at {eip:08x} trapped in ring {self.cpu.cpl}, and there is no VMM to help: the guest's kernel is dead.",
+            f"{text} at {eip:08x} trapped in ring {self.cpu.cpl}, and there is no VMM to help: "
+            "the guest's kernel is dead.",
             good=False,
         )
 

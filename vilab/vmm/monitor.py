@@ -23,10 +23,10 @@ from vilab.addresses import PAGE_SHIFT
 from vilab.errors import VmmBug
 from vilab.machine.cpu import Cpu
 from vilab.machine.memory import MachineMemory
+from vilab.vmm.shadow_paging import ShadowTables
 from vilab.vmm.vcpu import LDTR, TR, DeprivilegedVcpu
 from vilab.x86.descriptors import LDT as LDT_TYPE
 from vilab.x86.descriptors import TSS32_BUSY, TSS32_BYTES, Segment
-from vilab.vmm.shadow_paging import ShadowTables
 
 WORDS = 0xF000_0000
 GDT = 0xF001_0000

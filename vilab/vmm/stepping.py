@@ -155,9 +155,7 @@ class Stepper:
         while self._position < position:
             record = self._step_machine()
             expected = self._records[self._position]
-            if record is None or record.events != expected.events[: len(record.events)] or (record.eip, record.virtual_ns, record.guest) != (
-                expected.eip, expected.virtual_ns, expected.guest
-            ):  # fmt: skip
+            if record is None or not _same(record, expected):
                 raise VmmBug(f"Step {self._position + 1} went another way when it was executed again.")
             self._position += 1
 
@@ -182,6 +180,13 @@ class Stepper:
     def read_guest(self, gva: int, size_bytes: int) -> bytes:
         """Guest memory now, as the guest's kernel would read it."""
         return self.vm.engine.vcpu.read(gva, size_bytes)
+
+
+def _same(again: StepRecord, before: StepRecord) -> bool:
+    """Is a step the same the second time? (The first may also have what was logged after the last instruction.)"""
+    return (again.eip, again.virtual_ns, again.guest, again.events) == (
+        before.eip, before.virtual_ns, before.guest, before.events[: len(again.events)],
+    )  # fmt: skip
 
 
 def run_until_eip(eip: int, limit_steps: int = 200_000) -> Skip:

@@ -25,6 +25,7 @@ it is not, or CPL or IOPL is not 0, such instructions become callouts (``Mode.si
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import msgspec
@@ -144,10 +145,8 @@ class Translator:
         room = 0x1000 - (linear & 0xFFF)
         code = self._fetch(linear, min(room, 180))
         if room < 180:
-            try:
+            with contextlib.suppress(GuestFault):
                 code += self._fetch(linear + room & 0xFFFFFFFF, 15)
-            except GuestFault:
-                pass
         return code
 
     @staticmethod
@@ -190,17 +189,16 @@ class Translator:
                     out += e.push_imm(i.end)
                 out += e.store_reg(TARGET_AT, ECX) + b"\x0f\xb7\xc9" + e.jmp_table(monitor.JUMP_TABLE, ECX)
                 return CONTROL, True
-        if kind is Kind.SENSITIVE:
-            code = self._in_cache(i, tc, mode)
-            if code is not None:
-                if i.op == "popf":
-                    callouts[tc + len(code) - 1] = Callout(unit, i, popped=True)
-                out += code
-                return (IDENT if code == i.code else IN_CACHE), False
-        ends = kind is not Kind.SENSITIVE
-        callouts[tc] = Callout(unit, i, ends)
+        sensitive = i.kind is Kind.SENSITIVE
+        rewritten = self._in_cache(i, tc, mode) if sensitive else None
+        if rewritten is not None:
+            if i.op == "popf":
+                callouts[tc + len(rewritten) - 1] = Callout(unit, i, popped=True)
+            out += rewritten
+            return (IDENT if rewritten == i.code else IN_CACHE), False
+        callouts[tc] = Callout(unit, i, ends=not sensitive)
         out += b"\xcc"
-        return CALLOUT if kind is Kind.SENSITIVE or kind is Kind.UNDEFINED else CONTROL, ends
+        return CALLOUT if sensitive or i.kind is Kind.UNDEFINED else CONTROL, not sensitive
 
     def _emit_conditional(self, unit: Unit, out: bytearray, i: Instruction, tc: int) -> None:
         at = unit.start

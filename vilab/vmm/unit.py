@@ -30,8 +30,8 @@ class Unit:
     interrupt is taken, because STI or a load of SS comes just before. ``mode`` is the translator's.
     """
 
-    __slots__ = ("continuations", "eip", "end", "end_eip", "falls_from", "incoming", "lines", "mode", "pages", "preludes",
-                 "shadows", "source", "start", "valid")  # fmt: skip
+    __slots__ = ("continuations", "eip", "end", "end_eip", "falls_from", "incoming", "lines", "mode", "pages",
+                 "preludes", "shadows", "source", "start", "valid")  # fmt: skip
 
     def __init__(self, eip: int, start: int, mode: object = None) -> None:
         self.eip = eip
@@ -75,7 +75,8 @@ class Continuation:
 class Callout:
     """An INT3 inside a fragment: the monitor carries out ``instruction``; the fragment goes on right behind it.
 
-    ``ends``: nothing comes behind, the unit is over. ``popped``: the slow way of the in-cache POPF, which has moved ESP.
+    ``ends``: nothing comes behind, the unit is over. ``popped``: the slow way of the in-cache POPF, which has
+    moved ESP.
     """
 
     __slots__ = ("ends", "instruction", "popped", "unit")

@@ -231,8 +231,9 @@ def cpu_registers(cpu: Cpu, eip: int, stack_top: int | None, nested_cr3: int | N
     """What the CPU holds, for views. ``eip`` is given because a translated guest's is in the cache."""
     gdtr, idtr = cpu.table("gdtr"), cpu.table("idtr")
     return Registers(
-        gpr=tuple(cpu.gpr), eip=eip, eflags=cpu.eflags(), cpl=cpu.cpl, selectors=tuple(cpu.selector(i) for i in range(6)),
-        cr0=cpu.cr(0), cr2=cpu.cr(2), cr3=cpu.cr(3), cr4=cpu.cr(4), gdtr_base=gdtr[0], gdtr_limit=gdtr[1],
+        gpr=tuple(cpu.gpr), eip=eip, eflags=cpu.eflags(), cpl=cpu.cpl,
+        selectors=tuple(cpu.selector(i) for i in range(6)), cr0=cpu.cr(0), cr2=cpu.cr(2), cr3=cpu.cr(3),
+        cr4=cpu.cr(4), gdtr_base=gdtr[0], gdtr_limit=gdtr[1],
         idtr_base=idtr[0], idtr_limit=idtr[1], ldtr=cpu.selector(LDTR), tr=cpu.selector(TR), stack_top=stack_top,
         nested_cr3=nested_cr3,
     )  # fmt: skip
@@ -273,12 +274,8 @@ class NativeVcpu(Vcpu):
     cr2 = property(lambda self: self.cpu.cr(2), lambda self, value: self.cpu.set_cr2(value))
     cr3 = property(lambda self: self.cpu.cr(3))
     cr4 = property(lambda self: self.cpu.cr(4))
-    gdtr = property(
-        lambda self: self.cpu.table("gdtr"), lambda self, value: self.cpu.set_table("gdtr", *value)
-    )
-    idtr = property(
-        lambda self: self.cpu.table("idtr"), lambda self, value: self.cpu.set_table("idtr", *value)
-    )
+    gdtr = property(lambda self: self.cpu.table("gdtr"), lambda self, value: self.cpu.set_table("gdtr", *value))
+    idtr = property(lambda self: self.cpu.table("idtr"), lambda self, value: self.cpu.set_table("idtr", *value))
 
 
 class DeprivilegedVcpu(Vcpu):

@@ -28,6 +28,7 @@ PATTERN_WORDS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What a pattern takes, in words; a pattern that is not here is a register or number by its own name."""
 
+
 class Context(msgspec.Struct, frozen=True):
     """Where a statement stands, and what its symbols are worth."""
 

@@ -103,4 +103,3 @@ DISPLACEMENT_16 = tuple(
     for rm in range(8)
 )
 """Bytes of displacement after a modrm byte; ``SIB`` is added where a SIB byte comes first."""
-
