@@ -603,8 +603,6 @@ class TranslationEngine(DeprivilegedEngine):
         for units in self.cache.units.values():
             if units.get(unit.eip) is unit:
                 del units[unit.eip]
-        for _, _, _, address, _ in unit.lines:
-            self.cache.guest_at.pop(address, None)
 
     def was_counted(self) -> bool:
         return self.vcpu.cpl != 3 or super().was_counted()
