@@ -54,8 +54,8 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
         start = behind - self._software_length(behind, number) & 0xFFFFFFFF
         code = v.read(v.segment(CS)[1] + start, behind - start, v.cpl == 3)
         self._log_trap(start, number, 0, code, f"gate DPL 0 < CPL {self.cpu.cpl}")
-        if not self.helps and v.cpl != 3:
-            self._nobody(start, f"int {number:02x}")
+        if not self.helps:
+            self._nobody(start, f"int 0x{number:02x}")
             return
         self.charge(self.costs.trap)
         self.deliver_software(number)
@@ -132,10 +132,11 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
 
     def _nobody(self, eip: int, text: str) -> None:
         self.vcpu.eip = eip
+        whose = "program" if self.vcpu.cpl == 3 else "kernel"
         self.end(
             "trapped",
             f"{text} at {eip:08x} trapped in ring {self.cpu.cpl}, and there is no VMM to help: "
-            "the guest's kernel is dead.",
+            f"the guest's {whose} is dead.",
             good=False,
         )
 
@@ -168,3 +169,7 @@ class NoVmmEngine(TrapEngine):
 
     name = "deprivileged"
     helps = False
+
+    def inject(self, fault: GuestFault, software: bool = False) -> None:
+        """Nobody enters the guest's handlers: the processor's IDT is not the guest's."""
+        self._nobody(self.vcpu.eip, VECTOR_NAMES.get(fault.vector, f"exception {fault.vector}"))
