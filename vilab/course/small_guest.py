@@ -30,7 +30,7 @@ from vilab.guests.image import LoadedImage
 from vilab.vmm.deprivileged import DeprivilegedEngine
 from vilab.vmm.engine_svm import SvmEngine
 from vilab.vmm.vcpu import HiddenSegment, VcpuState
-from vilab.vmm.vm import VirtualMachine, VmState
+from vilab.vmm.vm import VirtualMachine
 from vilab.vmm.walk import walk
 from vilab.x86 import descriptors as d
 from vilab.x86 import paging as pg
@@ -47,8 +47,6 @@ DIRECTORY, KERNEL_TABLE, PROGRAM_TABLE = 0x0010_1000, 0x0010_2000, 0x0010_3000
 PROGRAM_FRAME, PROGRAM_STACK_FRAME = 0x0020_0000, 0x0020_1000
 MEMORY_BYTES = 4 << 20
 PAGE = 0x1000
-PATIENCE_NS = 200_000_000
-"""A guest that still waits for an interrupt at this time will hardly get one: at power-on every line is masked."""
 MOST_CODE_BYTES = 0x1000
 
 CODE, DATA, PROGRAM_CODE, PROGRAM_DATA, TASK = 0x60, 0x68, 0x73, 0x7B, 0x80
@@ -102,14 +100,6 @@ class SmallGuest(VirtualMachine):
     def __init__(self, code: TypedCode, engine: str, log: EventLog | None = None, **options: object) -> None:
         self._code = code
         super().__init__(_image(code), engine, MEMORY_BYTES, log=log, engine_options=options)
-
-    def load_state(self, state: VmState, memory: bool = True) -> None:
-        super().load_state(state, memory)
-        self.clock.at(max(PATIENCE_NS, self.clock.now_ns), self._lose_patience)
-
-    def _lose_patience(self) -> None:
-        if self.engine.halted:
-            self.engine.end("halted", "The guest has halted, and nothing that may interrupt it will wake it.")
 
     def initial_state(self) -> VcpuState:
         state = super().initial_state()

@@ -170,6 +170,6 @@ class NoVmmEngine(TrapEngine):
     name = "deprivileged"
     helps = False
 
-    def inject(self, fault: GuestFault, software: bool = False) -> None:
+    def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
         """Nobody enters the guest's handlers: the processor's IDT is not the guest's."""
         self._nobody(self.vcpu.eip, VECTOR_NAMES.get(fault.vector, f"exception {fault.vector}"))
