@@ -1,0 +1,18 @@
+"""One virtual machine's monitor, in the order in which to read it.
+
+``vm`` ``vcpu``                        what a virtual machine is made of; the two truths about a virtual CPU
+``walk``                               the guest's page tables
+``segments`` ``deliver`` ``far``       segment registers; interrupts and exceptions; transfers between segments and rings
+``emulate``                            what each privileged instruction means, once for all engines
+``engine``                             the loop between processor, clock and devices
+``engine_bare``                        no VMM: the baseline
+``monitor`` ``shadow_paging`` ``deprivileged``   ring 1: where the monitor lives, shadow tables, page faults
+``engine_trap``                        trap and emulate, and the same without help
+``unit`` ``translator`` ``translation_cache`` ``code_pages`` ``engine_bt``   binary translation
+``vmcb`` ``vmcb_build`` ``svm_exits`` ``nested_paging`` ``engine_svm``       hardware assist
+``records`` ``checkpoint`` ``tape`` ``stepping``   walking a run in both directions
+``runner``                             one run from start to end, with its figures
+``critical_run``                       the eighteen critical instructions under every engine
+``differential``...                    random programs: is a translated guest the same as a bare one?
+``bench``...                           engines side by side with the bare processor
+"""
