@@ -1,0 +1,11 @@
+"""Lessons, predictions, and graded exercises with their checkers.
+
+``small_guest``      what a student types, as a guest with paging, rings and tables of its own
+``runs``             the runs behind the lessons
+``lessons``          what the cells of the lessons call
+``predictions``      questions whose answers a second machine works out
+``critical_table`` ``translation_figures`` ``hardware_assist``   the figures of lessons 2, 3 and 4
+``exercise_guest`` ``exercise_steps`` ``exercise_student``       how an exercise runs an answer, with a limit
+``checkers_``...     one checker for each exercise; ``feedback`` says what was wrong, with the steps that show it
+``release`` ``workcopy``   what students get, and their own copy of it
+"""

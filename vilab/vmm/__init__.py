@@ -2,7 +2,7 @@
 
 ``vm`` ``vcpu``                        what a virtual machine is made of; the two truths about a virtual CPU
 ``walk``                               the guest's page tables
-``segments`` ``deliver`` ``far``       segment registers; interrupts and exceptions; transfers between segments and rings
+``segments`` ``deliver`` ``far``       segment registers; interrupts; transfers between rings
 ``emulate``                            what each privileged instruction means, once for all engines
 ``engine``                             the loop between processor, clock and devices
 ``engine_bare``                        no VMM: the baseline
