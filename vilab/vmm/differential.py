@@ -30,7 +30,7 @@ from vilab.vmm import differential_guest as g
 from vilab.vmm.differential_code import KINDS, Choice, Program
 from vilab.vmm.engine import EngineState
 from vilab.vmm.records import GPR_NAMES
-from vilab.vmm.vcpu import VcpuState
+from vilab.vmm.vcpu import LDTR, VcpuState
 from vilab.vmm.vm import VirtualMachine, VmState
 from vilab.x86 import paging as pg
 from vilab.x86.decode import Instruction, Kind, Truncated, decode
@@ -215,8 +215,12 @@ class Machine:
 
     def outcome(self, reason: str) -> Outcome:
         vm = self.vm
+        state = vm.engine.vcpu.save_state()
+        if not state.segments[LDTR][0] & 0xFFFC:
+            # After LLDT with a null selector the processor keeps the old type and an empty table.
+            state.segments[LDTR] = (state.segments[LDTR][0], 0, 0, 0)
         return Outcome(
-            reason, vm.cpu.instructions, vm.engine.vcpu.save_state(), vm.engine.halted,
+            reason, vm.cpu.instructions, state, vm.engine.halted,
             comparable(vm.pmap.read(0, g.MEMORY_BYTES)), tuple(self.ports.sent),
         )  # fmt: skip
 

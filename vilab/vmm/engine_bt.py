@@ -279,7 +279,7 @@ class TranslationEngine(DeprivilegedEngine):
         while True:
             opened = len(self._open)
             if opened:
-                done = self.cpu.step() is Stop.STEPPED
+                done = self.cpu.step(self.vcpu.single_steps) is Stop.STEPPED
             if len(self._open) == opened and self._walk_to_boundary():
                 break
         if self._open:
@@ -595,6 +595,7 @@ class TranslationEngine(DeprivilegedEngine):
             if continuation.to is not None and continuation in continuation.to.incoming:
                 continuation.to.incoming.remove(continuation)
         if unit.falls_from is not None and unit.falls_from.unit.valid:
+            self.cache.unmark(unit.start)
             self.unlink(unit.falls_from)
         for table, at in unit.preludes.items():
             view, index = (self.returns, unit.eip & 0xFF) if table == RETURNS else (self.jumps, unit.eip & 0xFFFF)

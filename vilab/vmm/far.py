@@ -198,7 +198,9 @@ def _return(v: Vcpu, wide: bool, extra_bytes: int, iret: bool) -> None:
 def _drop_inner_segments(v: Vcpu, cpl: int) -> None:
     """Data segments that the outer ring may not have become null."""
     for index in (ES, FS, GS, DS):
-        _, _, _, flags = v.segment(index)
+        selector, _, _, flags = v.segment(index)
+        if index in (FS, GS) and not selector & 0xFFFC:
+            continue
         conforming = flags & segments.CODE and flags & segments.CONFORMING
-        if flags and not conforming and segments.dpl_of(flags) < cpl:
+        if not conforming and segments.dpl_of(flags) < cpl:
             v.set_segment(index, 0, 0, 0, 0)

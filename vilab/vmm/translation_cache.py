@@ -102,6 +102,11 @@ class TranslationCache:
                 marks[address - CACHE] = READS_TIME
         self.shadows.update(unit.shadows)
 
+    def unmark(self, address: int) -> None:
+        """A stub comes back where a fragment was: no guest instruction begins there any more."""
+        self._marks[address - CACHE] = 0
+        self.guest_at.pop(address, None)
+
     def is_boundary(self, address: int) -> bool:
         """Does the translation of a guest instruction begin here?"""
         return address in self.guest_at
