@@ -7,5 +7,5 @@
 ``critical_table`` ``translation_figures`` ``hardware_assist``   the figures of lessons 2, 3 and 4
 ``exercise_guest`` ``exercise_steps`` ``exercise_student``       how an exercise runs an answer, with a limit
 ``checkers_``...     one checker for each exercise; ``feedback`` says what was wrong, with the steps that show it
-``release`` ``workcopy``   what students get, and their own copy of it
+``workcopy``         what students get, as a copy of their own
 """
