@@ -77,6 +77,8 @@ _PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF
 _STRING = frozenset((0x6C, 0x6D, 0x6E, 0x6F, 0xA4, 0xA5, 0xA6, 0xA7, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF))
 _PORT_IN_BYTE = frozenset((0xE4, 0xE5, 0xE6, 0xE7))
 _SHIFTS = frozenset((0xC0, 0xC1, 0xD0, 0xD1, 0xD2, 0xD3))
+CC_OP_FIRST = 2
+"""The first operation of the lazy flags: a byte, then a word, a dword, a qword, then those of the next."""
 _MEMORY_FAULTS = frozenset((14, 0x500))
 _UNWOUND = frozenset((0, 5, 10, 11, 12, 13, 14, 17, 0x500))
 """Faults that come in the middle of an instruction: the processor goes back to what it was at its start."""
@@ -750,13 +752,18 @@ class Cpu:
             uclib.uc_emu_stop(uc)
 
     def _take_flags_apart(self, number: int) -> None:
-        # Before it calls the instruction hook, the processor puts its flags together, in EFLAGS and in ``cc_src``.
-        # After a fault it then takes ``cc_src`` for the operand that was there before. (Not at the start of a block.)
-        whole = self.q[self.Q_EFLAGS]
-        together = self.q[self.Q_CC_SRC] == whole & ARITHMETIC_FLAGS
-        if number in _UNWOUND and together and self.pc != self._cells[native.BLOCK]:
-            self.d[self.D_CC_OP] = CC_OP_EFLAGS
-        self.q[self.Q_EFLAGS] = whole & ~(ARITHMETIC_FLAGS | EFLAGS_DF)
+        # Before it calls the instruction hook, the processor puts its flags together in ``cc_src``. Where it has to go
+        # back to the start of an instruction afterwards, it takes that for the operand that was there before. (Not at
+        # the start of a block.) What the flags say of the result tells which it is.
+        operation, source = self.d[self.D_CC_OP], self.q[self.Q_CC_SRC]
+        unwound = number in _UNWOUND or number >= VMEXIT_BASE
+        if unwound and not source & ~ARITHMETIC_FLAGS and self.pc != self._cells[native.BLOCK]:
+            bits = (8, 16, 32, 64)[operation - CC_OP_FIRST & 3]
+            result = self.q[self.Q_CC_SRC - 1] & (1 << bits) - 1
+            zero, sign, even = result == 0, result >> bits - 1, not (result & 0xFF).bit_count() & 1
+            if source & 0xC4 == zero << 6 | sign << 7 | even << 2:
+                self.d[self.D_CC_OP] = CC_OP_EFLAGS
+        self.q[self.Q_EFLAGS] &= ~(ARITHMETIC_FLAGS | EFLAGS_DF)
 
     def _flags_of_faulting_store(self) -> None:
         # RCL, RCR and SETcc put the flags together in ``cc_src`` before they touch memory. Where that faults, the

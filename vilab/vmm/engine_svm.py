@@ -49,6 +49,7 @@ from vilab.vmm.vmcb_build import refused_because, save_area
 from vilab.vmm.walk import walk
 from vilab.x86 import paging as pg
 from vilab.x86.decode import Instruction, Truncated, decode
+from vilab.x86.flags import TF
 
 if TYPE_CHECKING:
     from vilab.addresses import Ppn
@@ -254,6 +255,7 @@ class SvmEngine(Engine):
     def _emulate(self, instruction: Instruction) -> None:
         """Do it for the guest; a fault of its own is the guest's."""
         eip = self.vcpu.eip
+        traced = bool(self.vcpu.eflags() & TF)
         try:
             effect = emulate.execute(self.vcpu, instruction, self)
         except GuestFault as fault:
@@ -265,6 +267,8 @@ class SvmEngine(Engine):
         self.cpu.d[self.cpu.D_HFLAGS] &= ~HF_INHIBIT_IRQ  # a shadow of STI covers one instruction, and this was it
         if self.log.active:
             self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))
+        if traced and not self.halted and self.ended is None:
+            self.inject(GuestFault(1))  # the guest's own trap flag, for the instruction that is done now
 
     def _nested_fault(self, gpa: int, error_code: int) -> None:
         if self._counting is not None and self.was_counted():
