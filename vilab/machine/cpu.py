@@ -646,6 +646,8 @@ class Cpu:
             cells[native.EXECUTED], self.count_cells[native.COUNT] = stopped_at
         self._raise_failure()
         if status in (UC_ERR_FETCH_PROT, UC_ERR_FETCH_UNMAPPED):
+            if cells[native.COUNT_AT] and self.instructions >= self.count_cells[native.COUNT_LIMIT]:
+                return Stop.COUNTED
             self._fetched_from_nowhere()
             return Stop.STOPPED
         if status:

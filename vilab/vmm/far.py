@@ -98,7 +98,7 @@ def _call_inner(
     ss, esp = inner_stack(v, ring, 0)
     stack = segments.stack_segment(v, ss, ring, 10)
     old = v.segment(SS)
-    copied = v.read(old[1] + v.gpr[ESP], parameters * size, v.cpl == 3) if parameters else b""
+    copied = v.read(old[1] + v.gpr[ESP], parameters * size) if parameters else b""
     pusher = Pusher(v, stack[1], esp, bool(stack[3] & segments.BIG), wide, False)
     pusher.push(old[0])
     pusher.push(v.gpr[ESP])

@@ -49,6 +49,8 @@ POPPED_AT = WORDS + 4 * monitor.WORD_POPPED
 
 ECX, ESP = 1, 4
 CS = 1
+VEX = 1 << 24
+"""The processor has no AVX, but runs such encodings as if they had no VEX prefix: jumps among them."""
 TF_AND_IOPL = 0x31  # in the second byte of EFLAGS
 TEST_BYTE = b"\x36\xf6\x05"
 JNZ = 5
@@ -160,7 +162,7 @@ class Translator:
     ) -> tuple[str, bool]:
         """Append the translation of one instruction; its kind, and whether the unit ends with it."""
         kind = i.kind
-        if kind is Kind.IDENT:
+        if kind is Kind.IDENT and i.opcode < VEX:
             if mode.cs_base and i.segment_override == CS:
                 code = _from_flat(i, mode)
                 out += code
@@ -198,7 +200,7 @@ class Translator:
             return (IDENT if rewritten == i.code else IN_CACHE), False
         callouts[tc] = Callout(unit, i, ends=not sensitive)
         out += b"\xcc"
-        return CALLOUT if sensitive or i.kind is Kind.UNDEFINED else CONTROL, not sensitive
+        return CALLOUT if sensitive or i.kind in (Kind.UNDEFINED, Kind.IDENT) else CONTROL, not sensitive
 
     def _emit_conditional(self, unit: Unit, out: bytearray, i: Instruction, tc: int) -> None:
         at = unit.start
