@@ -69,7 +69,8 @@ ACCEPTED: tuple[tuple[Question, str], ...] = (
     ),
     (
         lambda i, _cpl, _engine: i.kind is Kind.UNDEFINED or i.opcode >> 24,
-        "the processor underneath executes some encodings that a real one refuses (LOCK before MOV, reserved /reg, VEX without AVX)",
+        "the processor underneath executes some encodings that a real one refuses "
+        "(LOCK before MOV, reserved /reg, VEX without AVX)",
     ),
     (_negative_return, "the processor underneath takes the operand of RET for a signed number"),
     (
@@ -80,7 +81,7 @@ ACCEPTED: tuple[tuple[Question, str], ...] = (
 """(which instruction, why a difference there is accepted)"""
 
 ENDINGS = {
-    "unsupported": "hardware tasks, real mode, virtual-8086 mode and 16-bit code: the monitor says so, and ends the run",
+    "unsupported": "hardware tasks, real mode, virtual-8086 mode, 16-bit code: the monitor says so, and ends the run",
     "conflict": "the guest uses the monitor's range of linear addresses: the monitor says so, and ends the run",
 }
 STORES_INTO_ITSELF = "a store into the instruction that makes it is begun again and counted twice on the bare machine"
