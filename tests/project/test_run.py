@@ -170,9 +170,12 @@ def test_a_halt_that_nothing_can_end(flat, engine):
 @pytest.mark.parametrize("engine", ["bare", "bt", "svm"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_endless_guest_ends_when_told_to_and_leaves_nothing_running(flat, engine, number):
-    with subprocess.Popen([*COMMAND, flat(LOOP), "--engine", engine], stderr=subprocess.PIPE, text=True) as endless:
-        time.sleep(1.5)
-        assert endless.poll() is None
+    speaks_first = bytes.fromhex("66baf803 b021 ee") + LOOP  # mov dx, 0x3f8; mov al, "!"; out dx, al
+    with subprocess.Popen(
+        [*COMMAND, flat(speaks_first), "--engine", engine], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as endless:
+        assert endless.stdout is not None
+        assert endless.stdout.read(1) == "!"
         endless.send_signal(number)
         _, said = endless.communicate(timeout=20)
     assert endless.returncode == 130
