@@ -33,9 +33,9 @@ from vilab.vmm.differential_code import KINDS, Choice, Program
 from vilab.vmm.engine import EngineState
 from vilab.vmm.records import GPR_NAMES
 from vilab.vmm.vcpu import LDTR, Vcpu, VcpuState
-from vilab.vmm.vm import VirtualMachine, VmState
+from vilab.vmm.vm import MONITOR_WINDOW, VirtualMachine, VmState
 from vilab.x86 import paging as pg
-from vilab.x86.decode import Instruction, Kind, Truncated, decode
+from vilab.x86.decode import OPSIZE, Instruction, Kind, Truncated, decode
 
 Question = Callable[[Instruction, int, str], object]
 """(instruction, CPL, engine): is a difference at this instruction accepted?"""
@@ -72,6 +72,10 @@ ACCEPTED: tuple[tuple[Question, str], ...] = (
         "the processor underneath executes some encodings that a real one refuses "
         "(LOCK before MOV, reserved /reg, VEX without AVX)",
     ),
+    (
+        lambda i, _cpl, _engine: i.selector is not None and i.selector & ~7 == g.IDLE_TASK,
+        "the processor underneath switches tasks by itself; the monitor does not offer that",
+    ),
     (_negative_return, "the processor underneath takes the operand of RET for a signed number"),
     (
         _rotates_memory_through_carry,
@@ -82,9 +86,15 @@ ACCEPTED: tuple[tuple[Question, str], ...] = (
 
 ENDINGS = {
     "unsupported": "hardware tasks, real mode, virtual-8086 mode, 16-bit code: the monitor says so, and ends the run",
-    "conflict": "the guest uses the monitor's range of linear addresses: the monitor says so, and ends the run",
+    "conflict": "the guest uses the monitor's range of linear addresses: it reads the monitor's pages, or the run ends",
 }
-STORES_INTO_ITSELF = "a store into the instruction that makes it is begun again and counted twice on the bare machine"
+WRITTEN_BY_MONITOR = (
+    "the monitor has pushed an exception frame onto code that the processor then runs as it was: the processor keeps "
+    "translations of its own, and only forgets those that the guest itself overwrites"
+)
+CR4_OFFERED = 0x61C
+"""TSD DE PSE OSFXSR OSXMMEXCPT."""
+STORES_INTO_ITSELF = "a store into the code around it is begun again and counted twice on the bare machine"
 STEPPED_BARE = "a store into the block it stands in is counted twice on the bare machine, unless it is stepped"
 """Accepted where the bare machine, stepped, agrees: the last instruction of a block, repeated, looks like a loop."""
 
@@ -126,6 +136,8 @@ class Parting(msgspec.Struct):
     instruction: Instruction | None = None
     cpl: int = 0
     stores_into_itself: bool = False
+    in_monitor_range: bool = False
+    excuse: str | None = None
     report: str = ""
 
 
@@ -194,6 +206,19 @@ class Machine:
         cpu.forget_code()
         vm.load_state(VmState(self.name, EngineState(vcpu, 0, 0, False, None), pic, b""), memory=False)  # type: ignore[arg-type]
         cpu.set_instructions(0)
+
+    def write_carefully(self, careful: bool) -> None:
+        """Let the processor forget all code whenever the monitor has written memory: see ``WRITTEN_BY_MONITOR``."""
+        vcpu = self.vm.engine.vcpu
+        vcpu.__dict__.pop("write", None)
+        if careful:
+            write, forget = vcpu.write, self.vm.cpu.forget_code
+
+            def write_and_forget(gva: int, data: bytes, user: bool = False) -> None:
+                write(gva, data, user)
+                forget()
+
+            vcpu.__dict__["write"] = write_and_forget
 
     def run_to(self, instructions: int) -> str:
         """Go on to exactly this many instructions since ``load``; why it stopped."""
@@ -387,6 +412,10 @@ class Differential:
         return None if parting is None else self.excuse_parting(parting)
 
     def excuse_parting(self, parting: Parting) -> str | None:
+        if parting.excuse is not None:
+            return parting.excuse
+        if any(line.startswith("TR: 0000") for line in parting.found):
+            return "the processor underneath loads a null task register"
         for ending, reason in ENDINGS.items():
             if f"/ {ending}" in parting.found[0]:
                 return reason
@@ -394,17 +423,34 @@ class Differential:
             for question, reason in ACCEPTED:
                 if question(parting.instruction, parting.cpl, self.engine):
                     return reason
-        if parting.stores_into_itself:
+        if parting.in_monitor_range and self.engine != "svm":
+            return ENDINGS["conflict"]
+        if parting.stores_into_itself or self._counted_twice(parting.case):
             return STORES_INTO_ITSELF
-        return STEPPED_BARE if self._same_as_stepped(parting.case) else None
+        if self._same_carefully(parting.case, Machine.run):
+            return WRITTEN_BY_MONITOR
+        return STEPPED_BARE if self._same_carefully(parting.case, Machine.run_stepped) else None
 
-    def _same_as_stepped(self, case: Case) -> bool:
+    def _counted_twice(self, case: Case) -> bool:
+        """Is the bare machine where the other is, one instruction later?"""
         _, memory, state = prepare(case)
         outcomes = []
-        for name, how in (("bare", Machine.run_stepped), (self.engine, Machine.run)):
+        for name, limit in (("bare", case.limit + 1), (self.engine, case.limit)):
             machine = self.machine(name, case.option)
             machine.load(memory, state)
-            outcomes.append(how(machine, case))
+            outcomes.append(machine.run(msgspec.structs.replace(case, limit=limit)))
+        outcomes[0].instructions -= 1
+        return not differences(*outcomes)
+
+    def _same_carefully(self, case: Case, run_bare: Callable[[Machine, Case], Outcome]) -> bool:
+        _, memory, state = prepare(case)
+        outcomes = []
+        for name, run in (("bare", run_bare), (self.engine, Machine.run)):
+            machine = self.machine(name, case.option)
+            machine.load(memory, state)
+            machine.write_carefully(True)
+            outcomes.append(run(machine, case))
+            machine.write_carefully(False)
         return not differences(*outcomes)
 
     def part(self, case: Case) -> Parting | None:
@@ -431,7 +477,11 @@ class Differential:
             text = f"{v.eip:08x} ring {v.cpl} "
             try:
                 i = parting.instruction = decode(v.fetch(), v.eip)
-                parting.stores_into_itself = _stores_near_itself(v, i)
+                address = _store_address(v, i)
+                parting.stores_into_itself = _is_near(address, v, i)
+                if i.op == "mov to cr" and i.reg == 4 and v.gpr[i.rm] & ~CR4_OFFERED:
+                    parting.excuse = "bits of CR4 that the virtual processor does not offer"
+                parting.in_monitor_range = MONITOR_WINDOW[0] <= address <= MONITOR_WINDOW[1]
                 text += f"{i.code.hex():<16} {i.text}"
             except (GuestFault, Truncated) as error:
                 text += f"({error})"
@@ -449,15 +499,24 @@ class Differential:
         return f"{case}\n{parting.report}"
 
 
-def _stores_near_itself(v: Vcpu, i: Instruction) -> bool:
-    """Might it write to its own bytes? Pages are left out of account: there are aliases."""
+def _store_address(v: Vcpu, i: Instruction) -> int:
+    """Where the instruction reads or writes, if it names a place; else where a push would."""
     if i.opcode in (0xA4, 0xA5, 0xAA, 0xAB, 0x6C, 0x6D):
-        at = v.segment(ES)[1] + v.gpr[EDI]
-    elif i.modrm_at >= 0 and i.memory is not None:
+        return v.segment(ES)[1] + v.gpr[EDI] & 0xFFFFFFFF
+    if i.modrm_at >= 0 and i.memory is not None:
         at = v.segment(i.memory.segment)[1] + i.memory.offset(v.gpr)
-    else:
-        at = v.segment(SS)[1] + v.gpr[ESP] - 4
-    return -8 < ((at - v.pc + 0x800) & 0xFFF) - 0x800 < i.size
+        if i.opcode in (0x0FA3, 0x0FAB, 0x0FB3, 0x0FBB):  # BT and its kin reach far with a register operand
+            bits = 16 if i.prefixes & OPSIZE else 32
+            bit = v.gpr[i.reg] & (1 << bits) - 1
+            at += (bit - (bit >> bits - 1 << bits)) // bits * (bits // 8)
+        return at & 0xFFFFFFFF
+    return v.segment(SS)[1] + v.gpr[ESP] - 4 & 0xFFFFFFFF
+
+
+def _is_near(address: int, v: Vcpu, i: Instruction) -> bool:
+    """Might a store there (of PUSHA, say, which goes on downwards) change the instruction's own bytes? Pages are left out
+    of account: there are aliases."""
+    return -8 < ((address - v.pc + 0x800) & 0xFFF) - 0x800 < i.size + 32
 
 
 def _shortened(case: Case, limit: int) -> Case:

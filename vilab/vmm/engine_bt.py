@@ -229,7 +229,8 @@ class TranslationEngine(DeprivilegedEngine):
         if not self._aim():
             return Stop.STOPPED
         if self.vcpu.single_steps:
-            self.step_raw()
+            if self.clock.next_ns() > self.now_ns():  # translating takes time, and something may have become due
+                self.step_raw()
             return Stop.STEPPED
         if not self.log.active and self.costs.code_ns_per_byte == 1:
             self.cpu.read_time_natively(
@@ -376,15 +377,21 @@ class TranslationEngine(DeprivilegedEngine):
                 self._continue(where)  # type: ignore[arg-type]
         else:
             self._fault_in_cache(number)
-        if self.halted or v.single_steps:
+            if not v.single_steps:
+                return self.ended is None and not self._open
+        if self.halted or v.single_steps or self._interrupt_comes_first():
             self._settled = not self._open  # the guest's EIP is known, and what stands there must not be touched yet
             return False
         return self.ended is None and not self._open
 
     def _resume(self) -> None:
-        """The guest's EIP was changed: aim the CPU at it. Not before a single-step trap that is due."""
-        if self.ended is None and not self.vcpu.single_steps:
+        """The guest's EIP was changed: aim the CPU at it. Not before a single-step trap or an interrupt that is due."""
+        if self.ended is None and not self.vcpu.single_steps and not self._interrupt_comes_first():
             self._aim()
+
+    def _interrupt_comes_first(self) -> bool:
+        """Before the next instruction is even fetched."""
+        return self.pending and self.interrupts_enabled() and not self.in_interrupt_shadow()
 
     def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
         if self._fault_at is not None:
@@ -512,7 +519,7 @@ class TranslationEngine(DeprivilegedEngine):
         self.charge(self.costs.callout)
         v.eip = target
         self._resume()
-        if v.eip == target and v.cpl != 3 and self.ended is None:
+        if v.eip == target and v.cpl != 3 and self.ended is None and target in self._units:
             self._enter_table(miss.table, self._units[target])
 
     def _peek_return(self) -> int:
