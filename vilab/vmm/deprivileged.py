@@ -9,17 +9,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vilab.addresses import PAGE_SHIFT
+from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT
 from vilab.errors import GuestFault
 from vilab.events import AddressSpaceSwitched, HiddenFault, TraceFault
+from vilab.machine.cpu import Stop
 from vilab.vmm.engine import Engine
 from vilab.vmm.monitor import Monitor, MonitorFrames
 from vilab.vmm.shadow_paging import ShadowTables
 from vilab.vmm.vcpu import DeprivilegedVcpu
 from vilab.vmm.walk import walk
 from vilab.x86 import paging as pg
+from vilab.x86.decode import Truncated, decode
 
 if TYPE_CHECKING:
     from vilab.vmm.engine import EngineState
@@ -41,6 +44,8 @@ class DeprivilegedEngine(Engine):
         self.frames = MonitorFrames(vm.monitor_frames)
         self.shadow = ShadowTables(vm.cpu, vm.machine_memory, self.frames, vm.pmap)
         self.monitor = Monitor(vm.cpu, vm.machine_memory, self.frames, self.shadow)
+        self._stepping = False
+        self._creeping_at: int | None = None
         self.vcpu: DeprivilegedVcpu = self.make_vcpu()
         self.vcpu.mmu = self
 
@@ -105,7 +110,8 @@ class DeprivilegedEngine(Engine):
         """Hidden, trace or true fault. The vCPU's EIP is on the instruction."""
         v = self.vcpu
         write = bool(error_code & pg.ERROR_WRITE)
-        user = v.cpl == 3
+        # Without translation a kernel may be in ring 3 and nobody knows: IRET does not trap. So the CPU is asked.
+        user = self.cpu.cpl == 3
         try:
             mapping = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=write, user=user)
         except GuestFault as fault:
@@ -136,6 +142,48 @@ class DeprivilegedEngine(Engine):
             self.log.emit(HiddenFault(self.now_ns(), gva, error_code, ppn, mpa >> PAGE_SHIFT))
         self.charge(self.costs.hidden_fault)
 
+    def fetched_ahead(self, gva: int, error_code: int) -> bool:
+        """A page fault that must not be taken yet: it belongs to an instruction further on, or a timer is due before it.
+
+        Of code that it runs directly the processor fetches a whole block before it runs any of it, and where that goes on
+        into a page that is missing, it faults at the block's start. Then what comes before is stepped (``creep``), so that
+        the fault is taken where it belongs, in a stepped run and in an unstepped one.
+        """
+        v = self.vcpu
+        pc, user = v.pc, v.cpl == 3
+        room = PAGE_BYTES - (pc & PAGE_OFFSET_MASK)
+        if self._stepping or gva - pc not in (0, room) or error_code & pg.ERROR_WRITE or self.was_counted():
+            return False
+        if gva == pc:
+            return self.clock.next_ns() <= self.now_ns()
+        try:
+            decode(v.read(pc, min(room, 15), user), v.eip)
+        except (GuestFault, Truncated):
+            return False
+        self._creeping_at = pc - 1
+        return True
+
+    def enter(self) -> Stop:
+        return Stop.STEPPED if self.creep() else super().enter()
+
+    def creep(self) -> bool:
+        """One step towards the end of the page. False: no more to do."""
+        pc, last = self.vcpu.pc, self._creeping_at
+        if last is None or pc <= last or pc - 1 >> PAGE_SHIFT != last >> PAGE_SHIFT:
+            self._creeping_at = None
+            return False
+        self._creeping_at = pc
+        if self.clock.next_ns() > self.now_ns():
+            self.step_raw()
+        return True
+
+    def step_through(self, step: Callable[[], Stop]) -> Stop:
+        self._stepping = True
+        try:
+            return super().step_through(step)
+        finally:
+            self._stepping = False
+
     def will_be_counted_again(self) -> bool:
         """The faulting instruction has been counted, and will begin again from its start."""
         return self.was_counted()
@@ -158,5 +206,6 @@ class DeprivilegedEngine(Engine):
         self.monitor.tables_seen = saved["tables_seen"]
 
     def load_state(self, state: EngineState) -> None:
+        self._creeping_at = None
         self.monitor.forget_tables()
         super().load_state(state)

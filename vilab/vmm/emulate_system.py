@@ -148,7 +148,9 @@ def _store_table(table: tuple[int, int], v: Vcpu, i: Instruction) -> str:
     base, limit = table
     if i.prefixes & OPSIZE:
         base &= 0xFFFFFF
-    v.write(linear(v, i), limit.to_bytes(2, "little") + base.to_bytes(4, "little"), v.cpl == 3)
+    at = linear(v, i)
+    v.write(at, limit.to_bytes(2, "little"), v.cpl == 3)
+    v.write(at + 2, base.to_bytes(4, "little"), v.cpl == 3)
     return f"base {base:08x}"
 
 

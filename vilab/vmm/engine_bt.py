@@ -228,6 +228,8 @@ class TranslationEngine(DeprivilegedEngine):
     def enter(self) -> Stop:
         if not self._aim():
             return Stop.STOPPED
+        if self.creep():
+            return Stop.STEPPED
         if self.vcpu.single_steps:
             if self.clock.next_ns() > self.now_ns():  # translating takes time, and something may have become due
                 self.step_raw()
@@ -280,7 +282,10 @@ class TranslationEngine(DeprivilegedEngine):
         while True:
             opened = len(self._open)
             if opened:
+                hidden = self.hidden_faults
                 done = self.cpu.step(self.vcpu.single_steps) is Stop.STEPPED
+                if self.hidden_faults != hidden and self.ended is None:
+                    continue  # its other page, or its other operand, had to be filled in: the store is still to come
             if len(self._open) == opened and self._walk_to_boundary():
                 break
         if self._open:
@@ -330,6 +335,8 @@ class TranslationEngine(DeprivilegedEngine):
             self.inject(GuestFault(1))
 
     def _step_settled(self) -> Stop:
+        if not self._aim():
+            return Stop.STOPPED
         reason = self.cpu.step(self.vcpu.single_steps)
         if self._settle_down():
             self._done = True
@@ -364,6 +371,8 @@ class TranslationEngine(DeprivilegedEngine):
         cpu, v = self.cpu, self.vcpu
         if v.cpl == 3:
             v.eip = cpu.eip
+            if number == 14 and not self._open and self.fetched_ahead(cpu.cr(2), cpu.error_code):
+                return False
             self._from_ring_3(number)
         elif cpu.is_software_interrupt:
             where = self.cache.exits.get(cpu.eip - 1)

@@ -32,6 +32,8 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
     def on_exception(self, number: int) -> bool:
         if self.cpu.is_software_interrupt:
             self._software_interrupt(number)
+        elif number == 14 and self.fetched_ahead(self.cpu.cr(2), self.cpu.error_code):
+            return False
         elif number == 14:
             self.exits["#PF"] += 1
             self.page_fault(self.cpu.cr(2), self.cpu.error_code)

@@ -105,7 +105,7 @@ class Vcpu:
 
     @property
     def eip(self) -> int:
-        return self.cpu.q[self.cpu.Q_EIP]
+        return self.cpu.q[self.cpu.Q_EIP] & 0xFFFFFFFF  # the processor may have extended its sign
 
     @eip.setter
     def eip(self, value: int) -> None:
