@@ -740,6 +740,12 @@ TEMPLATES: tuple[tuple[Template, int], ...] = (
 _BY_KIND: tuple[Template, ...] = tuple(template for template, weight in TEMPLATES for _ in range(weight))
 KINDS = len(_BY_KIND)
 
+
+def kind_template(kind: int) -> Template:
+    """The template that a choice's kind stands for."""
+    return _BY_KIND[kind % KINDS]
+
+
 KERNEL_END = b"\xfa\xf4\xeb\xfc"  # cli; hlt; jmp back
 USER_END = b"\xcd\x80\xeb\xfc"
 
@@ -763,7 +769,7 @@ class Program:
 
 
 def _slot(choice: Choice, place: Place) -> bytes:
-    return _BY_KIND[choice[0] % KINDS](Digits(choice[1]), place)
+    return kind_template(choice[0])(Digits(choice[1]), place)
 
 
 def _lay_out(area: Sequence[Choice], place: Place) -> bytes:
