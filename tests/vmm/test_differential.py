@@ -53,7 +53,9 @@ def test_a_difference_is_found_and_named(monkeypatch: pytest.MonkeyPatch):
     test = Differential("bt")
     kind = next(i for i in range(code.KINDS) if code.kind_template(i) is code.system)
     smsw = next(
-        seed for seed in range(100_000) if code.system(code.Digits(seed), code.Place(user=False)).startswith(b"\x0f\x01\xe0")
+        seed
+        for seed in range(100_000)
+        if code.system(code.Digits(seed), code.Place(user=False)).startswith(b"\x0f\x01\xe0")
     )
     case = Case(((0, 0), (kind, smsw), (0, 0)), ((0, 0),), limit=20)
     assert test.compare(case) == []

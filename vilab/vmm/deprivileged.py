@@ -143,10 +143,10 @@ class DeprivilegedEngine(Engine):
         self.charge(self.costs.hidden_fault)
 
     def fetched_ahead(self, gva: int, error_code: int) -> bool:
-        """A page fault that must not be taken yet: it belongs to an instruction further on, or a timer is due before it.
+        """A page fault that must not be taken yet: it belongs to a later instruction, or a timer is due before it.
 
-        Of code that it runs directly the processor fetches a whole block before it runs any of it, and where that goes on
-        into a page that is missing, it faults at the block's start. Then what comes before is stepped (``creep``), so that
+        Of code that it runs directly the processor fetches a whole block before it runs any of it, and where that goes
+        on into a missing page, it faults at the block's start. Then what comes before is stepped (``creep``), so that
         the fault is taken where it belongs, in a stepped run and in an unstepped one.
         """
         v = self.vcpu

@@ -1,0 +1,149 @@
+"""What becomes of each kind of instruction, judged by capstone's reading of the bytes that are emitted."""
+
+from __future__ import annotations
+
+import pytest
+
+from vilab.errors import GuestFault
+from vilab.vmm.translator import STUB, UNIT_INSTRUCTIONS, Mode, Translator
+from vilab.vmm.unit import CALLOUT, CONTROL, IDENT, IN_CACHE, Callout, Unit
+from vilab.x86.decode import Instruction, disassemble
+
+EIP, AT = 0x1000, 0xF0400000
+PLAIN = Mode(8, 0, True)
+
+
+def translate(
+    code: str, mode: Mode = PLAIN, eip: int = EIP, end: int = 0x3000
+) -> tuple[Unit, bytes, dict[int, Callout]]:
+    """``code`` at ``eip``; nothing is mapped from ``end`` on."""
+    raw = bytes.fromhex(code)
+
+    def fetch(linear: int, size_bytes: int) -> bytes:
+        if linear + size_bytes > end:
+            raise GuestFault(14, 0, max(linear, end))
+        at = linear - eip - mode.cs_base
+        return raw[at : at + size_bytes].ljust(size_bytes, b"\x90")
+
+    stubs = iter(range(0xF0500000, 0xF0600000, 8))
+    return Translator(fetch, lambda: next(stubs)).translate(eip, AT, mode)
+
+
+def emitted(code: str, mode: Mode = PLAIN) -> list[Instruction]:
+    """The translation of the first instruction."""
+    unit, out, _ = translate(code, mode)
+    _, _, _, at, size = unit.lines[0]
+    return disassemble(out[at - AT : at - AT + size], at)
+
+
+def test_straight_code_makes_units_of_twelve():
+    unit, _, _ = translate("40" * 25)
+    assert len(unit.lines) == UNIT_INSTRUCTIONS == 12
+    assert unit.end_eip == EIP + 12
+    assert [line[2] for line in unit.lines] == [IDENT] * 12
+
+
+@pytest.mark.parametrize(
+    "code", ["7400", "eb00", "e800000000", "c3", "ffe0", "ffd0", "cc", "cf", "0f0b", "ea000000000800"]
+)
+def test_control_flow_ends_a_unit(code: str):
+    unit, _, _ = translate("40 90" + code + "41")
+    assert len(unit.lines) == 3
+    assert unit.lines[2][2] in (CONTROL, CALLOUT)
+
+
+def test_a_call_pushes_the_guests_own_return_address():
+    first, *_ = emitted("e800000000")
+    assert first.text == "push 0x1005"
+
+
+def test_popf_writes_nothing_to_the_guests_stack():
+    code = emitted("9d")
+    assert not [i for i in code if i.mnemonic.startswith("push")]
+    stores = [i.operands for i in code if i.mnemonic in ("mov", "pop") and i.operands.split(",")[0].endswith("]")]
+    assert stores
+    assert all("[0xf0000" in operands for operands in stores)
+
+
+def test_popf_has_a_way_out_to_the_monitor_for_tf_and_iopl():
+    unit, _, callouts = translate("9d 90")
+    ((at, callout),) = callouts.items()
+    assert callout.popped
+    assert not callout.ends
+    assert at == unit.lines[1][3] - 1
+
+
+def test_sti_and_the_instruction_in_its_shadow_stand_in_one_unit():
+    unit, _, _ = translate("40" * 11 + "fb 90")
+    assert len(unit.lines) == 11
+    unit, _, _ = translate("40" * 10 + "fb 90")
+    assert len(unit.lines) == 12
+    assert unit.shadows == [unit.lines[11][3]]
+
+
+def test_a_second_sti_casts_no_shadow():
+    unit, _, _ = translate("fb fb 90")
+    assert unit.shadows == [unit.lines[1][3]]
+
+
+def test_a_load_of_ss_casts_a_shadow():
+    unit, _, callouts = translate("8ed0 90")
+    assert unit.lines[0][2] == CALLOUT
+    assert unit.shadows == [unit.lines[1][3]]
+    assert not callouts[AT].ends
+
+
+def test_vex_encodings_are_not_copied():
+    """The processor underneath would run ``c5 f9 8d rel32`` as a jump."""
+    unit, _, callouts = translate("c5f98d56a50000 90")
+    assert unit.lines[0][2] == CALLOUT
+    assert callouts[AT].ends
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("2ea100300100", "mov eax, dword ptr ss:[0x14000]"),
+        ("2e8b4304", "mov eax, dword ptr ss:[ebx + 0x1004]"),
+        ("2e8b0c8d10000000", "mov ecx, dword ptr ss:[ecx*4 + 0x1010]"),
+        ("2e8b442404", "mov eax, dword ptr ss:[esp + 0x1004]"),
+        ("2ec70312345678", "mov dword ptr ss:[ebx + 0x1000], 0x78563412"),
+    ],
+)
+def test_operands_in_a_code_segment_with_a_base_get_that_base(code: str, text: str):
+    mode = Mode(0x38, 0x1000, True)
+    unit, out, _ = translate(code, mode)
+    assert unit.lines[0][2] == IN_CACHE
+    first = disassemble(out, AT)[0]
+    assert first.text.replace("ss:", "") == text.replace("ss:", "")
+    assert first.segment_override == 2
+
+
+def test_where_the_next_page_is_missing_the_unit_ends_before_it():
+    unit, out, _ = translate("90" * 4, eip=0x1FFE, end=0x2000)
+    assert len(unit.lines) == 2
+    assert out.endswith(STUB)
+
+
+def test_an_instruction_that_cannot_be_fetched_whole_faults_at_the_missing_page():
+    with pytest.raises(GuestFault) as caught:
+        translate("b8 01020304", eip=0x1FFE, end=0x2000)
+    assert caught.value.vector == 14
+    assert caught.value.address == 0x2000
+
+
+def test_in_other_modes_whatever_needs_the_monitors_words_is_a_callout():
+    for code in ("fa", "fb", "9c", "9d", "c3", "ffe0", "e800000000"):
+        unit, _, callouts = translate(code, Mode(8, 0, False))
+        assert unit.lines[0][2] in (CALLOUT, CONTROL)
+        assert AT in callouts
+
+
+def test_lines_cover_guest_code_and_fragment_without_gaps():
+    unit, out, _ = translate("40 fa 9c 9d fb 8cc8 0fa2 2e8b4304 7400")
+    eip, at = EIP, AT
+    for guest, length, _, tc, size in unit.lines:
+        assert (guest, tc) == (eip, at)
+        eip, at = eip + length, at + size
+    assert at <= AT + len(out) == unit.end
+    assert len(unit.source) == eip - EIP
