@@ -27,6 +27,7 @@ from vilab.addresses import PAGE_OFFSET_MASK
 from vilab.errors import GuestFault
 from vilab.vmm.differential_accepted import (
     FETCHED_AHEAD,
+    LEFT_BEHIND,
     STEPPED_BARE,
     STORES_INTO_ITSELF,
     WRITTEN_BY_MONITOR,
@@ -219,7 +220,11 @@ def run_differential(
             same += 1
         else:
             parting = test.part(case)
-            reason = test.excuse_parting(parting) if parting is not None else None
+            if parting is not None:
+                reason = test.excuse_parting(parting)
+            else:
+                test.drop()
+                reason = None if test.compare(case) else LEFT_BEHIND
             if reason is not None:
                 excused[reason] += 1
             elif len(different) < 10:

@@ -28,6 +28,10 @@ def _negative_return(i: Instruction, _cpl: int, _engine: str) -> bool:
     return i.opcode in (0xC2, 0xCA) and (i.immediate or 0) >= 0x8000
 
 
+def _stores_x87_environment(i: Instruction, _cpl: int, _engine: str) -> bool:
+    return (i.opcode, i.reg) in ((0xD9, 6), (0xDD, 6), (0x0FAE, 0)) and i.modrm < 0xC0
+
+
 def _rotates_memory_through_carry(i: Instruction, _cpl: int, _engine: str) -> bool:
     return i.opcode in (0xC0, 0xC1, 0xD0, 0xD1, 0xD2, 0xD3) and i.reg in (2, 3) and i.modrm < 0xC0
 
@@ -55,6 +59,18 @@ ACCEPTED: tuple[tuple[Question, str], ...] = (
         lambda i, _cpl, _engine: i.selector is not None and i.selector & ~7 == g.IDLE_TASK,
         "the processor underneath switches tasks by itself; the monitor does not offer that",
     ),
+    (
+        lambda i, cpl, _engine: cpl == 3 and i.op == "call far",
+        "a far CALL in ring 3: the processor underneath pushes with the rights of a supervisor",
+    ),
+    (
+        _stores_x87_environment,
+        "FNSTENV, FNSAVE, FXSAVE: they show the selector of CS in which the last x87 instruction really ran",
+    ),
+    (
+        lambda i, _cpl, _engine: i.address & ~0xFFF == g.REMAPPED,
+        "overwritten code has changed a page-table entry and not told the processor: what is in its TLB counts",
+    ),
     (_negative_return, "the processor underneath takes the operand of RET for a signed number"),
     (
         _rotates_memory_through_carry,
@@ -73,6 +89,7 @@ WRITTEN_BY_MONITOR = (
 )
 CR4_OFFERED = 0x61C
 """TSD DE PSE OSFXSR OSXMMEXCPT."""
+LEFT_BEHIND = "x87 state that no record holds was left behind by an earlier case; on a new machine all is the same"
 FETCHED_AHEAD = (
     "the bare processor fetches a whole block of code before it runs it, and where the block goes on into a missing "
     "page it faults before the instructions that come first"
@@ -123,8 +140,11 @@ def look(parting: Parting, v: Vcpu, i: Instruction) -> None:
     address = store_address(v, i)
     parting.stores_into_itself = is_near(address, v, i)
     parting.in_monitor_range = MONITOR_WINDOW[0] <= address <= MONITOR_WINDOW[1]
-    offered = i.op != "mov to cr" or i.reg != 4 or not v.gpr[i.rm] & ~CR4_OFFERED
-    parting.excuse = None if offered else "bits of CR4 that the virtual processor does not offer"
+    parting.excuse = None
+    if i.op == "mov to cr" and i.reg == 4 and v.gpr[i.rm] & ~CR4_OFFERED:
+        parting.excuse = "bits of CR4 that the virtual processor does not offer"
+    elif i.op == "mov to cr" and i.reg == 0 and v.gpr[i.rm] >> 31 and not v.gpr[i.rm] & 1:
+        parting.excuse = "paging without protected mode: the processor underneath allows it"
 
 
 def excuse_at_instruction(parting: Parting, engine: str) -> str | None:

@@ -338,9 +338,7 @@ class TranslationEngine(DeprivilegedEngine):
         if not self._aim():
             return Stop.STOPPED
         reason = self.cpu.step(self.vcpu.single_steps)
-        if self._settle_down():
-            self._done = True
-        return reason
+        return Stop.STEPPED if self._settle_down() else reason
 
     def read_code(self, linear: int, size_bytes: int) -> bytes:
         if self.cache.contains(linear):
@@ -385,9 +383,9 @@ class TranslationEngine(DeprivilegedEngine):
             else:
                 self._continue(where)  # type: ignore[arg-type]
         else:
-            self._fault_in_cache(number)
-            if not v.single_steps:
-                return self.ended is None and not self._open
+            hidden = not self._fault_in_cache(number)
+            if hidden and not v.single_steps:
+                return self.ended is None and not self._open  # on in the middle of a template, perhaps
         if self.halted or v.single_steps or self._interrupt_comes_first():
             self._settled = not self._open  # the guest's EIP is known, and what stands there must not be touched yet
             return False
@@ -403,6 +401,7 @@ class TranslationEngine(DeprivilegedEngine):
         return self.pending and self.interrupts_enabled() and not self.in_interrupt_shadow()
 
     def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
+        self._shadow_bytes = -1
         if self._fault_at is not None:
             self._undo_spill(self._fault_at)
             self._fault_at = None
@@ -413,7 +412,8 @@ class TranslationEngine(DeprivilegedEngine):
         if start is not None and address >= start + len(STORE_SPILL) and self.cache.read(start, 7) == STORE_SPILL:
             self.cpu.gpr[ECX] = self.words[WORD_SPILL]
 
-    def _fault_in_cache(self, number: int) -> None:
+    def _fault_in_cache(self, number: int) -> bool:
+        """True: the fault is the guest's, and its handler runs next. False: the guest will not know of it."""
         cpu, v = self.cpu, self.vcpu
         at = cpu.eip
         start = self.cache.line_start(at)
@@ -425,14 +425,17 @@ class TranslationEngine(DeprivilegedEngine):
             self.exits["#PF"] += 1
             faults = self.true_faults
             self.page_fault(cpu.cr(2), cpu.error_code)
-            if self.true_faults != faults:
+            true = self.true_faults != faults
+            if true:
                 self._resume()
         else:
+            true = True
             self.exits[VECTOR_NAMES.get(number, str(number))] += 1
             error = cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
             self.inject(GuestFault(number, error))
             self._resume()
         self._fault_at = None
+        return true
 
     def _from_ring_3(self, number: int) -> None:
         cpu = self.cpu

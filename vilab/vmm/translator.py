@@ -117,7 +117,7 @@ class Translator:
                         # The rest of it is on a page that is not there.
                         self._fetch(here + mode.cs_base + len(code) & 0xFFFFFFFF, 1)
                     break
-            if instruction.op == "sti" and len(lines) == UNIT_INSTRUCTIONS - 1:
+            if instruction.op == "sti" and not inhibited and len(lines) == UNIT_INSTRUCTIONS - 1:
                 break  # so that STI and the instruction in its shadow stand in one unit
             tc = at + len(out)
             size = len(instruction.code)
