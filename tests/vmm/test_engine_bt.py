@@ -69,6 +69,13 @@ def ring_3(flags: int = 2, eip: int = g.USER_CODE) -> str:
     return b"".join(b"\x68" + word.to_bytes(4, "little") for word in frame).hex() + "cf"
 
 
+def ring_1() -> str:
+    """IRET to what stands behind, in ring 1 with IOPL 3."""
+    frame = (g.RING1_DS, g.KERNEL_STACK - 0x400, 0x3002, g.RING1_CS)
+    code = b"".join(b"\x68" + word.to_bytes(4, "little") for word in frame)
+    return (code + b"\xe8\0\0\0\0\x83\x04\x24\x05\xcf").hex()  # call next; add [esp], 5; iret
+
+
 # Single steps --------------------------------------------------------------------------------------------------------
 
 SET_TF = "9c 804c240101 9d"
@@ -97,6 +104,13 @@ def test_single_steps_in_ring_3_go_on_over_what_the_monitor_does():
     same(ring_3(0x102), "90 9a000000007300 0fa2 0f0b 90")
 
 
+def test_a_single_step_over_a_store_across_two_pages_of_code_traps_once():
+    # A function at 0xd010 is called, so that both pages are traced; then DEC dword [0xcffe].
+    code = bytes.fromhex("e80b100000" + SET_TF + "ff0dfecf0000 90 fa f4").ljust(0x1010, b"\x90") + b"\xc3"
+    events = recorded(same(code.hex()))
+    assert [(vector, eip - g.KERNEL_CODE) for vector, eip, _ in events] == [(1, 18), (1, 19), (1, 20)]
+
+
 # Interrupts ----------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +137,15 @@ def test_a_load_of_ss_casts_a_shadow_of_its_own_but_not_within_another():
     assert irq(run("bt", "b810000000 fb 8ed0 41 42", interrupt_at=1)) == 8
     assert irq(run("bt", "b810000000 6802020000 fa 9d 8ed0 41 42", interrupt_at=1)) == 12
     assert irq(run("bt", "b810000000 8ed0 fb 41 42 43", interrupt_at=1)) == 8
+
+
+def test_a_fault_in_the_shadow_of_sti_ends_it():
+    # The page fault's gate is a trap gate, so the interrupt is taken at the first instruction of its handler.
+    events = recorded(same("fb a100800100 90", interrupt_at=1))
+    handler = g.HANDLERS + 14 * g.STUB_BYTES
+    assert [(vector, eip) for vector, eip, _ in events][:1] == [(g.VECTOR_BASE + g.IRQ, handler)]
+    outcome = same(ring_1() + "fb a100800100 90", interrupt_at=7)
+    assert (g.VECTOR_BASE + g.IRQ, handler) in [(vector, eip) for vector, eip, _ in recorded(outcome)]
 
 
 def test_halting_in_the_shadow_of_sti_loses_no_interrupt():

@@ -147,3 +147,9 @@ def test_lines_cover_guest_code_and_fragment_without_gaps():
         eip, at = eip + length, at + size
     assert at <= AT + len(out) == unit.end
     assert len(unit.source) == eip - EIP
+
+
+def test_an_sti_that_casts_no_shadow_may_be_the_twelfth():
+    unit, _, _ = translate("40" * 10 + "fb fb 90")
+    assert len(unit.lines) == 12
+    assert unit.shadows == [unit.lines[11][3]]
