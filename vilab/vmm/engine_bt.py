@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped, VmmBug
-from vilab.events import CacheFlushed, CalloutTaken, Emulated, FragmentChained, UnitTranslated
+from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, GuestStopped, VmmBug
+from vilab.events import CacheFlushed, CalloutTaken, FragmentChained, UnitTranslated
 from vilab.machine.cpu import CS, ECX, ESP, SS, Stop
 from vilab.vmm import emulate
 from vilab.vmm.code_pages import CodePages
-from vilab.vmm.deprivileged import DeprivilegedEngine
 from vilab.vmm.monitor import CACHE, JUMP_TABLE, RETURN_TABLE, WORD_FLAGS, WORD_SPILL, WORD_TARGET
+from vilab.vmm.translating import TranslatingEngine
 from vilab.vmm.translation_cache import TranslationCache
 from vilab.vmm.translator import (
     SPILL_AT,
@@ -39,13 +39,11 @@ from vilab.vmm.translator import (
 from vilab.vmm.unit import IDENT, Callout, Continuation, Miss, Unit
 from vilab.vmm.vcpu import DeprivilegedVcpu
 from vilab.x86 import encode as e
-from vilab.x86.decode import Instruction, Kind, Truncated, decode
 from vilab.x86.flags import IF, IOPL, TF
 
 if TYPE_CHECKING:
     from vilab.vmm.engine import EngineState
     from vilab.vmm.vm import VirtualMachine
-    from vilab.vmm.walk import Mapping
 
 DEFAULT_CACHE_BYTES = 8 << 20
 RETURNS, JUMPS = 0, 1
@@ -53,11 +51,8 @@ RING_1_CODE = 0x00CFBB00
 """Flat code of DPL 1: what the CPU's CS holds while fragments run."""
 STORE_SPILL = e.store_reg(SPILL_AT, ECX)
 BIG = 1 << 22
-TRAPLESS = frozenset(("int", "int3", "into", "int1", "hlt"))
-"""After these no single-step trap comes."""
 PLAIN = frozenset(("rdtsc", "cpuid"))
 """Callouts that cannot fault and change neither mode nor memory: the fragment goes on."""
-USER_TRAPS = frozenset(("rdtsc",))
 
 
 class TranslatedVcpu(DeprivilegedVcpu):
@@ -102,32 +97,26 @@ class TranslatedVcpu(DeprivilegedVcpu):
         self.cpu.update_mode(1)
 
 
-class TranslationEngine(DeprivilegedEngine):
+class TranslationEngine(TranslatingEngine):
     """The monitor of a translated guest.
 
     Parameters
     ----------
     cache_bytes : size of the translation cache.
-    smc : what a store to translated code costs: ``precise`` drops the units whose bytes changed, ``flush`` the whole
-        cache (as Embra did).
+    smc : see ``TranslatingEngine``.
     """
 
     name = "bt"
 
     def __init__(self, vm: VirtualMachine, cache_bytes: int = DEFAULT_CACHE_BYTES, smc: str = "precise") -> None:
-        if smc not in ("precise", "flush"):
-            raise AdminError(f"There is no policy {smc!r} for self-modifying code; there are precise and flush.")
-        super().__init__(vm)
+        super().__init__(vm, smc)
         self.vcpu: TranslatedVcpu
-        self.smc = smc
         self.returns = memoryview(vm.machine_memory.words)[(m := self.monitor.map(RETURN_TABLE, 1) << 10) : m + 256]
         self.jumps = memoryview(vm.machine_memory.words)[(m := self.monitor.map(JUMP_TABLE, 64) << 10) : m + 65536]
         self.words = memoryview(vm.machine_memory.words)[(m := self.monitor.words_mpn << 10) : m + 1024]
         self.cache = TranslationCache(vm.cpu, self.monitor, cache_bytes)
         self.translator = Translator(self._fetch, self.cache.new_stub)
         self.pages = CodePages(self)
-        self.units_translated = self.guest_instructions = self.ident = self.chained = self.invalidated = 0
-        self._open: list[int] = []
         self._mode = Mode(0, 0, True)
         self._units: dict[int, Unit] = {}
         self._fault_at: int | None = None
@@ -396,10 +385,6 @@ class TranslationEngine(DeprivilegedEngine):
         if self.ended is None and not self.vcpu.single_steps and not self._interrupt_comes_first():
             self._aim()
 
-    def _interrupt_comes_first(self) -> bool:
-        """Before the next instruction is even fetched."""
-        return self.pending and self.interrupts_enabled() and not self.in_interrupt_shadow()
-
     def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
         self._shadow_bytes = -1
         if self._fault_at is not None:
@@ -436,56 +421,6 @@ class TranslationEngine(DeprivilegedEngine):
             self._resume()
         self._fault_at = None
         return true
-
-    def _from_ring_3(self, number: int) -> None:
-        cpu = self.cpu
-        if cpu.is_software_interrupt:
-            self.exits[f"int {number:02x}"] += 1
-            self.charge(self.costs.trap)
-            self.deliver_software(number)
-        elif number == 14:
-            self.exits["#PF"] += 1
-            self.page_fault(cpu.cr(2), cpu.error_code)
-        else:
-            self._trap_in_ring_3(number)
-        self._resume()
-
-    def _trap_in_ring_3(self, number: int) -> None:
-        v = self.vcpu
-        error = self.cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
-        self.exits[VECTOR_NAMES.get(number, str(number))] += 1
-        if number in (10, 11, 12, 13):
-            try:
-                instruction = decode(v.fetch(), v.eip)
-            except (GuestFault, Truncated):
-                instruction = None
-            if instruction is not None and (
-                instruction.op in USER_TRAPS or instruction.kind is Kind.FAR or instruction.op in emulate.SEGMENT_LOADS
-            ):
-                # Through a gate or a segment that the monitor had hidden: the guest's tables decide.
-                traced = v.eflags() & TF
-                if self._emulate(instruction) and traced:
-                    self.inject(GuestFault(1))
-                return
-        self.inject(GuestFault(number, error))
-
-    def _emulate(self, instruction: Instruction) -> bool:
-        """False: it faulted. True: done, and a single-step trap may follow."""
-        v = self.vcpu
-        eip, cpl = v.eip, v.cpl
-        try:
-            effect = emulate.execute(v, instruction, self)
-        except GuestFault as fault:
-            self.inject(fault)
-            return False
-        except GuestStopped as stopped:
-            self.end("unsupported", str(stopped), good=False)
-            return False
-        if self.log.active:
-            self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))
-        if v.cpl != cpl:
-            self.ring_changed()
-        return instruction.op not in TRAPLESS or (instruction.op == "into" and v.eip == instruction.end)
 
     def _callout(self, callout: Callout) -> None:
         cpu, v = self.cpu, self.vcpu
@@ -632,12 +567,6 @@ class TranslationEngine(DeprivilegedEngine):
 
     # Stores to translated code -----------------------------------------------------------------------------------
 
-    def trace_fault(self, gva: int, ppn: int, mapping: Mapping, write: bool) -> None:  # type: ignore[override]
-        """Let that one store through (``_settle_down`` steps it), then see which units it has changed."""
-        self.shadow.fill(gva, mapping, self.machine_page(mapping.gpa, True), write)
-        self.shadow.open_once(gva)
-        self._open = [*self._open, gva]
-
     def address_space_changed(self) -> None:
         super().address_space_changed()
         self.pages.check_mappings()
@@ -695,15 +624,3 @@ class TranslationEngine(DeprivilegedEngine):
         self.flush_cache("state loaded")
         self._open, self._fault_at, self._settled, self._shadow_bytes = [], None, False, -1
         super().load_state(state)
-
-    def statistics(self) -> dict[str, object]:
-        return super().statistics() | {
-            "translation": {
-                "units": self.units_translated,
-                "guest_instructions": self.guest_instructions,
-                "ident": self.ident,
-                "fragments": self.units_translated,
-                "chained": self.chained,
-                "invalidated": self.invalidated,
-            }
-        }
