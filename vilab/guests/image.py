@@ -9,6 +9,9 @@
     gdt_base, gdt_limit         flat code and data of 4 GB, already among the segments
     cs, ds                      selectors into it; DS also goes into ES, SS, FS, GS
     stop_eip                    where a called image returns to: reaching it ends the run
+
+In real mode (``real_mode``) there is no GDT: ``cs`` and ``ds`` are segments of 16 bytes, ``entry`` is IP, CR0 = 0x10,
+and the interrupt vectors are at address 0.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import struct
 import msgspec
 
 CR0_AT_ENTRY = 0x11  # PE | ET
+CR0_IN_REAL_MODE = 0x10  # ET
 EFLAGS_AT_ENTRY = 0x2
 
 FLAT_CODE = 0x00CF9B000000FFFF  # base 0, limit 4 GB, ring 0, execute/read, accessed (Intel SDM volume 3, figure 3-8)
@@ -27,8 +31,9 @@ FLAT_DATA = 0x00CF93000000FFFF  # the same, read/write
 class LoadedImage(msgspec.Struct, frozen=True):
     """A guest, ready to be put into memory. Addresses in ``segments`` and ``zeroed`` are guest physical.
 
-    ``kind`` is one of ``multiboot``, ``elf``, ``linux``, ``flat``, ``function``. ``returns_register`` names the
-    register that holds the answer when ``stop_eip`` is reached, ``None`` where nothing returns.
+    ``kind`` is one of ``multiboot``, ``elf``, ``linux``, ``flat``, ``function``, ``boot sector``, ``bios``.
+    ``returns_register`` names the register that holds the answer when ``stop_eip`` is reached, ``None`` where nothing
+    returns. ``rom``: what the processor also sees at the end of its 4 GB, whole pages.
     """
 
     name: str
@@ -44,6 +49,8 @@ class LoadedImage(msgspec.Struct, frozen=True):
     ds: int
     stop_eip: int | None = None
     returns_register: str | None = None
+    real_mode: bool = False
+    rom: bytes = b""
 
     def end_bytes(self) -> int:
         """The first guest physical address above everything that the image occupies."""

@@ -7,6 +7,8 @@
 
     stack after:   [SS  ESP]  EFLAGS  CS  EIP  [error code]   <- ESP
 
+In real mode there are no gates: see ``real_mode``.
+
 This processor delivers nothing by itself, so the bare machine uses this file too: as its microcode.
 Source: Intel SDM volume 3, sections 6.12 to 6.14, table 6-5.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 from vilab.errors import VECTORS_WITH_ERROR_CODE, GuestFault, GuestStopped
 from vilab.machine.cpu import CS, SS
-from vilab.vmm import segments
+from vilab.vmm import real_mode, segments
 from vilab.vmm.vcpu import TR, Vcpu
 from vilab.x86.descriptors import TASK_GATE, TSS16, TSS16_BUSY
 from vilab.x86.flags import IF, NT, RF, TF, VM
@@ -82,6 +84,9 @@ def deliver(
     GuestFault : the delivery itself faulted; nothing was changed.
     GuestStopped : a task gate, which this monitor does not support.
     """
+    if real_mode.is_real(v):
+        real_mode.deliver(v, vector)
+        return
     ext = 0 if software else 1
     base, limit = v.idtr
     in_idt = vector * 8 + 2 | ext

@@ -15,7 +15,7 @@ here (a trap, a callout, a #VMEXIT).
 from __future__ import annotations
 
 from vilab.errors import GuestFault
-from vilab.vmm import emulate_ports, emulate_segments, emulate_system, emulate_transfers
+from vilab.vmm import emulate_ports, emulate_segments, emulate_system, emulate_transfers, real_mode
 from vilab.vmm.operands import Operation, Platform
 from vilab.vmm.vcpu import Vcpu
 from vilab.x86.decode import Instruction
@@ -35,6 +35,9 @@ PRIVILEGED = frozenset(
 )  # fmt: skip
 """#GP(0) outside ring 0."""
 
+PROTECTED_ONLY = frozenset(("lar", "lsl", "verr", "verw", "sldt", "str", "lldt", "ltr"))
+"""#UD in real mode."""
+
 
 def execute(v: Vcpu, i: Instruction, platform: Platform) -> str:
     """Carry out one instruction at CS:EIP.
@@ -50,6 +53,8 @@ def execute(v: Vcpu, i: Instruction, platform: Platform) -> str:
     operation = OPERATIONS.get(i.op)
     if operation is None:
         raise GuestFault(6, why="undefined opcode")
+    if i.op in PROTECTED_ONLY and real_mode.is_real(v):
+        raise GuestFault(6, why=f"{i.op} does not exist in real mode")
     if i.op in PRIVILEGED and v.cpl != 0:
         raise GuestFault(13, 0, why=f"{i.op} is for ring 0")
     before = v.eip

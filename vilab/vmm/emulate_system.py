@@ -5,7 +5,7 @@ Source: Intel SDM volume 2, per instruction.
 
 from __future__ import annotations
 
-from vilab.errors import GuestFault, GuestStopped
+from vilab.errors import GuestFault
 from vilab.vmm import segments
 from vilab.vmm.operands import (
     EAX,
@@ -23,7 +23,7 @@ from vilab.vmm.operands import (
     write_rm,
 )
 from vilab.vmm.vcpu import LDTR, TR, Vcpu
-from vilab.x86.decode import OPSIZE, Instruction
+from vilab.x86.decode import Instruction
 from vilab.x86.flags import AC, DF, ID, IF, IOPL, NT, RF, STATUS, TF, VM
 
 CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET = 1, 2, 4, 8, 16
@@ -99,8 +99,6 @@ def _mov_to_cr(v: Vcpu, i: Instruction, _p: Platform) -> str:
     if number == 0:
         if value >> 31 and not value & CR0_PE:
             raise GuestFault(13, 0, why="paging without protected mode")
-        if not value & CR0_PE:
-            raise GuestStopped(f"The guest left protected mode at {v.eip:08x}, which is not supported.")
         # MODEL: reserved bits are kept, as by the processor underneath.
         value |= CR0_ET
     v.set_cr(number, value)
@@ -146,7 +144,7 @@ def _smsw(v: Vcpu, i: Instruction, _p: Platform) -> str:
 
 def _store_table(table: tuple[int, int], v: Vcpu, i: Instruction) -> str:
     base, limit = table
-    if i.prefixes & OPSIZE:
+    if i.operand_bits == 16:
         base &= 0xFFFFFF
     at = linear(v, i)
     v.write(at, limit.to_bytes(2, "little"), v.cpl == 3)
@@ -165,7 +163,7 @@ def _sidt(v: Vcpu, i: Instruction, _p: Platform) -> str:
 def _load_table(v: Vcpu, i: Instruction) -> tuple[int, int]:
     raw = v.read(linear(v, i), 6, v.cpl == 3)
     base = int.from_bytes(raw[2:], "little")
-    return base & 0xFFFFFF if i.prefixes & OPSIZE else base, int.from_bytes(raw[:2], "little")
+    return base & 0xFFFFFF if i.operand_bits == 16 else base, int.from_bytes(raw[:2], "little")
 
 
 def _lgdt(v: Vcpu, i: Instruction, _p: Platform) -> str:

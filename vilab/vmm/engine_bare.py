@@ -70,7 +70,7 @@ class BareEngine(Engine):
             raise VmmBug(f"The bare processor took #VMEXIT {exit_code:#x} without a VMCB.")
         self.exits["rdtsc"] += 1
         try:
-            instruction = decode(self.vcpu.fetch(), self.vcpu.eip)
+            instruction = decode(self.vcpu.fetch(), self.vcpu.eip, self.vcpu.code_bits)
             emulate.execute(self.vcpu, instruction, self)
             self.cpu.set_executed_bytes(self.cpu.executed_bytes + instruction.size)
         except GuestFault as fault:

@@ -137,7 +137,7 @@ class SvmEngine(Engine):
         self._block = self._memory.view[self.vmcb_mpa : self.vmcb_mpa + vmcb.VMCB_BYTES]
         self._exit_words = self._block[EXIT_CODE : EXIT_CODE + 24].cast("Q")
         self._entering = False
-        self._decoded: dict[tuple[int, bytes], Instruction] = {}
+        self._decoded: dict[tuple[int, bytes, int], Instruction] = {}
         self._left_by_hlt = self._stopped_for_it = False
         self._counting: int | None = None
         self._cycles = self.costs.vm_exit + self.costs.vm_entry
@@ -336,22 +336,22 @@ class SvmEngine(Engine):
     def instruction(self) -> Instruction | None:
         """The one at CS:EIP, ``None`` where it cannot be read. Leaves no Accessed bits."""
         cpu = self.cpu
-        eip, pc, user = cpu.eip, cpu.pc, cpu.cpl == 3
+        eip, pc, user, bits = cpu.eip, cpu.pc, cpu.cpl == 3, self.vcpu.code_bits
         room = PAGE_BYTES - (pc & PAGE_BYTES - 1)
         try:
             code = self._look(pc, min(room, MAX_BYTES), user)
-            known = self._decoded.get((eip, code))  # the same few exits come again and again
+            known = self._decoded.get((eip, code, bits))  # the same few exits come again and again
             if known is not None:
                 return known
             try:
-                instruction = decode(code, eip)
+                instruction = decode(code, eip, bits)
             except Truncated:
-                return decode(code + self._look(pc + room & 0xFFFFFFFF, MAX_BYTES - room, user), eip)
+                return decode(code + self._look(pc + room & 0xFFFFFFFF, MAX_BYTES - room, user), eip, bits)
         except (GuestFault, Truncated):
             return None
         if len(self._decoded) >= DECODED_MOST:
             self._decoded.clear()
-        self._decoded[eip, code] = instruction
+        self._decoded[eip, code, bits] = instruction
         return instruction
 
     def _look(self, gva: int, size_bytes: int, user: bool) -> bytes:
@@ -382,6 +382,9 @@ class SvmEngine(Engine):
 
     def address_space_changed(self) -> None:
         """The processor has flushed its TLB when it was given the register."""
+
+    def global_pages_changed(self) -> None:
+        return
 
     def page_invalidated(self, gva: int) -> None:
         self.cpu.flush_tlb()

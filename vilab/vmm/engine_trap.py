@@ -115,7 +115,7 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
         """The one at CS:EIP, ``None`` where it cannot be read."""
         v = self.vcpu
         try:
-            return decode(v.fetch(), v.eip)
+            return decode(v.fetch(), v.eip, v.code_bits)
         except (GuestFault, Truncated):
             return None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vilab.errors import GuestFault, GuestStopped
 from vilab.machine.cpu import CS, DS, ES, FS, GS, SS
-from vilab.vmm import segments
+from vilab.vmm import real_mode, segments
 from vilab.vmm.deliver import Pusher, inner_stack
 from vilab.vmm.vcpu import TR, HiddenSegment, Vcpu
 from vilab.x86.descriptors import CALL_GATE16, CALL_GATE32, TASK_GATE, TSS16, TSS16_BUSY, TSS32, TSS32_BUSY
@@ -56,6 +56,9 @@ def _gate(v: Vcpu, selector: int) -> tuple[int, int, int, int] | None:
 
 
 def far_jump(v: Vcpu, selector: int, offset: int) -> None:
+    if real_mode.is_real(v):
+        real_mode.far_jump(v, selector, offset)
+        return
     gate = _gate(v, selector)
     if gate is not None:
         selector, offset = gate[0] & ~3, gate[1]
@@ -66,6 +69,9 @@ def far_jump(v: Vcpu, selector: int, offset: int) -> None:
 
 
 def far_call(v: Vcpu, selector: int, offset: int, wide: bool, return_eip: int) -> None:
+    if real_mode.is_real(v):
+        real_mode.far_call(v, selector, offset, wide, return_eip)
+        return
     gate = _gate(v, selector)
     if gate is not None:
         selector, offset, wide = gate[0], gate[1], bool(gate[3])
@@ -116,11 +122,17 @@ def _call_inner(
 
 def far_return(v: Vcpu, wide: bool, extra_bytes: int) -> None:
     """RETF, with the bytes that it drops from both stacks."""
+    if real_mode.is_real(v):
+        real_mode.far_return(v, wide, extra_bytes)
+        return
     _return(v, wide, extra_bytes, iret=False)
 
 
 def interrupt_return(v: Vcpu, wide: bool) -> None:
-    """IRET in protected mode, to the same or an outer ring."""
+    """IRET; in protected mode to the same or an outer ring."""
+    if real_mode.is_real(v):
+        real_mode.interrupt_return(v, wide)
+        return
     if v.eflags() & NT:
         _return_from_task(v)
     _return(v, wide, 0, iret=True)

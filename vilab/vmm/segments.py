@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from vilab.errors import GuestFault
 from vilab.machine.cpu import SS
+from vilab.vmm import real_mode
 from vilab.vmm.vcpu import LDTR, TR, HiddenSegment, Vcpu
 from vilab.x86.descriptors import LAR_MASK, LAR_TYPES, LSL_TYPES, TSS16, TSS32
 from vilab.x86.descriptors import LDT as LDT_TYPE
@@ -79,6 +80,9 @@ def load_segment(v: Vcpu, index: int, selector: int) -> None:
     ------
     GuestFault : #GP, #SS or #NP with the selector, as in the SDM's table for MOV.
     """
+    if real_mode.is_real(v):
+        real_mode.load_segment(v, index, selector)
+        return
     if index == SS:
         v.set_segment(SS, *stack_segment(v, selector, v.cpl, vector=13))
         v.set_mode(v.cpl, v.eflags())

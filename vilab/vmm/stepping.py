@@ -106,7 +106,7 @@ class Stepper:
     def _describe_next(self) -> tuple[bytes, str, str]:
         v = self.vm.engine.vcpu
         try:
-            instruction = decode(v.fetch(), v.eip)
+            instruction = decode(v.fetch(), v.eip, v.code_bits)
         except (GuestFault, Truncated):
             return b"", "?", ""
         return instruction.code, instruction.mnemonic, instruction.operands

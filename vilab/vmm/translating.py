@@ -71,7 +71,7 @@ class TranslatingEngine(DeprivilegedEngine):
         self.exits[VECTOR_NAMES.get(number, str(number))] += 1
         if number in (10, 11, 12, 13):
             try:
-                instruction = decode(v.fetch(), v.eip)
+                instruction = decode(v.fetch(), v.eip, v.code_bits)
             except (GuestFault, Truncated):
                 instruction = None
             if instruction is not None and (

@@ -40,6 +40,8 @@ CR0_TRANSLATION = 1 << 31 | 1 << 16 | 1
 CR4_TRANSLATION = 1 << 7 | 1 << 5 | 1 << 4
 """PGE PAE PSE: likewise (Intel SDM volume 3, section 4.10.4.1)."""
 DPL_SHIFT = 13
+BIG = 1 << 22
+"""Of a segment: 32-bit code, or a stack that uses all of ESP."""
 TSS_BUSY = 1 << 9
 
 NULL_SEGMENT: HiddenSegment = (0, 0, 0, 0)
@@ -142,6 +144,11 @@ class Vcpu:
     def pc(self) -> int:
         """EIP as a linear address."""
         return (self.eip + self.segment(CS)[1]) & 0xFFFFFFFF
+
+    @property
+    def code_bits(self) -> int:
+        """32, or 16 where CS says so: how instructions are decoded."""
+        return 32 if self.segment(CS)[3] & BIG else 16
 
     # Memory through the guest's page tables.
 

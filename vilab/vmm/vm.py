@@ -21,7 +21,7 @@ from vilab.costs import DEFAULT_COSTS, CostModel
 from vilab.devices.pc import Pc, PcState
 from vilab.errors import AdminError
 from vilab.events import EventLog, PoweredOn
-from vilab.guests.image import LoadedImage
+from vilab.guests.image import CR0_AT_ENTRY, CR0_IN_REAL_MODE, LoadedImage
 from vilab.machine.cpu import Cpu
 from vilab.machine.memory import FrameAllocator, MachineMemory
 from vilab.memory.pmap import Pmap
@@ -41,6 +41,7 @@ MONITOR_BYTES = 48 << 20
 """Machine memory that a VMM needs for itself: translation cache, shadow or nested tables."""
 
 FLAT_CODE_FLAGS, FLAT_DATA_FLAGS = 0x00CF9B00, 0x00CF9300
+REAL_CODE_FLAGS, REAL_DATA_FLAGS = 0x00009B00, 0x00009300
 TASK_AT_RESET = (0, 0, 0xFFFF, 0x8B00)
 
 
@@ -152,17 +153,23 @@ class VirtualMachine:
         self.engine.stop_eip = self.image.stop_eip
 
     def initial_state(self) -> VcpuState:
-        """The vCPU as the loader wants it: 32-bit protected mode, flat segments, paging and interrupts off."""
+        """The vCPU as the loader wants it, paging and interrupts off: 32-bit, flat segments, or in real mode."""
         image = self.image
         names = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
         gpr = [image.gpr.get(name, 0) & 0xFFFFFFFF for name in names]
         gpr[4] = image.esp
         data = (image.ds, 0, 0xFFFFFFFF, FLAT_DATA_FLAGS)
         code = (image.cs, 0, 0xFFFFFFFF, FLAT_CODE_FLAGS)
+        idtr = (0, 0)
+        if image.real_mode:
+            data = (image.ds, image.ds << 4, 0xFFFF, REAL_DATA_FLAGS)
+            code = (image.cs, image.cs << 4, 0xFFFF, REAL_CODE_FLAGS)
+            idtr = (0, 0x3FF)
         return VcpuState(
             gpr=gpr, eip=image.entry, eflags=0x2, cpl=0,
             segments=[data, code, data, data, data, data, NULL_SEGMENT, TASK_AT_RESET],
-            cr0=0x11, cr2=0, cr3=0, cr4=0, gdtr=(image.gdt_base, image.gdt_limit), idtr=(0, 0), msrs={},
+            cr0=CR0_IN_REAL_MODE if image.real_mode else CR0_AT_ENTRY, cr2=0, cr3=0, cr4=0,
+            gdtr=(image.gdt_base, image.gdt_limit), idtr=idtr, msrs={},
             debug=[0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400],
         )  # fmt: skip
 
