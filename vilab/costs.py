@@ -21,6 +21,9 @@ class CostModel(msgspec.Struct, frozen=True):
     vm_exit, vm_entry : one world switch of hardware assist each way (1931, 2409).
     port_access : IN or OUT on the bare machine (3209: ``in`` from port 0x80, figure 4, native): the bus is slow.
     hidden_fault : MODEL: a trap; the paper gives no figure of its own for filling one shadow entry.
+    trace_fault : MODEL: a trap; a store to a traced page is emulated and what it changes is followed.
+    hypercall : MODEL: INT through a gate into ring 0 and IRET back: what a divide error costs natively (889, figure 4).
+    update_entry : MODEL: checking one entry of a batch of page-table updates, taken as an in-cache sequence.
     interrupt : MODEL: delivering an interrupt or exception into a guest, taken as a trap.
     tsc_per_us : what the guest's time-stamp counter counts in a microsecond of virtual time: 1000 is 1 GHz.
     """
@@ -34,6 +37,9 @@ class CostModel(msgspec.Struct, frozen=True):
     vm_entry: int = 2409
     port_access: int = 3209
     hidden_fault: int = 2030
+    trace_fault: int = 2030
+    hypercall: int = 889
+    update_entry: int = 216
     interrupt: int = 2030
     translate_instruction: int = 2300
     code_ns_per_byte: int = 1

@@ -30,6 +30,7 @@ from vilab.events import (
     VmExit,
 )
 from vilab.guests.load import load
+from vilab.vmm.engine_bt import PAPER_RETURN_ENTRIES
 from vilab.vmm.records import StepRecord
 from vilab.vmm.stepping import Skip, Stepper, run_until_eip
 from vilab.vmm.vm import MONITOR_WINDOW, QuietConsole, VirtualMachine
@@ -125,6 +126,8 @@ def machine(
     memory_bytes = 16 << 20
     reserved = None if engine in ("bare", "svm") else MONITOR_WINDOW
     image = load(name, memory_bytes=memory_bytes, append=append, reserved=reserved)
+    if engine == "bt":
+        options.setdefault("return_entries", PAPER_RETURN_ENTRIES)
     return VirtualMachine(
         image, engine, memory_bytes, console=QuietConsole(typed), log=log, engine_options=options,
     )  # fmt: skip

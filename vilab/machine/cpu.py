@@ -43,9 +43,11 @@ from unicorn.unicorn_py3.unicorn import uclib
 
 from vilab.errors import GuestFault, GuestStopped, VmmBug
 from vilab.machine import fpu, native, native_time
+from vilab.machine.access_place import AccessPlace
 from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
 from vilab.machine.intercept import HF_GUEST, RDTSC, RDTSCP, find_intercept_word
 from vilab.machine.memory import MachineMemory
+from vilab.x86.decode import decode
 
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
 ES, CS, SS, DS, FS, GS = range(6)
@@ -181,7 +183,8 @@ class Cpu:
         self._in_run = False
         self._stepping = False
         self._stop_asked = False
-        self._in_port_hook = False
+        self._in_port_hook = self._in_mmio_hook = self._placed = False
+        self._place = AccessPlace(self._handle.value or 0)
         self._stopped_at: tuple[int, int] | None = None
         self._save = uclib.uc_context_save
         self._restore = uclib.uc_context_restore
@@ -435,6 +438,11 @@ class Cpu:
         self._uc.reg_write(self._CR[number], value)
         self.load()
 
+    def set_cr3(self, value: int) -> None:
+        """CR3 with nothing but what follows from it: address translations are forgotten."""
+        self.q[self.Q_CR + 3] = value
+        self.flush_tlb()
+
     def set_msr(self, index: int, value: int) -> None:
         self.store()
         self._uc.reg_write(reg.UC_X86_REG_MSR, (index, value))
@@ -529,6 +537,9 @@ class Cpu:
 
     def current_eip(self) -> int:
         """EIP of the instruction that called ``on_in``, ``on_out`` or ``on_mmio_*``."""
+        if self._in_mmio_hook and not self._placed:
+            self._place.bring_eip()
+            self._placed = True
         value = ctypes.c_uint64()
         uclib.uc_reg_read(self._handle, reg.UC_X86_REG_EIP, ctypes.byref(value))
         return value.value & 0xFFFFFFFF
@@ -543,16 +554,27 @@ class Cpu:
 
     @property
     def in_port_hook(self) -> bool:
-        """Are we inside ``on_in`` or ``on_out``, in the middle of a block?"""
-        return self._in_port_hook
+        """Are we inside ``on_in``, ``on_out`` or ``on_mmio_*``, in the middle of a block?"""
+        return self._in_port_hook or self._in_mmio_hook
 
     def look(self) -> None:
-        """Inside ``on_in`` and ``on_out``: bring the view up to date, EIP on the instruction. For reading only."""
+        """In a port or MMIO hook: bring the view up to date, EIP on the instruction. For reading only."""
         eip = self.current_eip()
         self.load()
         self.q[self.Q_EIP] = eip
 
-    def _port_instruction_bytes(self) -> int:
+    def set_registers_in_hook(self, values: Sequence[int]) -> None:
+        """In a port hook: EAX, EBX, ECX, EDX, ESI and EDI for the instructions behind this one (3 us each)."""
+        for register, value in zip(_HOOK_REGISTERS, values, strict=True):
+            self._uc.reg_write(register, value)
+
+    def registers_in_hook(self) -> list[int]:
+        """In a port hook: EAX, EBX, ECX, EDX, ESI and EDI."""
+        return [int(self._uc.reg_read(register)) for register in _HOOK_REGISTERS]
+
+    def _access_instruction_bytes(self) -> int:
+        if self._in_mmio_hook:
+            return decode(self.handler.read_code(self.pc, 15), self.pc).size  # type: ignore[union-attr]
         code = self.handler.read_code(self.pc, 1)  # type: ignore[union-attr]
         length = 1
         while code[0] in _PREFIXES:
@@ -593,6 +615,10 @@ class Cpu:
         self._cells[native.FLAG_AT] = flag_address
         self._cells[native.PENDING] = int(pending)
 
+    def count_code(self, size_bytes: int) -> None:
+        """Somebody else has done an instruction that the processor was about to execute."""
+        self._cells[native.EXECUTED] += size_bytes
+
     def _refund(self) -> None:
         cells = self._cells
         size = cells[native.SIZE]
@@ -607,14 +633,14 @@ class Cpu:
     def stop(self) -> None:
         """Ask the processor to stop soon. Only from inside a handler's method.
 
-        From ``on_in``, ``on_out`` and ``on_mmio_*`` it may execute a few more instructions of the same block. Behind a
-        port access those do not count, and cause no exits.
+        From ``on_in``, ``on_out`` and ``on_mmio_*`` it may execute a few more instructions of the same block. Those do
+        not count, and cause no exits.
         """
         self._stop_asked = True
         self.time[native_time.ON] = 0
-        if self._in_port_hook and self._stopped_at is None:
+        if self.in_port_hook and self._stopped_at is None:
             self.look()
-            self._stopped_at = self.executed_bytes + self._port_instruction_bytes(), self.instructions
+            self._stopped_at = self.executed_bytes + self._access_instruction_bytes(), self.instructions
         uclib.uc_emu_stop(self._handle)
 
     def run(self) -> Stop:
@@ -755,11 +781,13 @@ class Cpu:
 
     def _take_flags_apart(self, number: int) -> None:
         # Before it calls the instruction hook, the processor puts its flags together in ``cc_src``. Where it has to go
-        # back to the start of an instruction afterwards, it takes that for the operand that was there before. (Not at
-        # the start of a block.) What the flags say of the result tells which it is.
+        # back to the start of an instruction afterwards, it takes that for the operand that was there before. What the
+        # flags say of the result tells which it is. (At the start of a block it does so only behind a store that has
+        # changed its own block; and there the hook may not have been called at all, if there is nothing to fetch.)
         operation, source = self.d[self.D_CC_OP], self.q[self.Q_CC_SRC]
         unwound = number in _UNWOUND or number >= VMEXIT_BASE
-        if unwound and not source & ~ARITHMETIC_FLAGS and self.pc != self._cells[native.BLOCK]:
+        hooked = self.pc != self._cells[native.BLOCK] or self.counted_at == self.pc
+        if unwound and hooked and not source & ~ARITHMETIC_FLAGS:
             bits = (8, 16, 32, 64)[operation - CC_OP_FIRST & 3]
             result = self.q[self.Q_CC_SRC - 1] & (1 << bits) - 1
             zero, sign, even = result == 0, result >> bits - 1, not (result & 0xFF).bit_count() & 1
@@ -830,19 +858,29 @@ class Cpu:
         return 1
 
     def _on_mmio_read(self, _uc: int, offset: int, size: int, _user_data: Any) -> int:
+        if self._stopped_at is not None:
+            return 0
+        self._in_mmio_hook, self._placed = True, False
         try:
             return self.handler.on_mmio_read(self._mmio_base + offset, size)  # type: ignore[union-attr]
         except BaseException as failure:
             self._failure = failure
             self.stop()
             return 0
+        finally:
+            self._in_mmio_hook = False
 
     def _on_mmio_write(self, _uc: int, offset: int, size: int, value: int, _user_data: Any) -> None:
+        if self._stopped_at is not None:
+            return
+        self._in_mmio_hook, self._placed = True, False
         try:
             self.handler.on_mmio_write(self._mmio_base + offset, size, value)  # type: ignore[union-attr]
         except BaseException as failure:
             self._failure = failure
             self.stop()
+        finally:
+            self._in_mmio_hook = False
 
 
 def _address(function: Any) -> int:
@@ -850,4 +888,6 @@ def _address(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
+_HOOK_REGISTERS = (reg.UC_X86_REG_EAX, reg.UC_X86_REG_EBX, reg.UC_X86_REG_ECX, reg.UC_X86_REG_EDX,
+                   reg.UC_X86_REG_ESI, reg.UC_X86_REG_EDI)  # fmt: skip
 _CPUID_REGISTERS = (reg.UC_X86_REG_EAX, reg.UC_X86_REG_EBX, reg.UC_X86_REG_ECX, reg.UC_X86_REG_EDX)

@@ -16,6 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT, Mpn, Ppn
 from vilab.machine.memory import MachineMemory
 
@@ -57,6 +60,14 @@ class Pmap:
         if ppn >= self.pages:
             return None
         return Mpn(self.mpn_of[ppn])
+
+    def frame(self, ppn: int) -> Mpn | None:
+        """The frame that is behind a page at this moment, without asking for one."""
+        return Mpn(self.mpn_of[ppn]) if 0 <= ppn < self.pages else None
+
+    def frames(self, first_ppn: int, count: int) -> npt.NDArray[np.int64]:
+        """The frames behind up to ``count`` pages at this moment, -1 for none; fewer where memory ends."""
+        return np.array(self.mpn_of[first_ppn : first_ppn + count], dtype=np.int64)
 
     def read(self, gpa: int, size_bytes: int) -> bytes:
         """Guest physical memory; all ones where there is none."""

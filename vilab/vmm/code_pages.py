@@ -2,20 +2,25 @@
 
 ::
 
-    store by the guest ──#PF on the traced page──> step that store ──┐
-    write by a device or the host ──pmap──────────────────────────────┼──> bytes changed? drop those units
-    CR3, INVLPG ──> does the vpn still lead to the same ppn? no ──────┘──> drop the page's units
+    store by the guest ──#PF on the traced page──> the monitor does it ──┐
+    write by a device or the host ──pmap─────────────────────────────────┼──> bytes of code changed? drop those units
+    store to a table that maps code ──#PF, too──┐
+    CR3, INVLPG: does the guest's PDE differ? ──┴──> does the vpn still lead to the same ppn? no: drop its units
+
+The tables that map code are traced whatever the policy for other tables is; there are few, and they change seldom.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import GuestFault
 from vilab.events import UnitInvalidated
+from vilab.vmm.shadow_table import CODE_MAP, seen
 from vilab.vmm.unit import Unit
-from vilab.vmm.walk import walk
+from vilab.vmm.walk import Mapping, walk
+from vilab.x86 import paging as pg
 
 if TYPE_CHECKING:
     from vilab.addresses import Ppn
@@ -30,16 +35,27 @@ class CodePages:
         self._shadow = engine.shadow
         self.by_ppn: dict[int, list[tuple[Unit, int, bytes]]] = {}
         self.by_vpn: dict[int, int] = {}  # vpn -> ppn
-        # ppn -> the list of its units and its length, a mask of the bytes they were made from, and those bytes
-        self._intact: dict[int, tuple[list[tuple[Unit, int, bytes]], int, int, int]] = {}
+        self._code: dict[int, bytearray] = {}  # ppn -> a 1 for each byte that was translated
+        self._vpns_at: dict[int, dict[int, None]] = {}  # directory index -> vpns with code
+        self._pdes: dict[int, int] = {}  # directory index -> the guest's PDE when they were read through it
+        self._maps: dict[int, dict[int, None]] = {}  # ppn of a table that maps code -> directory indexes
         engine.vm.pmap.listeners.append(self)
 
     def forget(self) -> None:
         """The cache was flushed."""
         for ppn in self.by_ppn:
             self._shadow.untrace(ppn)
-        self.by_ppn.clear()
-        self.by_vpn.clear()
+        for ppn in self._maps:
+            self._shadow.untrace(ppn, CODE_MAP)
+        for table in (self.by_ppn, self.by_vpn, self._code, self._vpns_at, self._pdes, self._maps):
+            table.clear()
+
+    def contents(self) -> tuple[Any, ...]:
+        """For checkpoints."""
+        return self.by_ppn, self.by_vpn, self._code, self._vpns_at, self._pdes, self._maps
+
+    def set_contents(self, contents: tuple[Any, ...]) -> None:
+        self.by_ppn, self.by_vpn, self._code, self._vpns_at, self._pdes, self._maps = contents
 
     def add(self, unit: Unit, cs_base: int) -> None:
         """Watch the pages of a new unit."""
@@ -50,99 +66,156 @@ class CodePages:
             offset = here & (PAGE_BYTES - 1)
             part = source[at : at + PAGE_BYTES - offset]
             vpn = here >> PAGE_SHIFT
-            ppn = self._ppn(here)
-            if self.by_vpn.get(vpn, ppn) != ppn:
-                self._unmapped(vpn)
+            ppn = self._watch(vpn)
             unit.pages.append((vpn, ppn))
-            self.by_ppn.setdefault(ppn, []).append((unit, offset, part))
-            self.by_vpn[vpn] = ppn
-            self._shadow.trace(ppn)
+            entries = self.by_ppn.get(ppn)
+            if entries is None:
+                self.by_ppn[ppn], self._code[ppn] = [], bytearray(PAGE_BYTES)
+                entries = self.by_ppn[ppn]
+                self._shadow.trace(ppn)
+            entries.append((unit, offset, part))
+            self._code[ppn][offset : offset + len(part)] = b"\1" * len(part)
             at += len(part)
 
-    def _ppn(self, linear: int) -> int:
+    def _watch(self, vpn: int) -> int:
+        """The ppn behind a page with code, whose mapping is watched from now on."""
+        mapping = self._look(vpn << PAGE_SHIFT)
+        ppn = mapping.gpa >> PAGE_SHIFT
+        was = self.by_vpn.get(vpn)
+        if was is not None and was != ppn:
+            self._unmapped(vpn)
+            was = None
+        if was is None:
+            self.by_vpn[vpn] = ppn
+            index = vpn >> 10
+            self._vpns_at.setdefault(index, {})[vpn] = None
+            self._trust(index, mapping.pde, mapping.large)
+        return ppn
+
+    def _trust(self, index: int, pde: int, large: bool) -> None:
+        """This PDE leads to the code; the table behind it must not change unseen."""
+        self._pdes[index] = seen(pde)
+        if not large:
+            self._maps.setdefault(pde >> PAGE_SHIFT, {})[index] = None
+            self._shadow.trace(pde >> PAGE_SHIFT, CODE_MAP)
+
+    def _look(self, linear: int) -> Mapping:
         v = self._engine.vcpu
-        look = walk(v.pmap, v.cr0, v.cr3, v.cr4, linear, write=False, user=False, set_bits=False)
-        return look.gpa >> PAGE_SHIFT
+        return walk(v.pmap, v.cr0, v.cr3, v.cr4, linear, write=False, user=False, set_bits=False)
+
+    def _ppn(self, linear: int) -> int:
+        return self._look(linear).gpa >> PAGE_SHIFT
 
     # Contents ----------------------------------------------------------------------------------------------------
 
     def close(self, opened: list[int]) -> None:
-        """Stores to traced pages have been done: protect the pages again, drop what they changed."""
+        """Stores to traced pages have been done by the processor itself: drop what they changed."""
         for gva in opened:
             try:
                 ppn = self._ppn(gva)
             except GuestFault:
                 continue
-            self._shadow.protect(ppn)
-            if ppn not in self.by_ppn:
-                continue
-            if self._engine.smc == "flush":
-                self._engine.flush_cache("write")
-            else:
-                self._check(ppn)
+            self._changed(ppn, 0, PAGE_BYTES)
 
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
-        """Somebody else wrote there: a device, the host, an emulated instruction."""
-        if ppn in self.by_ppn:
-            self._check(ppn)
+        """Somebody else wrote there: the monitor for the guest, a device, the host."""
+        self._changed(ppn, offset, size_bytes)
 
     def page_unmapped(self, ppn: Ppn) -> None:
+        self._code.pop(ppn, None)
         for unit, _, _ in self.by_ppn.pop(ppn, ()):
             self._drop(unit, "unmapped")
 
     def page_write_protected(self, ppn: Ppn) -> None:
         return
 
-    def _check(self, ppn: int) -> None:
+    def _changed(self, ppn: int, offset: int, size_bytes: int) -> None:
+        if ppn in self._maps:
+            self._map_changed(ppn)
+        code = self._code.get(ppn)
+        if code is None or 1 not in code[offset : offset + size_bytes]:
+            return
+        if self._engine.smc == "flush":
+            self._engine.flush_cache("write")
+            return
         page = self._engine.vm.pmap.read(ppn << PAGE_SHIFT, PAGE_BYTES)
-        entries = self.by_ppn[ppn]
-        # Data beside code is stored to all the time: if no byte of code has changed since all units were compared, and
-        # they are still the same units, then all are intact.
-        content = int.from_bytes(page, "little")
-        intact = self._intact.get(ppn)
-        if intact is not None:
-            same_entries, count, code, was = intact
-            if same_entries is entries and count == len(entries) and content & code == was:
-                return
         kept = []
-        code = 0
+        end = offset + size_bytes
+        entries = self.by_ppn[ppn]
         for entry in entries:
-            unit, offset, part = entry
-            if not unit.valid:
-                continue
-            if page[offset : offset + len(part)] == part:
-                kept.append(entry)
-                code |= (1 << 8 * len(part)) - 1 << 8 * offset
-            else:
+            unit, at, part = entry
+            if at >= end or at + len(part) <= offset or page[at : at + len(part)] == part:
+                if unit.valid:
+                    kept.append(entry)
+            elif unit.valid:
                 self._drop(unit, "write")
-        self._keep(ppn, kept)
-        if len(kept) == len(entries):
-            self._intact[ppn] = (kept, len(kept), code, content & code)
+        if len(kept) != len(entries):
+            self._keep(ppn, kept)
 
     def _keep(self, ppn: int, kept: list[tuple[Unit, int, bytes]]) -> None:
         if kept:
             self.by_ppn[ppn] = kept
+            code = self._code[ppn] = bytearray(PAGE_BYTES)
+            for _, at, part in kept:
+                code[at : at + len(part)] = b"\1" * len(part)
         else:
             self.by_ppn.pop(ppn, None)
+            self._code.pop(ppn, None)
             self._shadow.untrace(ppn)
 
     # Mappings ----------------------------------------------------------------------------------------------------
 
-    def check_mappings(self, gva: int | None = None) -> None:
-        """The guest may have mapped other pages where code was. ``gva``: only there (and its 4 MB, if large)."""
-        vpns = list(self.by_vpn) if gva is None else [v for v in self.by_vpn if v >> 10 == gva >> 22]
-        for vpn in vpns:
+    def address_space_loaded(self) -> None:
+        """CR3: the directory may be another one, or have changed."""
+        v = self._engine.vcpu
+        if v.cr0 >> 31:
+            directory, read = v.cr3 & pg.FRAME_MASK, v.pmap.read_u32
+            for index, pde in list(self._pdes.items()):
+                if seen(read(directory + 4 * index)) != pde:
+                    self._check(index)
+
+    def page_invalidated(self, gva: int) -> None:
+        """INVLPG: it forgets directory entries, too."""
+        self.address_space_loaded()
+
+    def check_mappings(self) -> None:
+        """Paging works otherwise from now on."""
+        for index in list(self._vpns_at):
+            self._check(index)
+
+    def _map_changed(self, table_ppn: int) -> None:
+        """A table that maps code was stored to, or was one once."""
+        for index in list(self._maps[table_ppn]):
+            self._check(index)
+
+    def _check(self, index: int) -> None:
+        """Do the pages with code in these 4 MB still lead where they led?"""
+        mapping = None
+        for vpn in list(self._vpns_at.get(index, ())):
             ppn = self.by_vpn[vpn]
             try:
-                if self._ppn(vpn << PAGE_SHIFT) == ppn:
+                mapping = self._look(vpn << PAGE_SHIFT)
+                if mapping.gpa >> PAGE_SHIFT == ppn:
                     continue
             except GuestFault:
                 pass
             self._unmapped(vpn)
+        for ppn in [ppn for ppn, indexes in self._maps.items() if index in indexes]:
+            del self._maps[ppn][index]
+            if not self._maps[ppn]:
+                del self._maps[ppn]
+                self._shadow.untrace(ppn, CODE_MAP)
+        self._pdes.pop(index, None)
+        if self._vpns_at.get(index) and mapping is not None:
+            self._trust(index, mapping.pde, mapping.large)
 
     def _unmapped(self, vpn: int) -> None:
         """The linear page leads elsewhere now: what was read through it goes."""
         ppn = self.by_vpn.pop(vpn)
+        vpns = self._vpns_at[vpn >> 10]
+        del vpns[vpn]
+        if not vpns:
+            del self._vpns_at[vpn >> 10]
         kept = []
         for entry in self.by_ppn.get(ppn, ()):
             if entry[0].valid and (vpn, ppn) in entry[0].pages:
@@ -153,8 +226,6 @@ class CodePages:
 
     def _drop(self, unit: Unit, why: str) -> None:
         if unit.valid:
-            for _, ppn in unit.pages:
-                self._intact.pop(ppn, None)
             self._engine.drop_unit(unit)
             log = self._engine.log
             if log.active:

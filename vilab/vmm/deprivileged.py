@@ -3,7 +3,7 @@
 ::
 
     #PF ──> the guest's own tables ──forbid it──> true fault: the guest's handler runs
-                     └──allow it──> traced page and a store? ──> trace fault
+                     └──allow it──> traced page and a store? ──> trace fault: do the store, see what it has changed
                                     └─ no ──> hidden fault: fill the shadow entry, go on
 """
 
@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT
 from vilab.errors import GuestFault
 from vilab.events import AddressSpaceSwitched, HiddenFault, TraceFault
-from vilab.machine.cpu import Stop
+from vilab.machine.cpu import ECX, HF_INHIBIT_IRQ, Stop
 from vilab.vmm.engine import Engine
 from vilab.vmm.monitor import Monitor, MonitorFrames
 from vilab.vmm.shadow_paging import ShadowTables
-from vilab.vmm.vcpu import DeprivilegedVcpu
-from vilab.vmm.walk import walk
+from vilab.vmm.simulate import can_simulate, simulate
+from vilab.vmm.vcpu import CR4_PGE, DeprivilegedVcpu
+from vilab.vmm.walk import Mapping, walk
 from vilab.x86 import paging as pg
-from vilab.x86.decode import Truncated, decode
+from vilab.x86.decode import REP, Instruction, Truncated, decode
+from vilab.x86.flags import TF
 
 if TYPE_CHECKING:
     from vilab.vmm.engine import EngineState
@@ -33,16 +35,20 @@ CPU_CR0 = 0x80010033
 CPU_CR4 = 0x00000014
 """PSE and TSD: RDTSC traps outside ring 0, so that time is virtual. OSFXSR is the guest's."""
 
+SWEEPING = 64
+"""A repeated store of so many iterations to a page table clears the page for another use."""
+
 
 class DeprivilegedEngine(Engine):
     """The guest's kernel is in ring 1, the VMM has the machine."""
 
     kernel_ring = 1
 
-    def __init__(self, vm: VirtualMachine) -> None:
+    def __init__(self, vm: VirtualMachine, trace: str = "all") -> None:
         super().__init__(vm)
         self.frames = MonitorFrames(vm.monitor_frames)
-        self.shadow = ShadowTables(vm.cpu, vm.machine_memory, self.frames, vm.pmap)
+        self.shadow = ShadowTables(vm.cpu, vm.machine_memory, self.frames, vm.pmap, trace)
+        self._open: list[int] = []
         self.monitor = Monitor(vm.cpu, vm.machine_memory, self.frames, self.shadow)
         self._stepping = False
         self._creeping_at: int | None = None
@@ -88,16 +94,20 @@ class DeprivilegedEngine(Engine):
     def address_space_loaded(self) -> None:
         if self.log.active:
             self.log.emit(AddressSpaceSwitched(self.now_ns(), self.vcpu.cr3))
+        v = self.vcpu
+        self.shadow.load(v.cr0, v.cr3, v.cr4)
 
     def address_space_changed(self) -> None:
+        v = self.vcpu
         self.shadow.flush()
+        self.shadow.load(v.cr0, v.cr3, v.cr4)
+
+    def global_pages_changed(self) -> None:
+        self.shadow.global_pages = bool(self.vcpu.cr4 & CR4_PGE)
+        self.shadow.flush_tlb()
 
     def page_invalidated(self, gva: int) -> None:
-        v = self.vcpu
-        if v.cr0 & 1 << 31 and v.cr4 & 1 << 4:
-            self.shadow.invalidate_large(gva)
-        else:
-            self.shadow.invalidate(gva)
+        self.shadow.invalidate(gva)
 
     def machine_page(self, gpa: int, for_write: bool) -> int:
         """mpa of the page behind a gpa; where there is no memory, an address that belongs to nobody."""
@@ -117,23 +127,14 @@ class DeprivilegedEngine(Engine):
         except GuestFault as fault:
             self.inject(fault, counted=self.was_counted())
             return
+        ppn = mapping.gpa >> PAGE_SHIFT
+        if write and ppn in self.shadow.traced and not self.shadow.is_monitor(gva):
+            self._trace_fault(gva, ppn, mapping)
+            return
         if self.will_be_counted_again():
             self.cpu.uncount_instruction()
         if self.shadow.is_monitor(gva):
-            self.end(
-                "conflict",
-                f"The guest uses linear address {gva:08x}, which the monitor keeps for itself (f0000000 to f2ffffff); "
-                "run it with --engine svm, which has no such range.",
-                good=False,
-            )
-            return
-        ppn = mapping.gpa >> PAGE_SHIFT
-        if write and ppn in self.shadow.traced:
-            self.trace_faults += 1
-            if self.log.active:
-                self.log.emit(TraceFault(self.now_ns(), gva, v.eip, ppn))
-            self.charge(self.costs.hidden_fault)
-            self.trace_fault(gva, ppn, mapping, write)
+            self.monitor_address_used(gva)
             return
         mpa = self.machine_page(mapping.gpa, write)
         self.shadow.fill(gva, mapping, mpa, write)
@@ -141,6 +142,83 @@ class DeprivilegedEngine(Engine):
         if self.log.active:
             self.log.emit(HiddenFault(self.now_ns(), gva, error_code, ppn, mpa >> PAGE_SHIFT))
         self.charge(self.costs.hidden_fault)
+
+    def monitor_address_used(self, gva: int) -> None:
+        """The guest has mapped something where the monitor lives, and uses it."""
+        self.end(
+            "conflict",
+            f"The guest uses linear address {gva:08x}, which the monitor keeps for itself (f0000000 to f2ffffff); "
+            "run it with --engine svm, which has no such range.",
+            good=False,
+        )
+
+    # Stores to traced pages --------------------------------------------------------------------------------------
+
+    def _trace_fault(self, gva: int, ppn: int, mapping: Mapping) -> None:
+        self.trace_faults += 1
+        if self.log.active:
+            self.log.emit(TraceFault(self.now_ns(), gva, self.vcpu.eip, ppn))
+        self.charge(self.costs.trace_fault)
+        instruction = self.storing_instruction()
+        if instruction is not None:
+            if instruction.prefixes & REP and self.vcpu.gpr[ECX] >= SWEEPING and ppn in self.shadow.traced:
+                self.shadow.forget_table(ppn)
+            if self.do_store(instruction):
+                return
+        if self.will_be_counted_again():
+            self.cpu.uncount_instruction()
+        self.shadow.fill(gva, mapping, self.machine_page(mapping.gpa, True), True)
+        self.shadow.open_once(gva)
+        self._open = [*self._open, gva]
+
+    def storing_instruction(self) -> Instruction | None:
+        """The one at the guest's EIP, if it can be read and runs as it stands there."""
+        v = self.vcpu
+        try:
+            return decode(v.fetch(), v.eip)
+        except (GuestFault, Truncated):
+            return None
+
+    def do_store(self, instruction: Instruction) -> bool:
+        """Do a plain store for the guest. False: it is none, and has to be let through."""
+        v = self.vcpu
+        if not can_simulate(instruction) or v.eflags() & TF:
+            return False
+        try:
+            done = simulate(v, instruction)
+        except GuestFault:
+            return False  # another operand faults first; the processor says which
+        self.cpu.count_code(instruction.size)
+        self.skip(instruction.size if done else 0)
+        self.cpu.d[self.cpu.D_HFLAGS] &= ~HF_INHIBIT_IRQ
+        return True
+
+    def skip(self, size_bytes: int) -> None:
+        """The instruction at EIP has been done (0 bytes: one iteration of it)."""
+        self.vcpu.eip = self.vcpu.eip + size_bytes & 0xFFFFFFFF
+
+    def settle_stores(self) -> None:
+        """Step what was let through, then see what it has changed."""
+        while self._open and self.ended is None:
+            opened, hidden = len(self._open), self.hidden_faults
+            self.cpu.step()
+            if len(self._open) == opened and self.hidden_faults == hidden:
+                break
+        if self._open:
+            pages, self._open = self._open, []
+            self.stores_done(pages)
+
+    def stores_done(self, gvas: list[int]) -> None:
+        """Stores to traced pages have been let through: protect the pages again, follow what was changed."""
+        v = self.vcpu
+        for gva in gvas:
+            try:
+                ppn = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=False, user=False, set_bits=False).gpa >> PAGE_SHIFT
+            except GuestFault:
+                continue
+            if ppn in self.shadow.traced:
+                self.shadow.protect(ppn)
+                self.shadow.follow_page(ppn)
 
     def fetched_ahead(self, gva: int, error_code: int) -> bool:
         """A page fault that must not be taken yet: it belongs to a later instruction, or a timer is due before it.
@@ -164,7 +242,11 @@ class DeprivilegedEngine(Engine):
         return True
 
     def enter(self) -> Stop:
-        return Stop.STEPPED if self.creep() else super().enter()
+        if self.creep():
+            return Stop.STEPPED
+        reason = super().enter()
+        self.settle_stores()
+        return reason
 
     def creep(self) -> bool:
         """One step towards the end of the page. False: no more to do."""
@@ -180,17 +262,15 @@ class DeprivilegedEngine(Engine):
     def step_through(self, step: Callable[[], Stop]) -> Stop:
         self._stepping = True
         try:
-            return super().step_through(step)
+            reason = super().step_through(step)
         finally:
             self._stepping = False
+        self.settle_stores()
+        return reason
 
     def will_be_counted_again(self) -> bool:
         """The faulting instruction has been counted, and will begin again from its start."""
         return self.was_counted()
-
-    def trace_fault(self, gva: int, ppn: int, mapping: object, write: bool) -> None:
-        """A store to a traced page. Engines that trace define it."""
-        raise NotImplementedError
 
     def save_caches(self) -> dict[str, object]:
         return super().save_caches() | {
@@ -207,5 +287,7 @@ class DeprivilegedEngine(Engine):
 
     def load_state(self, state: EngineState) -> None:
         self._creeping_at = None
+        self._open = []
+        self.shadow.flush()
         self.monitor.forget_tables()
         super().load_state(state)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, GuestStopped, VmmBug
+from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped, VmmBug
 from vilab.events import CacheFlushed, CalloutTaken, FragmentChained, UnitTranslated
 from vilab.machine.cpu import CS, ECX, ESP, SS, Stop
 from vilab.vmm import emulate
@@ -44,8 +44,10 @@ from vilab.x86.flags import IF, IOPL, TF
 if TYPE_CHECKING:
     from vilab.vmm.engine import EngineState
     from vilab.vmm.vm import VirtualMachine
+    from vilab.x86.decode import Instruction
 
 DEFAULT_CACHE_BYTES = 8 << 20
+PAPER_RETURN_ENTRIES = 256
 RETURNS, JUMPS = 0, 1
 RING_1_CODE = 0x00CFBB00
 """Flat code of DPL 1: what the CPU's CS holds while fragments run."""
@@ -103,19 +105,33 @@ class TranslationEngine(TranslatingEngine):
     Parameters
     ----------
     cache_bytes : size of the translation cache.
-    smc : see ``TranslatingEngine``.
+    return_entries : of the table where returns look up their target: 256, indexed by the low byte of the return address
+        as in the paper, or 65536, indexed by its low half.
+    smc, trace : see ``TranslatingEngine``.
     """
 
     name = "bt"
 
-    def __init__(self, vm: VirtualMachine, cache_bytes: int = DEFAULT_CACHE_BYTES, smc: str = "precise") -> None:
-        super().__init__(vm, smc)
+    def __init__(
+        self,
+        vm: VirtualMachine,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        return_entries: int = 65536,
+        smc: str = "precise",
+        trace: str = "all",
+    ) -> None:
+        super().__init__(vm, smc, trace)
         self.vcpu: TranslatedVcpu
-        self.returns = memoryview(vm.machine_memory.words)[(m := self.monitor.map(RETURN_TABLE, 1) << 10) : m + 256]
+        if return_entries not in (PAPER_RETURN_ENTRIES, 65536):
+            raise AdminError(f"The return table has 256 entries (as in the paper) or 65536, not {return_entries}.")
+        self._return_mask = return_entries - 1
+        pages = max(return_entries >> 10, 1)
+        first = self.monitor.map(RETURN_TABLE, pages) << 10
+        self.returns = memoryview(vm.machine_memory.words)[first : first + return_entries]
         self.jumps = memoryview(vm.machine_memory.words)[(m := self.monitor.map(JUMP_TABLE, 64) << 10) : m + 65536]
         self.words = memoryview(vm.machine_memory.words)[(m := self.monitor.words_mpn << 10) : m + 1024]
         self.cache = TranslationCache(vm.cpu, self.monitor, cache_bytes)
-        self.translator = Translator(self._fetch, self.cache.new_stub)
+        self.translator = Translator(self._fetch, self.cache.new_stub, return_entries)
         self.pages = CodePages(self)
         self._mode = Mode(0, 0, True)
         self._units: dict[int, Unit] = {}
@@ -279,7 +295,7 @@ class TranslationEngine(TranslatingEngine):
                 break
         if self._open:
             pages, self._open = self._open, []
-            self.pages.close(pages)
+            self.stores_done(pages)
         return done
 
     def _walk_to_boundary(self) -> bool:
@@ -483,7 +499,7 @@ class TranslationEngine(TranslatingEngine):
             self.cache.exits[miss] = Miss(table, popped=table == RETURNS)
             unit.preludes[table] = at
         if table == RETURNS:
-            self.returns[unit.eip & 0xFF] = at
+            self.returns[unit.eip & self._return_mask] = at
         else:
             self.jumps[unit.eip & 0xFFFF] = at
 
@@ -552,7 +568,9 @@ class TranslationEngine(TranslatingEngine):
             self.cache.unmark(unit.start)
             self.unlink(unit.falls_from)
         for table, at in unit.preludes.items():
-            view, index = (self.returns, unit.eip & 0xFF) if table == RETURNS else (self.jumps, unit.eip & 0xFFFF)
+            view, index = (
+                (self.returns, unit.eip & self._return_mask) if table == RETURNS else (self.jumps, unit.eip & 0xFFFF)
+            )
             if view[index] == at:
                 view[index] = self._misses[table]
         for units in self.cache.units.values():
@@ -565,7 +583,39 @@ class TranslationEngine(TranslatingEngine):
     def will_be_counted_again(self) -> bool:
         return super().was_counted() and (self.vcpu.cpl == 3 or self.cache.is_boundary(self.cpu.eip))
 
-    # Stores to translated code -----------------------------------------------------------------------------------
+    # Stores to traced pages --------------------------------------------------------------------------------------
+
+    def storing_instruction(self) -> Instruction | None:
+        at = self.cpu.eip
+        if self.vcpu.cpl != 3 and self.cache.guest_at.get(at) is None:
+            return None
+        instruction = super().storing_instruction()
+        if instruction is None or self.vcpu.cpl == 3:
+            return instruction
+        return instruction if self.cache.read(at, instruction.size) == instruction.code else None
+
+    def skip(self, size_bytes: int) -> None:
+        super().skip(size_bytes)
+        cpu, v = self.cpu, self.vcpu
+        if v.cpl == 3:
+            cpu.eip = v.eip
+            return
+        unit = self.cache.unit_at.get(cpu.eip)
+        if unit is not None and unit.valid:
+            cpu.eip += size_bytes
+        else:
+            self._resume()
+
+    def settle_stores(self) -> None:
+        return  # ``_settle_down`` does
+
+    def stores_done(self, gvas: list[int]) -> None:
+        super().stores_done(gvas)
+        self.pages.close(gvas)
+
+    def address_space_loaded(self) -> None:
+        super().address_space_loaded()
+        self.pages.address_space_loaded()
 
     def address_space_changed(self) -> None:
         super().address_space_changed()
@@ -573,7 +623,7 @@ class TranslationEngine(TranslatingEngine):
 
     def page_invalidated(self, gva: int) -> None:
         super().page_invalidated(gva)
-        self.pages.check_mappings(gva)
+        self.pages.page_invalidated(gva)
 
     def how_next(self) -> tuple[str, int]:
         if self.vcpu.cpl == 3:
@@ -601,7 +651,7 @@ class TranslationEngine(TranslatingEngine):
                 cache.flushes,
             ),
             "marks": cache.marks.tobytes(),
-            "pages": (pages.by_ppn, pages.by_vpn),
+            "pages": pages.contents(),
             "counts": (self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated),
             "mode": self._mode,
             "misses": self._misses,
@@ -614,7 +664,7 @@ class TranslationEngine(TranslatingEngine):
         (cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.shadows,
          cache.flushes) = saved["cache"]  # fmt: skip
         cache.marks[:] = np.frombuffer(saved["marks"], dtype=np.uint8)
-        pages.by_ppn, pages.by_vpn = saved["pages"]
+        pages.set_contents(saved["pages"])
         self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated = saved["counts"]
         self._mode, self._misses = saved["mode"], saved["misses"]
         self._units = cache.units.setdefault(self._mode, {})

@@ -7,7 +7,7 @@
     F0020000   IDT            1 page    where the CPU's IDTR points
     F0021000   TSS            1 page
     F0022000   LDT           64 KB      a copy of the guest's
-    F0040000   return table   1 page    where translated returns look up their target (256 entries)
+    F0040000   return table up to 256 KB where translated returns look up their target (256 or 65,536 entries)
     F0080000   jump table   256 KB      the same for indirect jumps and calls (65,536 entries)
     F0400000   translation cache        what runs in ring 1 under binary translation
     F3000000

@@ -20,7 +20,6 @@ from vilab.x86.flags import TF
 
 if TYPE_CHECKING:
     from vilab.vmm.vm import VirtualMachine
-    from vilab.vmm.walk import Mapping
 
 TRAPLESS = frozenset(("int", "int3", "into", "int1", "hlt"))
 """After these no single-step trap comes."""
@@ -32,17 +31,17 @@ class TranslatingEngine(DeprivilegedEngine):
     ----------
     smc : what a store to translated code costs: ``precise`` drops the units whose bytes changed, ``flush`` everything
         (as Embra did).
+    trace : how shadow tables keep up with the guest's; see ``shadow_policy``.
     """
 
     name = "bt"
 
-    def __init__(self, vm: VirtualMachine, smc: str = "precise") -> None:
+    def __init__(self, vm: VirtualMachine, smc: str = "precise", trace: str = "all") -> None:
         if smc not in ("precise", "flush"):
             raise AdminError(f"There is no policy {smc!r} for self-modifying code; there are precise and flush.")
-        super().__init__(vm)
+        super().__init__(vm, trace)
         self.smc = smc
         self.units_translated = self.guest_instructions = self.ident = self.chained = self.invalidated = 0
-        self._open: list[int] = []
 
     def _resume(self) -> None:
         """The guest's EIP was changed: aim the CPU at it."""
@@ -101,12 +100,6 @@ class TranslatingEngine(DeprivilegedEngine):
         if v.cpl != cpl:
             self.ring_changed()
         return instruction.op not in TRAPLESS or (instruction.op == "into" and v.eip == instruction.end)
-
-    def trace_fault(self, gva: int, ppn: int, mapping: Mapping, write: bool) -> None:  # type: ignore[override]
-        """Let that one store through (``_settle_down`` steps it), then see which units it has changed."""
-        self.shadow.fill(gva, mapping, self.machine_page(mapping.gpa, True), write)
-        self.shadow.open_once(gva)
-        self._open = [*self._open, gva]
 
     def statistics(self) -> dict[str, object]:
         return super().statistics() | {

@@ -5,7 +5,8 @@ Adams and Agesen 2006, section 3.2: a unit ends after 12 instructions or with co
 ==================  ==================================================================================================
 most                the same bytes (*identical*)
 Jcc, JMP, CALL      the same, to a stub; CALL pushes the guest's return address, so that the guest sees only its own
-RET                 ``mov ss:[spill],ecx; mov ecx,[esp]; movzx ecx,cl; jmp ss:[returns+ecx*4]``
+RET                 ``mov ss:[spill],ecx; mov ecx,[esp]; movzx ecx,cl; jmp ss:[returns+ecx*4]`` (or ``cx``: a
+                    table of 65,536 entries)
 JMP, CALL indirect  the same with a table of 65,536 entries
 CLI, STI            ``mov ss:[flags],0`` or ``200h``
 PUSHF               ``pushfd``, then IF on the stack is corrected from the monitor's word
@@ -54,6 +55,7 @@ VEX = 1 << 24
 TF_AND_IOPL = 0x31  # in the second byte of EFLAGS
 TEST_BYTE = b"\x36\xf6\x05"
 JNZ = 5
+MOVZX_ECX_CX = b"\x0f\xb7\xc9"
 PASSED_THROUGH = frozenset(("in", "out", "ins", "outs"))
 """The processor's own hook asks the monitor; nothing has to be rewritten."""
 DATA_SELECTOR_READS = frozenset((0x06, 0x1E, 0x0FA0, 0x0FA8))
@@ -75,11 +77,17 @@ class Translator:
     ----------
     fetch : (linear address, size) -> bytes, through the guest's tables; raises ``GuestFault``.
     new_stub : gives the address of a stub outside the fragment, for the taken side of a Jcc.
+    return_entries : 256 or 65536; see ``TranslationEngine``.
     """
 
-    def __init__(self, fetch: Callable[[int, int], bytes], new_stub: Callable[[], int]) -> None:
+    def __init__(
+        self, fetch: Callable[[int, int], bytes], new_stub: Callable[[], int], return_entries: int = 256
+    ) -> None:
         self._fetch = fetch
         self._new_stub = new_stub
+        low_part = e.movzx_byte(ECX, ECX) if return_entries == 256 else MOVZX_ECX_CX
+        jump = e.jmp_table(monitor.RETURN_TABLE, ECX)
+        self._return = e.store_reg(SPILL_AT, ECX) + e.load_stack(ECX) + low_part + jump
 
     def translate(self, eip: int, at: int, mode: Mode) -> tuple[Unit, bytes, dict[int, Callout]]:
         """Translate the unit at ``eip`` for address ``at`` of the cache.
@@ -182,14 +190,13 @@ class Translator:
                 self._stub(unit, out, at, "call", i.target or 0)
                 return CONTROL, True
             if kind is Kind.RET and i.opcode == 0xC3:
-                out += e.store_reg(SPILL_AT, ECX) + e.load_stack(ECX) + e.movzx_byte(ECX, ECX)
-                out += e.jmp_table(monitor.RETURN_TABLE, ECX)
+                out += self._return
                 return CONTROL, True
             if kind is Kind.JMP_IND or kind is Kind.CALL_IND:
                 out += e.store_reg(SPILL_AT, ECX) + _load_operand(i)
                 if kind is Kind.CALL_IND:
                     out += e.push_imm(i.end)
-                out += e.store_reg(TARGET_AT, ECX) + b"\x0f\xb7\xc9" + e.jmp_table(monitor.JUMP_TABLE, ECX)
+                out += e.store_reg(TARGET_AT, ECX) + MOVZX_ECX_CX + e.jmp_table(monitor.JUMP_TABLE, ECX)
                 return CONTROL, True
         sensitive = i.kind is Kind.SENSITIVE
         rewritten = self._in_cache(i, tc, mode) if sensitive else None

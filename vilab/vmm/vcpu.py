@@ -37,8 +37,9 @@ CR4_OSFXSR = 1 << 9
 """Without it SSE instructions are undefined: the one bit of CR4 that the CPU must have as the guest has it."""
 CR0_TRANSLATION = 1 << 31 | 1 << 16 | 1
 """PG WP PE: when one of them changes, the TLB is emptied."""
-CR4_TRANSLATION = 1 << 7 | 1 << 5 | 1 << 4
-"""PGE PAE PSE: likewise (Intel SDM volume 3, section 4.10.4.1)."""
+CR4_TRANSLATION = 1 << 5 | 1 << 4
+"""PAE PSE: likewise (Intel SDM volume 3, section 4.10.4.1)."""
+CR4_PGE = 1 << 7
 DPL_SHIFT = 13
 BIG = 1 << 22
 """Of a segment: 32-bit code, or a stack that uses all of ESP."""
@@ -51,11 +52,15 @@ class MmuListener(Protocol):
     """Whoever caches the guest's address translations."""
 
     def address_space_loaded(self) -> None:
-        """CR3 was loaded; ``address_space_changed`` follows."""
+        """CR3 was loaded: what is not global is looked up again."""
         ...
 
     def address_space_changed(self) -> None:
-        """CR3 was loaded, or a bit of CR0 or CR4 that translation depends on: like the TLB, forget everything."""
+        """A bit of CR0 or CR4 has changed that translation depends on: forget everything."""
+        ...
+
+    def global_pages_changed(self) -> None:
+        """CR4.PGE has changed: like the TLB, forget global translations, too."""
         ...
 
     def page_invalidated(self, gva: int) -> None:
@@ -359,23 +364,26 @@ class DeprivilegedVcpu(Vcpu):
         self.cpu.update_mode(ring)
 
     def set_cr(self, number: int, value: int) -> None:
-        stale = True
-        if number == 0:
-            stale = bool((value ^ self.cr0) & CR0_TRANSLATION)
-            self.cr0 = value
-            self.cpu.set_cr0_task_bits(value)
-        elif number == 2:
+        if number == 2:
             self.cr2 = value
             return
-        elif number == 3:
+        mmu = self.mmu
+        if number == 3:
             self.cr3 = value
+            if mmu is not None:
+                mmu.address_space_loaded()
+            return
+        if number == 0:
+            changed, translation = value ^ self.cr0, CR0_TRANSLATION
+            self.cr0 = value
+            self.cpu.set_cr0_task_bits(value)
         else:
-            stale = bool((value ^ self.cr4) & CR4_TRANSLATION)
-            if (value ^ self.cr4) & CR4_OSFXSR:
+            changed, translation = value ^ self.cr4, CR4_TRANSLATION
+            if changed & CR4_OSFXSR:
                 self.cpu.set_cr(4, self.cpu.cr(4) & ~CR4_OSFXSR | value & CR4_OSFXSR)
             self.cr4 = value
-        if self.mmu is not None:
-            if number == 3:
-                self.mmu.address_space_loaded()
-            if stale:
-                self.mmu.address_space_changed()
+        if mmu is not None:
+            if changed & translation:
+                mmu.address_space_changed()
+            elif number == 4 and changed & CR4_PGE:
+                mmu.global_pages_changed()

@@ -20,13 +20,18 @@ CR4_PSE = 1 << 4
 
 
 class Mapping(NamedTuple):
-    """Where a gva leads: its gpa, and what both levels together allow. ``dirty``: D is set in the last level."""
+    """Where a gva leads: its gpa, and what both levels together allow. ``dirty``: D is set in the last level.
+
+    ``entry`` is the last level's, ``pde`` the first's; ``large``: they are one, or there is no paging (both are 0).
+    """
 
     gpa: int
     writable: bool
     user: bool
     dirty: bool
     entry: int
+    pde: int = 0
+    large: bool = False
 
 
 def walk(
@@ -44,20 +49,22 @@ def walk(
     GuestFault : #PF with the error code that the processor would push.
     """
     if not cr0 & CR0_PG:
-        return Mapping(gva, True, True, True, 0)
+        return Mapping(gva, True, True, True, 0, 0, True)
     kind = (pg.ERROR_WRITE if write else 0) | (pg.ERROR_USER if user else 0)
     pde_at = (cr3 & pg.FRAME_MASK) + (gva >> 22 << 2)
     pde = pmap.read_u32(pde_at)
     if not pde & pg.PRESENT:
         raise GuestFault(14, kind, gva, "no page table")
-    if pde & pg.LARGE and cr4 & CR4_PSE:
+    large = bool(pde & pg.LARGE and cr4 & CR4_PSE)
+    if large:
         last_at, last, both = pde_at, pde, pde
         gpa = pde & pg.LARGE_FRAME_MASK | gva & (pg.LARGE_BYTES - 1)
         if pde & pg.LARGE_RESERVED:
             raise GuestFault(14, kind | pg.ERROR_PRESENT | pg.ERROR_RESERVED, gva, "reserved bit in a 4 MB entry")
     else:
         if set_bits and not pde & pg.ACCESSED:
-            pmap.write_u32(pde_at, pde | pg.ACCESSED)  # it has been used, whatever the second level says
+            pde |= pg.ACCESSED  # it has been used, whatever the second level says
+            pmap.write_u32(pde_at, pde)
         last_at = (pde & pg.FRAME_MASK) + (gva >> 10 & 0xFFC)
         last = pmap.read_u32(last_at)
         if not last & pg.PRESENT:
@@ -74,4 +81,4 @@ def walk(
         if want != last:
             pmap.write_u32(last_at, want)
             last = want
-    return Mapping(gpa, writable, bool(both & pg.USER), bool(last & pg.DIRTY), last)
+    return Mapping(gpa, writable, bool(both & pg.USER), bool(last & pg.DIRTY), last, last if large else pde, large)
