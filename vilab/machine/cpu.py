@@ -45,7 +45,15 @@ from vilab.errors import GuestFault, GuestStopped, VmmBug
 from vilab.machine import fpu, native, native_time
 from vilab.machine.access_place import AccessPlace
 from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
-from vilab.machine.intercept import HF_GUEST, RDTSC, RDTSCP, find_intercept_word
+from vilab.machine.intercept import (
+    CR0_READ,
+    GDTR_READ,
+    HF_GUEST,
+    IDTR_READ,
+    RDTSC,
+    RDTSCP,
+    find_intercept_word,
+)
 from vilab.machine.memory import MachineMemory
 from vilab.x86.decode import decode
 
@@ -55,7 +63,7 @@ LDTR, TR = 6, 7
 """Indexes for ``Cpu.segment``; 0 to 5 as in the instruction set."""
 
 ARITHMETIC_FLAGS = 0x8D5
-EFLAGS_TF, EFLAGS_DF = 0x100, 0x400
+EFLAGS_TF, EFLAGS_DF, EFLAGS_VM = 0x100, 0x400, 1 << 17
 EFLAGS_RESERVED_ONE = 0x2
 
 # Bits of hflags, the processor's digest of its mode.
@@ -413,7 +421,8 @@ class Cpu:
         if d[self._flags_at[SS]] & 1 << 22:
             mode |= HF_SS32
         base = self._base_at
-        if not mode & HF_PE or not mode & HF_CS32 or q[base[DS]] or q[base[ES]] or q[base[SS]]:
+        virtual_8086 = q[self.Q_EFLAGS] & EFLAGS_VM
+        if virtual_8086 or not mode & HF_PE or not mode & HF_CS32 or q[base[DS]] or q[base[ES]] or q[base[SS]]:
             mode |= HF_ADDSEG
         d[self.D_HFLAGS] = mode
 
@@ -485,6 +494,28 @@ class Cpu:
         self.d[self.D_HFLAGS] |= HF_GUEST
         word = find_intercept_word()
         self.d[word // 4], self.d[word // 4 + 1] = RDTSC, RDTSCP >> 32
+
+    def intercept_machine_reads(self, on: bool) -> None:
+        """SGDT, SIDT and SMSW, which trap in no ring and no mode: do they arrive as #VMEXIT? See ``intercept``.
+
+        On processors of today CR4.UMIP makes them trap outside ring 0; this one has no such bit.
+        """
+        mode = self.d[self.D_HFLAGS]
+        if bool(mode & HF_GUEST) == on:
+            return
+        word = find_intercept_word() // 4
+        self.d[self.D_HFLAGS] = mode ^ HF_GUEST
+        self.d[word], self.d[word + 1] = (IDTR_READ | GDTR_READ if on else 0), 0
+        self.d[word + 2] = self.d[word + 2] & ~0xFFFF | (CR0_READ if on else 0)
+
+    def count_instruction(self) -> bool:
+        """One of the guest's is about to be done by somebody else. False: the limit has been reached."""
+        if self._cells[native.COUNT_AT]:
+            if self.count_cells[native.COUNT] >= self.count_cells[native.COUNT_LIMIT]:
+                return False
+            self.count_cells[native.COUNT] += 1
+            self.count_cells[native.LAST] = self.pc
+        return True
 
     @property
     def in_guest_mode(self) -> bool:

@@ -1,9 +1,10 @@
-"""Making RDTSC exit on a processor without a VMM, so that the bare machine's time is virtual too.
+"""Making single instructions exit on a processor without a VMCB.
 
-This processor answers RDTSC from the host's clock, and has one way to say otherwise: the intercepts of AMD-V, which it
-keeps in two places of its context, a bit of ``hflags`` (guest mode) and a word of intercepts. With only RDTSC in that
-word, guest mode differs from ring 0 in nothing else. Where the word lies is found by provocation, as in ``context``: a
-scratch processor executes VMRUN with a known word, and the context is searched for it.
+This processor answers RDTSC from the host's clock, and SGDT, SIDT and SMSW in every ring. It has one way to say
+otherwise: the intercepts of AMD-V, which it keeps in two places of its context, a bit of ``hflags`` (guest mode) and a
+word of intercepts, with those of control registers right behind it. With only these in there, guest mode differs from
+none in nothing else. Where the word lies is found by provocation, as in ``context``: a scratch processor executes
+VMRUN with a known word, and the context is searched for it.
 
 VMCB fields by their offsets in AMD's manual, volume 2, appendix B.
 """
@@ -22,17 +23,24 @@ from vilab.errors import VmmBug
 RDTSC = 1 << 14
 RDTSCP = 1 << 39
 EXIT_RDTSC, EXIT_RDTSCP = 0x6E, 0x87
+IDTR_READ, GDTR_READ = 1 << 6, 1 << 7
+CR0_READ = 1 << 0
+"""Of the second word, which has one bit for reads of each control register."""
+EXIT_CR0_READ, EXIT_IDTR_READ, EXIT_GDTR_READ = 0x00, 0x66, 0x67
 HF_GUEST = 1 << 21
 
 _VMCB, _HOST_SAVE, _GUEST, _ENTRY = 0x8000, 0x9000, 0x4000, 0x1000
 _CPUID = 1 << 18
 _PATTERN = _CPUID | RDTSC | 0x31 << 32  # VMRUN's own bit, and two more that make it unlike anything else
+_CR_PATTERN = 0x00C5
 _CODE, _DATA = 0xC9B, 0xC93
 
 
 @functools.cache
 def find_intercept_word() -> int:
     """Byte offset in the context of the 64-bit word of intercepts (exit codes 60h to 9fh).
+
+    The 16 bits behind it are those for reads of control registers.
 
     Raises
     ------
@@ -42,6 +50,7 @@ def find_intercept_word() -> int:
     uc.ctl_set_cpu_model(reg.UC_CPU_X86_QEMU64)
     uc.mem_map(0, 0x10000)
     block = bytearray(4096)
+    struct.pack_into("<H", block, 0x000, _CR_PATTERN)
     struct.pack_into("<Q", block, 0x00C, _PATTERN)
     struct.pack_into("<I", block, 0x058, 1)
     for at, attributes in ((0x400, _DATA), (0x410, _CODE), (0x420, _DATA), (0x430, _DATA)):
@@ -66,6 +75,7 @@ def find_intercept_word() -> int:
     places = [
         at for at in range(0, len(seen[0]) - 7, 4) if struct.unpack_from("<Q", seen[0], at)[0] == _PATTERN
     ] if seen else []  # fmt: skip
+    places = [at for at in places if struct.unpack_from("<H", seen[0], at + 8)[0] == _CR_PATTERN]
     if len(places) != 1:
         raise VmmBug(f"The processor's context has {len(places)} places that could be its intercepts.")
     return places[0]

@@ -6,7 +6,7 @@
 
     vector ──× 4──> interrupt vector table, at IDTR's base (0 after reset)
                     +--------+---------+
-                    | offset | segment |  ──> CS:IP       pushed before: FLAGS, CS, IP, 16 bits each; IF, TF, AC, RF <- 0
+                    | offset | segment |  ──> CS:IP       pushed before: FLAGS, CS, IP; then IF, TF, AC, RF <- 0
                     +--------+---------+
 
 A segment register loaded in protected mode keeps its hidden part until real mode loads it: a base that is not
