@@ -65,6 +65,22 @@ def test_a_difference_is_found_and_named(monkeypatch: pytest.MonkeyPatch):
     assert "smsw" in test.explain(case).split("bare / bt")[0].splitlines()[-1]
 
 
+def test_a_fault_behind_a_store_into_its_own_block_pushes_the_flags_before_it():
+    """Counted, the processor's flags are then half put together; the same code stepped is the judge."""
+    _, memory, state = prepare(Case(((0, 0),), ()))
+    code = bytes.fromhex("0000 002b 1001")  # add [eax],al: flags of its own; add [ebx],ch: into itself; adc [ecx],al
+    memory = memory[: guest.KERNEL_CODE] + code + memory[guest.KERNEL_CODE + len(code) :]
+    state.eip, state.cr0, state.eflags = guest.KERNEL_CODE, state.cr0 | 1 << 31, 2
+    state.gpr[:5] = guest.DATA_KERNEL, 0x23, 0, guest.KERNEL_CODE + 2, guest.KERNEL_STACK
+    machine, pushed = _machine("bare", 0), []
+    for run in (machine.run, machine.run_stepped):
+        machine.load(memory, state)
+        run(Case((), (), limit=3))
+        machine.run_to(4)
+        pushed.append(machine.vm.pmap.read_u32(guest.KERNEL_STACK - 4))
+    assert pushed == [0x46, 0x46]  # ZF and PF: nothing was added to nothing
+
+
 # Stepped, unstepped, and with the block hook in Python ----------------------------------------------------------------
 
 STIRS_CODE = (code.modify, code.modify_ahead, code.copy_code, code.alter_pointer, code.raw, code.string)
