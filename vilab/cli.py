@@ -25,7 +25,7 @@ from vilab.errors import AdminError, GuestStopped, VilabError
 
 DONE, DEFECT, REFUSED, GUEST_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
-ENGINES = ("deprivileged", "trap", "bt", "svm", "bare")
+ENGINES = ("deprivileged", "trap", "bt", "para", "svm", "bare")
 
 Command = Callable[[argparse.Namespace], int]
 

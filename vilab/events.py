@@ -74,6 +74,17 @@ class VmExit(Event, frozen=True, tag=True):
     cycles: int
 
 
+class HypercallTaken(Event, frozen=True, tag=True):
+    """A paravirtual kernel has asked its monitor. ``first``, ``second``: EBX, ECX; a negative answer is a refusal."""
+
+    eip: int
+    number: int
+    name: str
+    first: int
+    second: int
+    answer: int
+
+
 class Emulated(Event, frozen=True, tag=True):
     """The VMM has carried out an instruction for the guest. ``effect`` in a few words: ``vIF <- 0``."""
 

@@ -4,8 +4,10 @@
 
     programs/*.c + library.c + start.S  --program.lds-->  one ELF a program
                                                               |  .incbin (kernel/programs.S)
-    kernel/*.c, kernel/*.S              --kernel.lds--->  prebuilt/kernel.elf     (Multiboot)
-    bare/*.S                            --bare.lds----->  prebuilt/bare-*.elf     (no kernel at all)
+    kernel/*.c, kernel/*.S              --kernel.lds--->  prebuilt/kernel.elf       (Multiboot)
+                              -DPARA    --kernel.lds--->  prebuilt/kernel-para.elf  (the same, with hypercalls)
+    bare/*.S                            --bare.lds----->  prebuilt/bare-*.elf       (no kernel at all)
+                              -DPARA    --bare.lds----->  prebuilt/bare-*-para.elf  (those that name PARA)
 
 The compiler is clang as the ``ziglang`` wheel carries it (extra ``guest``), the same on every host. The files are
 stripped, so that no path of the building machine gets into them and two builds give the same bytes.
@@ -60,16 +62,25 @@ class _Builder:
         self.compiler = find_compiler()
         self.scratch = scratch
 
-    def compile(self, source: Path) -> Path:
-        target = self.scratch / f"{source.parent.name}-{source.name}.o"
+    def compile(self, source: Path, para: bool = False) -> Path:
+        target = self.scratch / f"{source.parent.name}-{source.name}{'-para' if para else ''}.o"
         relative = source.relative_to(HERE).as_posix()
         include = [f"-I{self.scratch}"] if source.suffix == ".S" else []
-        _run(self.compiler, [*COMPILE, *include, "-c", relative, "-o", str(target)], HERE)
+        defines = ["-DPARA"] if para else []
+        _run(self.compiler, [*COMPILE, *include, *defines, "-c", relative, "-o", str(target)], HERE)
+        return target
+
+    def script(self, source: Path, para: bool = False) -> Path:
+        """A linker script, through the preprocessor: only a paravirtual file has a note."""
+        target = self.scratch / f"{source.stem}{'-para' if para else ''}.lds"
+        defines = ["-DPARA"] if para else []
+        relative = source.relative_to(HERE).as_posix()
+        _run(self.compiler, [*defines, "-E", "-P", "-x", "assembler-with-cpp", relative, "-o", str(target)], HERE)
         return target
 
     def link(self, script: Path, entry: str, objects: list[Path], target: Path) -> None:
         names = [f"-Wl,--entry={entry}", *(str(path) for path in objects)]
-        _run(self.compiler, [*LINK, "-T", script.relative_to(HERE).as_posix(), *names, "-o", str(target)], HERE)
+        _run(self.compiler, [*LINK, "-T", str(script), *names, "-o", str(target)], HERE)
 
 
 def bundled_program_names() -> list[str]:
@@ -85,16 +96,24 @@ def build(directory: Path = PREBUILT) -> list[Path]:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         builder = _Builder(scratch)
+        programs_script = builder.script(HERE / "programs" / "program.lds")
         library = [builder.compile(HERE / "programs" / part) for part in ("start.S", "library.c")]
         for program in bundled_program_names():
             source = builder.compile(HERE / "programs" / f"{program}.c")
-            builder.link(HERE / "programs" / "program.lds", "_start", [*library, source], scratch / f"{program}.elf")
+            builder.link(programs_script, "_start", [*library, source], scratch / f"{program}.elf")
         sources = sorted((HERE / "kernel").glob("*.[cS]"), key=lambda path: (path.name != "boot.S", path.name))
-        built = [scratch / "kernel.elf"]
-        builder.link(HERE / "kernel" / "kernel.lds", "boot", [builder.compile(path) for path in sources], built[0])
-        for source in sorted((HERE / "bare").glob("*.S")):
-            built.append(scratch / f"bare-{source.stem}.elf")
-            builder.link(HERE / "bare" / "bare.lds", "entry", [builder.compile(source)], built[-1])
+        built: list[Path] = []
+        for para in (False, True):
+            suffix = "-para" if para else ""
+            built.append(scratch / f"kernel{suffix}.elf")
+            script = builder.script(HERE / "kernel" / "kernel.lds", para)
+            builder.link(script, "boot", [builder.compile(path, para) for path in sources], built[-1])
+            script = builder.script(HERE / "bare" / "bare.lds", para)
+            for source in sorted((HERE / "bare").glob("*.S")):
+                if para and "#ifdef PARA" not in source.read_text():
+                    continue
+                built.append(scratch / f"bare-{source.stem}{suffix}.elf")
+                builder.link(script, "entry", [builder.compile(source, para)], built[-1])
         directory.mkdir(parents=True, exist_ok=True)
         return [Path(shutil.copyfile(path, directory / path.name)) for path in built]
 

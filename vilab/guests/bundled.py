@@ -12,8 +12,9 @@ PREBUILT = Path(__file__).parent / "prebuilt"
 class Bundled(msgspec.Struct, frozen=True):
     """``file`` in ``prebuilt/``. ``init``: the kernel's first program, ``None`` for an image without a kernel.
 
+    ``para`` is the file for the paravirtual engine, the same where nothing in it needs ring 0, empty if there is none.
     ``argument`` is the default of an image without a kernel and ``least`` its smallest, ``usage`` what ``--append`` may
-    hold.
+    hold. ``operations``: what an image that has several does, in the order of its table.
     """
 
     name: str
@@ -23,19 +24,27 @@ class Bundled(msgspec.Struct, frozen=True):
     argument: int = 0
     least: int = 0
     usage: str = ""
+    para: str = ""
+    operations: tuple[str, ...] = ()
+
+    @property
+    def is_function(self) -> bool:
+        """Without the kernel: called like a function."""
+        return self.file.startswith("bare-")
 
 
 def _program(name: str, what: str, usage: str = "") -> Bundled:
-    return Bundled(name, "kernel.elf", what, init=name, usage=usage)
+    return Bundled(name, "kernel.elf", what, init=name, usage=usage, para="kernel-para.elf")
 
 
-def _bare(name: str, what: str, argument: int, usage: str = "N", least: int = 0) -> Bundled:
-    return Bundled(name, f"bare-{name}.elf", what, argument=argument, usage=usage, least=least)
+def _bare(name: str, what: str, argument: int, usage: str = "N", least: int = 0, any_ring: bool = False) -> Bundled:
+    file = f"bare-{name}.elf"
+    return Bundled(name, file, what, argument=argument, usage=usage, least=least, para=file if any_ring else "")
 
 
 _ALL = (
-    _bare("isprime", "the paper's isPrime(N) in kernel mode, nothing else around it", 49),
-    _bare("straight25", "25 instructions in a straight line, then a return", 0, ""),
+    _bare("isprime", "the paper's isPrime(N) in kernel mode, nothing else around it", 49, any_ring=True),
+    _bare("straight25", "25 instructions in a straight line, then a return", 0, "", any_ring=True),
     _program("shell", "the teaching kernel with a shell on the serial line"),
     _program("forkwait", "creates a process and waits for its end, N times", "N"),
     _program("syscall-loop", "enters the kernel and leaves it again, N times", "N"),
@@ -45,10 +54,18 @@ _ALL = (
     _program("calls", "makes every system call, right and wrong, and checks the answers"),
     _program("fault", "stores through a null pointer and is ended by the kernel"),
     _program("divzero", "divides by zero and is ended by the kernel"),
-    Bundled("kernel", "kernel.elf", "the teaching kernel as it is", usage="init=PROGRAM ARGUMENTS"),
-    _bare("bench-ring0-mixed", "kernel mode: loads, stores, branches, arithmetic, N rounds", 100_000, least=1),
+    Bundled(
+        "kernel", "kernel.elf", "the teaching kernel as it is", usage="init=PROGRAM ARGUMENTS", para="kernel-para.elf"
+    ),
+    _bare(
+        "bench-ring0-mixed",
+        "kernel mode: loads, stores, branches, arithmetic, N rounds",
+        100_000,
+        least=1,
+        any_ring=True,
+    ),
     _bare("bench-cli-sti", "kernel mode: CLI and STI, N pairs", 100_000, least=1),
-    _bare("bench-call-ret", "kernel mode: CALL and RET, N pairs", 100_000, least=1),
+    _bare("bench-call-ret", "kernel mode: CALL and RET, N pairs", 100_000, least=1, any_ring=True),
     _bare("bench-ring3", "kernel mode sets up ring 3 and computes there, N rounds", 1_000_000, least=1),
 )
 

@@ -3,7 +3,7 @@
 ::
 
     offset   ELF header                      offset   program header (e_phnum of them at e_phoff)
-    0        7f 45 4c 46                     0        p_type      1 = load
+    0        7f 45 4c 46                     0        p_type      1 = load, 4 = note
     4        class  1 = 32-bit               4        p_offset    in the file
     5        data   1 = little endian        8        p_vaddr     where it is linked to run
     16       e_type  2 = executable          12       p_paddr     where it is to be loaded
@@ -12,10 +12,14 @@
     28       e_phoff                         24       p_flags
     42       e_phentsize, e_phnum            28       p_align
 
-Source: Tool Interface Standard, ELF specification 1.2, figures 1-3 and 2-1.
+A note says what a paravirtual kernel is: name ``vilab``, type 1 (kernel/para.c has it).
+
+Source: Tool Interface Standard, ELF specification 1.2, figures 1-3, 2-1 and 2-3.
 """
 
 from __future__ import annotations
+
+import struct
 
 from vilab.errors import AdminError
 from vilab.guests.layout import Layout
@@ -25,8 +29,9 @@ MAGIC = b"\x7fELF"
 CLASS_32, LITTLE_ENDIAN = 1, 1
 TYPE_EXECUTABLE = 2
 MACHINE_386 = 3
-SEGMENT_LOAD = 1
+SEGMENT_LOAD, SEGMENT_NOTE = 1, 4
 HEADER_BYTES, PROGRAM_HEADER_BYTES = 52, 32
+HYPERCALL_NOTE = struct.pack("<3I", 6, 4, 1) + b"vilab\0"
 
 MACHINES = {2: "SPARC", 8: "MIPS", 20: "PowerPC", 40: "ARM", 62: "x86-64", 183: "AArch64", 243: "RISC-V"}
 TYPES = {1: "an object file that still has to be linked", 3: "a shared object or a position-independent program"}
@@ -78,6 +83,20 @@ def load_segments(reader: Reader, layout: Layout) -> int:
     if not loads:
         raise AdminError(f"{reader.name} cannot be loaded: no part of this ELF file is to be loaded (no PT_LOAD).")
     return physical_entry(entry, loads, reader.name)
+
+
+def built_for(reader: Reader) -> tuple[str, ...]:
+    """``hypercalls`` where a note says so, else ``machine``. A damaged note says nothing."""
+    data = reader.data
+    if not data.startswith(MAGIC) or len(data) < HEADER_BYTES:
+        return ("machine",)
+    (table,) = reader.unpack("I", 28, "its ELF header")
+    entry_bytes, count = reader.unpack("HH", 42, "its ELF header")
+    for at in range(table, table + entry_bytes * count, max(entry_bytes, 1)):
+        kind, offset, _, _, size = struct.unpack_from("<5I", data, at) if at + 20 <= len(data) else (0,) * 5
+        if kind == SEGMENT_NOTE and data[offset : offset + size].startswith(HYPERCALL_NOTE):
+            return ("hypercalls",)
+    return ("machine",)
 
 
 def physical_entry(entry: int, loads: list[tuple[int, int, int]], name: str) -> int:

@@ -3,10 +3,12 @@
 ::
 
     stack top - 4   return address  ->  return stub: HLT, never executed, since EIP reaching it ends the run
-    ESP points at the return address;  EDI = the argument, a whole number
+    ESP points at the return address;  EDI = the argument, a whole number;  ESI = which operation
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from vilab.errors import AdminError
 from vilab.guests import elf
@@ -19,9 +21,25 @@ RETURN_STUB = b"\xf4"  # hlt
 ARGUMENT_MOST = 0x7FFF_FFFF
 
 
-def load(reader: Reader, layout: Layout, argument: int) -> LoadedImage:
-    """A bundled ELF file whose entry point is a function of one number in EDI."""
-    return call_image(reader.name, "function", layout, elf.load_segments(reader, layout), {"edi": argument})
+def load(
+    reader: Reader, layout: Layout, argument: int, operation: int = 0, built_for: tuple[str, ...] = ("machine",)
+) -> LoadedImage:
+    """A bundled ELF file whose entry point is a function of one number in EDI, and perhaps an operation's in ESI."""
+    gpr = {"edi": argument, "esi": operation}
+    image = call_image(reader.name, "function", layout, elf.load_segments(reader, layout), gpr)
+    return msgspec.structs.replace(image, built_for=built_for)
+
+
+def parse_operation(name: str, text: str, operations: tuple[str, ...]) -> tuple[int, str]:
+    """The index of the command line's first word, and the rest of it. ``AdminError`` if it is none of them."""
+    word, _, rest = text.strip().partition(" ")
+    if not word:
+        return 0, ""
+    if word not in operations:
+        raise AdminError(
+            f"{name} has no operation {word!r}; there are {', '.join(operations)}; give one with --append."
+        )
+    return operations.index(word), rest
 
 
 def parse_argument(name: str, text: str, default: int, least: int = 0) -> int:

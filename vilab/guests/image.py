@@ -33,7 +33,8 @@ class LoadedImage(msgspec.Struct, frozen=True):
 
     ``kind`` is one of ``multiboot``, ``elf``, ``linux``, ``flat``, ``function``, ``boot sector``, ``bios``.
     ``returns_register`` names the register that holds the answer when ``stop_eip`` is reached, ``None`` where nothing
-    returns. ``rom``: what the processor also sees at the end of its 4 GB, whole pages.
+    returns. ``built_for``: ``machine``, ``hypercalls`` (a paravirtual kernel), or both. ``rom``: what the processor
+    also sees at the end of its 4 GB, whole pages.
     """
 
     name: str
@@ -49,6 +50,7 @@ class LoadedImage(msgspec.Struct, frozen=True):
     ds: int
     stop_eip: int | None = None
     returns_register: str | None = None
+    built_for: tuple[str, ...] = ("machine",)
     real_mode: bool = False
     rom: bytes = b""
 

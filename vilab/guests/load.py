@@ -36,6 +36,7 @@ def load(
     append: str = "",
     initrd: bytes | None = None,
     reserved: tuple[int, int] | None = None,
+    paravirtual: bool = False,
 ) -> LoadedImage:
     """Loads a guest.
 
@@ -46,6 +47,7 @@ def load(
     append : arguments of a bundled program, or the command line of a kernel.
     initrd : initial RAM disk (Linux) or boot module (Multiboot).
     reserved : first and last address of the linear range where a monitor lives; an image there is refused.
+    paravirtual : of a bundled program, the build that makes hypercalls.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def load(
     if "\0" in append:
         raise AdminError(f"{spec} cannot be loaded: its command line contains a zero byte.")
     if spec in BUNDLED:
-        return _load_bundled(BUNDLED[spec], memory_bytes, append, initrd, reserved)
+        return _load_bundled(BUNDLED[spec], memory_bytes, append, initrd, reserved, paravirtual)
     path = Path(spec.removeprefix(FLAT_PREFIX))
     reader = Reader(_read(path), path.name)
     layout = Layout(path.name, memory_bytes, reserved)
@@ -90,17 +92,35 @@ def load_bytes(
 
 
 def _load_bundled(
-    bundled: Bundled, memory_bytes: int, append: str, initrd: bytes | None, reserved: tuple[int, int] | None
+    bundled: Bundled,
+    memory_bytes: int,
+    append: str,
+    initrd: bytes | None,
+    reserved: tuple[int, int] | None,
+    paravirtual: bool,
 ) -> LoadedImage:
-    reader = Reader(_read(PREBUILT / bundled.file), bundled.name)
+    if paravirtual and not bundled.para:
+        raise AdminError(
+            f"{bundled.name} needs ring 0 and has no paravirtual build; run it with --engine bt, svm or bare."
+        )
+    reader = Reader(_read(PREBUILT / (bundled.para if paravirtual else bundled.file)), bundled.name)
     layout = Layout(bundled.name, memory_bytes, reserved)
-    if bundled.file != "kernel.elf":
-        argument = function.parse_argument(bundled.name, append, bundled.argument, bundled.least)
-        return function.load(reader, layout, argument)
+    if bundled.is_function:
+        return _load_function(bundled, reader, layout, append)
     if memory_bytes < KERNEL_NEEDS_BYTES:
         raise layout.too_small(KERNEL_NEEDS_BYTES)
     command_line = f"init={bundled.init} {append}".rstrip() if bundled.init else append
     return multiboot.load(reader, layout, command_line, initrd)
+
+
+def _load_function(bundled: Bundled, reader: Reader, layout: Layout, append: str) -> LoadedImage:
+    operation = 0
+    if bundled.operations:
+        operation, append = function.parse_operation(bundled.name, append, bundled.operations)
+    argument = function.parse_argument(bundled.name, append, bundled.argument, bundled.least)
+    either = bundled.para == bundled.file
+    built_for = ("machine", "hypercalls") if either else elf.built_for(reader)
+    return function.load(reader, layout, argument, operation, built_for)
 
 
 def _may_be_flat(path: Path) -> bool:

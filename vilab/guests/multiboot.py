@@ -76,6 +76,7 @@ def load(reader: Reader, layout: Layout, command_line: str, module: bytes | None
     return LoadedImage(
         name=reader.name,
         kind="multiboot",
+        built_for=elf.built_for(reader),
         gdt_base=layout.put(gdt),
         gdt_limit=len(gdt) - 1,
         cs=CODE_SELECTOR,

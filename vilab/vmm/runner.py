@@ -93,7 +93,12 @@ def run_image(options: RunOptions, console: Console) -> RunResult:
             raise AdminError(f"{options.initrd_path} cannot be read: {error.strerror or error}.") from None
     reserved = None if options.engine in ("bare", "svm") else MONITOR_WINDOW
     image = load(
-        options.image, memory_bytes=options.memory_bytes, append=options.append, initrd=initrd, reserved=reserved
+        options.image,
+        memory_bytes=options.memory_bytes,
+        append=options.append,
+        initrd=initrd,
+        reserved=reserved,
+        paravirtual=options.engine == "para",
     )
     log = EventLog()
     digest = EventDigest()

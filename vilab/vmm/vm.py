@@ -5,7 +5,7 @@
               VirtualMachine
       ┌───────────┼──────────────┬──────────────┐
     pmap         Pc            clock, log      engine ──> Cpu
-    (memory)   (devices)                       bare, deprivileged, trap, bt, svm
+    (memory)   (devices)                       bare, deprivileged, trap, bt, para, svm
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from vilab.guests.image import CR0_AT_ENTRY, CR0_IN_REAL_MODE, LoadedImage
 from vilab.machine.cpu import Cpu
 from vilab.machine.memory import FrameAllocator, MachineMemory
 from vilab.memory.pmap import Pmap
+from vilab.vmm import hypercalls
 from vilab.vmm.engine import Engine, EngineState
 from vilab.vmm.tape import Tape
 from vilab.vmm.vcpu import NULL_SEGMENT, VcpuState
@@ -32,7 +33,7 @@ from vilab.vmm.vcpu import NULL_SEGMENT, VcpuState
 if TYPE_CHECKING:
     from vilab.protocols import Console
 
-ENGINES = ("deprivileged", "trap", "bt", "svm", "bare")
+ENGINES = ("deprivileged", "trap", "bt", "para", "svm", "bare")
 
 MONITOR_WINDOW = (0xF000_0000, 0xF2FF_FFFF)
 """Linear range that the monitor keeps for itself while it runs a deprivileged guest: 48 MB that guests leave free."""
@@ -104,6 +105,7 @@ class VirtualMachine:
             raise AdminError(f"There is no engine {engine!r}; there are {', '.join(ENGINES)}.")
         if memory_bytes % PAGE_BYTES:
             raise AdminError(f"Guest memory of {memory_bytes} bytes is not a whole number of 4 KB pages.")
+        hypercalls.check_built_for(image, engine)
         self.image = image
         self.memory_bytes = memory_bytes
         self.console = console if console is not None else QuietConsole()
@@ -138,6 +140,8 @@ class VirtualMachine:
             from vilab.vmm.engine_svm import SvmEngine as Chosen  # type: ignore[assignment]
         elif name == "bt":
             from vilab.vmm.engine_bt import TranslationEngine as Chosen  # type: ignore[assignment]
+        elif name == "para":
+            from vilab.vmm.engine_para import ParaEngine as Chosen  # type: ignore[assignment]
         elif name == "trap":
             from vilab.vmm.engine_trap import TrapEngine as Chosen  # type: ignore[assignment]
         else:

@@ -5,6 +5,7 @@
    This file's code is linked at physical addresses, since it runs before paging. */
 
 #include "layout.h"
+#include "hypercall.h"
 
 #define MULTIBOOT_MAGIC 0x1badb002
 #define MULTIBOOT_FLAGS 0x00000003      /* modules on page boundaries; tell us the memory size */
@@ -27,10 +28,16 @@ boot:   mov     esp, offset boot_stack_top - KERNEL_BASE
         mov     ebp, ebx                        /* the information it left */
 
         /* What any ring may do, though only ring 0 gets what it wants: clear all flags, and ask for the ring. */
+#ifdef PARA
+        mov     dword ptr [SHARED_FLAGS], 0
+        cld
+        mov     ebx, [SHARED_RING]
+#else
         push    EFLAGS_RESERVED
         popfd
         mov     ebx, cs
         and     ebx, 3
+#endif
 
         /* Say it, before the first privileged instruction. */
         mov     esi, offset message
@@ -58,9 +65,17 @@ boot:   mov     esp, offset boot_stack_top - KERNEL_BASE
         mov     [ebx], eax
         mov     [ebx + (KERNEL_BASE >> 22) * 4], eax
 
+#ifdef PARA
+        mov     eax, HYPERCALL_CR3
+        int     HYPERCALL_VECTOR
+        mov     ebx, CR0_VALUE
+        mov     eax, HYPERCALL_CR0
+        int     HYPERCALL_VECTOR
+#else
         mov     cr3, ebx
         mov     eax, CR0_VALUE
         mov     cr0, eax
+#endif
 
         mov     eax, offset high
         jmp     eax
@@ -93,8 +108,14 @@ high:   mov     esp, offset boot_stack_top
         push    edi
         xor     ebp, ebp                        /* the outermost frame */
         call    kernel_main
+#ifdef PARA
+1:      mov     dword ptr [SHARED_FLAGS], 0
+        mov     eax, HYPERCALL_HALT
+        int     HYPERCALL_VECTOR
+#else
 1:      cli
         hlt
+#endif
         jmp     1b
 
         .bss

@@ -30,7 +30,8 @@ static int demand(struct region *region, u32 page, u32 *entry)
     if (!frame)
         return 0;
     fill(physical(frame), region, page);
-    *entry = frame | PTE_PRESENT | PTE_USER | (region->writable ? PTE_WRITE : 0);
+    pte_set(entry, frame | PTE_PRESENT | PTE_USER | (region->writable ? PTE_WRITE : 0));
+    pte_flush();
     return 1;
 }
 
@@ -44,7 +45,8 @@ static int copy_on_write(u32 page, u32 *entry)
         memcpy(physical(frame), physical(shared), PAGE_BYTES);
         frame_release(shared);
     }
-    *entry = frame | PTE_PRESENT | PTE_USER | PTE_WRITE;
+    pte_set(entry, frame | PTE_PRESENT | PTE_USER | PTE_WRITE);
+    pte_flush();
     invalidate_page(page);
     return 1;
 }

@@ -8,6 +8,7 @@
    +---------+--+--+--+--+-------+--+-----+--+------+---------+--------------+--------------+ */
 
 #include "kernel.h"
+#include "x86.h"
 
 enum {
     TYPE_DATA = 0x3, TYPE_CODE = 0xb,   /* writable, readable; both already marked accessed */
@@ -45,6 +46,11 @@ void gdt_init(void)
     tss.io_map = sizeof tss << 16;
 
     struct { u16 limit; u32 base; } __attribute__((packed)) gdtr = { sizeof gdt - 1, (u32)gdt };
+#ifdef PARA
+    /* The loader's table has the same flat segments at the same places: nothing to load again. */
+    hypercall(HYPERCALL_GDT, (u32)&gdtr, 0);
+    hypercall(HYPERCALL_TASK, TASK_STATE, 0);
+#else
     asm volatile("lgdt [%0]\n"
                  "mov ds, %1\n mov es, %1\n mov ss, %1\n"
                  "mov fs, %2\n mov gs, %2\n"
@@ -52,6 +58,11 @@ void gdt_init(void)
                  "reloaded%=:\n"
                  "ltr %w4"
                  : : "r"(&gdtr), "r"(KERNEL_DATA), "r"(0), "i"(KERNEL_CODE), "r"(TASK_STATE) : "eax", "memory");
+#endif
 }
 
+#ifdef PARA
+void tss_set_kernel_stack(u32 top) { hypercall(HYPERCALL_STACK, top, 0); }
+#else
 void tss_set_kernel_stack(u32 top) { tss.esp0 = top; }
+#endif

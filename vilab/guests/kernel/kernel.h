@@ -31,6 +31,11 @@ void check_timer(void);
 /* uart.c */
 void uart_init(void);
 void uart_put(char c);
+#ifdef PARA
+void uart_flush(void);                          /* what was put is collected, a line or a text at a time */
+#else
+static inline void uart_flush(void) { }
+#endif
 void uart_interrupt(void);
 u32 uart_read(char *to, u32 bytes);             /* waits for the first byte */
 

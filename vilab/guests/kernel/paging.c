@@ -68,7 +68,8 @@ u32 *paging_entry(u32 directory, u32 address, int create)
         if (!frame)
             return NULL;
         memset(physical(frame), 0, PAGE_BYTES);
-        *entry = frame | PTE_PRESENT | PTE_WRITE | PTE_USER;
+        pte_set(entry, frame | PTE_PRESENT | PTE_WRITE | PTE_USER);
+        pte_flush();
     }
     u32 *table = physical(*entry & ~PTE_FLAGS);
     return table + (address >> PAGE_SHIFT) % ENTRIES;

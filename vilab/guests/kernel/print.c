@@ -15,6 +15,7 @@ void console_write(const char *text, u32 bytes)
     u32 flags = critical_enter();
     while (bytes--)
         put(*text++);
+    uart_flush();
     critical_leave(flags);
 }
 
@@ -70,6 +71,7 @@ void kprintf(const char *format, ...)
     __builtin_va_start(arguments, format);
     u32 flags = critical_enter();
     put_formatted(format, arguments);
+    uart_flush();
     critical_leave(flags);
     __builtin_va_end(arguments);
 }
@@ -82,6 +84,7 @@ void panic(const char *format, ...)
     put_formatted("panic: ", arguments);
     put_formatted(format, arguments);
     put('\n');
+    uart_flush();
     __builtin_va_end(arguments);
     for (;;)
         halt();

@@ -65,9 +65,9 @@ static int share_page(void *child, u32 address, u32 *entry)
     if (!copy)
         return 0;
     if (*entry & PTE_WRITE)
-        *entry = (*entry & ~PTE_WRITE) | PTE_COPY_ON_WRITE;
+        pte_set(entry, (*entry & ~PTE_WRITE) | PTE_COPY_ON_WRITE);
     frame_share(*entry & ~PTE_FLAGS);
-    *copy = *entry;
+    pte_set(copy, pte_get(entry));
     return 1;
 }
 
@@ -78,6 +78,7 @@ int space_copy(struct space *to, struct space *from)
     if (!to->directory)
         return 0;
     int done = each_page(from, share_page, to);
+    pte_flush();
     write_cr3(from->directory);         /* its writable pages are read-only now: forget what is cached */
     if (!done)
         space_destroy(to);

@@ -4,6 +4,7 @@
    stub adds what is missing so that all frames look like struct trap_frame. */
 
 #include "layout.h"
+#include "hypercall.h"
 
         .intel_syntax noprefix
         .text
@@ -46,9 +47,25 @@ trap_common:
         PUSH32  ds
         PUSH32  es
         pushad
+#ifdef PARA
+        movzx   ecx, word ptr [esp + 32]        /* ES, and DS above it: the program's are as flat as ours, mostly */
+        movzx   eax, word ptr [esp + 36]
+        cmp     eax, ecx
+        jne     1f
+        cmp     eax, USER_DATA
+        je      2f
+        cmp     eax, KERNEL_DATA
+        je      2f
+1:      mov     ebx, KERNEL_DATA
+        mov     ecx, KERNEL_DATA
+        mov     eax, HYPERCALL_SEGMENTS
+        int     HYPERCALL_VECTOR
+2:
+#else
         mov     eax, KERNEL_DATA                /* user code may have left anything in them */
         mov     ds, eax
         mov     es, eax
+#endif
         cld
         push    esp                             /* struct trap_frame * */
         call    trap
@@ -56,11 +73,32 @@ trap_common:
 
         .global trap_return
 trap_return:
+#ifdef PARA
+        PUSH32  ds                              /* anybody may push them; loading is what needs the monitor */
+        pop     ebx
+        PUSH32  es
+        pop     ecx
+        cmp     bx, [esp + 36]
+        jne     1f
+        cmp     cx, [esp + 32]
+        je      2f
+1:      movzx   ebx, word ptr [esp + 36]
+        movzx   ecx, word ptr [esp + 32]
+        mov     eax, HYPERCALL_SEGMENTS
+        int     HYPERCALL_VECTOR
+2:      popad
+        add     esp, 16                         /* ES, DS, vector and error code */
+        push    eax
+        mov     eax, HYPERCALL_IRET
+        int     HYPERCALL_VECTOR
+        ud2                                     /* refused: there is nowhere to return to */
+#else
         popad
         POP32   es
         POP32   ds
         add     esp, 8                          /* vector and error code */
         iretd
+#endif
 
         .section .rodata
         .align  4

@@ -36,7 +36,11 @@ void trap_init(void)
         idt[vector] = gate(trap_stubs[vector], 0);
     idt[VECTOR_SYSCALL] = gate(trap_stub_syscall, USER_RING);
     struct { u16 limit; u32 base; } __attribute__((packed)) idtr = { sizeof idt - 1, (u32)idt };
+#ifdef PARA
+    hypercall(HYPERCALL_IDT, (u32)&idtr, 0);
+#else
     asm volatile("lidt [%0]" : : "r"(&idtr) : "memory");
+#endif
 }
 
 static void interrupt(u32 irq)

@@ -36,12 +36,30 @@ void uart_init(void)
     out8(ENABLE, ENABLE_RECEIVED);
 }
 
+#ifdef PARA
+static char collected[RING_BYTES];
+static u32 collected_bytes;
+
+void uart_flush(void)
+{
+    hypercall(HYPERCALL_CONSOLE, (u32)collected, collected_bytes);
+    collected_bytes = 0;
+}
+
+void uart_put(char c)
+{
+    collected[collected_bytes++] = c;
+    if (collected_bytes == sizeof collected)
+        uart_flush();
+}
+#else
 void uart_put(char c)
 {
     while (!(in8(STATUS) & STATUS_READY))
         ;
     out8(DATA, c);
 }
+#endif
 
 void uart_interrupt(void)
 {

@@ -1,7 +1,11 @@
-/* The instructions that C has no words for, one function each. */
+/* The instructions that C has no words for, one function each. With -DPARA the kernel asks its monitor instead. */
 
 #ifndef X86_H
 #define X86_H
+
+#ifdef PARA
+#include "para.h"
+#else
 
 #include "types.h"
 
@@ -76,4 +80,10 @@ static inline u32 machine_status(void)
     return value & 0xffff;
 }
 
+/* An entry of a page table that may be in use. */
+static inline void pte_set(u32 *entry, u32 value) { *entry = value; }
+static inline u32 pte_get(const u32 *entry) { return *entry; }
+static inline void pte_flush(void) { }
+
+#endif
 #endif
