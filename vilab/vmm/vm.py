@@ -139,11 +139,11 @@ class VirtualMachine:
         elif name == "svm":
             from vilab.vmm.engine_svm import SvmEngine as Chosen  # type: ignore[assignment]
         elif name == "bt":
-            from vilab.vmm.engine_bt import TranslationEngine as Chosen  # type: ignore[assignment]
+            from vilab.vmm.sixteen_bit_engines import TranslationEngine16 as Chosen  # type: ignore[assignment]
         elif name == "para":
             from vilab.vmm.engine_para import ParaEngine as Chosen  # type: ignore[assignment]
         elif name == "trap":
-            from vilab.vmm.engine_trap import TrapEngine as Chosen  # type: ignore[assignment]
+            from vilab.vmm.sixteen_bit_engines import TrapEngine16 as Chosen  # type: ignore[assignment]
         else:
             from vilab.vmm.engine_trap import NoVmmEngine as Chosen  # type: ignore[assignment]
         return Chosen(self, **options)
