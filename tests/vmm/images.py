@@ -54,6 +54,6 @@ def bundled(
 ) -> tuple[VirtualMachine, QuietConsole]:  # fmt: skip
     """A bundled program with something typed on its serial line."""
     console = QuietConsole(typed)
-    image = load(name, memory_bytes=memory_mb << 20, append=append)
+    image = load(name, memory_bytes=memory_mb << 20, append=append, paravirtual=engine == "para")
     vm = VirtualMachine(image, engine, memory_mb << 20, console=console, log=log, **options)  # type: ignore[arg-type]
     return vm, console

@@ -66,6 +66,31 @@ _ALL = (
     ),
     _bare("bench-cli-sti", "kernel mode: CLI and STI, N pairs", 100_000, least=1),
     _bare("bench-call-ret", "kernel mode: CALL and RET, N pairs", 100_000, least=1, any_ring=True),
+    Bundled(
+        "nano",
+        "bare-nano.elf",
+        "one operation that a VMM notices, N times, with as little around it as can be",
+        argument=100,
+        least=1,
+        usage="OPERATION N",
+        para="bare-nano-para.elf",
+        operations=(
+            "empty",
+            "empty-user",
+            "syscall",
+            "in",
+            "mask",
+            "tpr",
+            "call-ret",
+            "pgfault",
+            "divzero",
+            "ptemod",
+            "ptemod-clear",
+            "ptemod-set",
+            "edits",
+            "spaces",
+        ),
+    ),  # fmt: skip
     _bare("bench-ring3", "kernel mode sets up ring 3 and computes there, N rounds", 1_000_000, least=1),
 )
 
