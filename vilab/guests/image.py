@@ -34,7 +34,7 @@ class LoadedImage(msgspec.Struct, frozen=True):
     ``kind`` is one of ``multiboot``, ``elf``, ``linux``, ``flat``, ``function``, ``boot sector``, ``bios``.
     ``returns_register`` names the register that holds the answer when ``stop_eip`` is reached, ``None`` where nothing
     returns. ``built_for``: ``machine``, ``hypercalls`` (a paravirtual kernel), or both. ``rom``: what the processor
-    also sees at the end of its 4 GB, whole pages.
+    also sees at the end of its 4 GB, whole pages. ``cs_base``: where CS begins, if not at 16 times its selector.
     """
 
     name: str
@@ -53,6 +53,7 @@ class LoadedImage(msgspec.Struct, frozen=True):
     built_for: tuple[str, ...] = ("machine",)
     real_mode: bool = False
     rom: bytes = b""
+    cs_base: int | None = None
 
     def end_bytes(self) -> int:
         """The first guest physical address above everything that the image occupies."""

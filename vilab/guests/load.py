@@ -8,6 +8,8 @@
        Multiboot header        in the first 8 KB, with its checksum right
        7f 45 4c 46             ELF for 32-bit x86, by physical address
        "HdrS" at 0x202         bzImage: Linux, memtest86+
+       ea at the reset vector  64, 128 or 256 KB: a BIOS
+       55 aa at 510            whole sectors: a boot sector
        suffix .bin or .img     raw code
 """
 
@@ -17,7 +19,7 @@ import zlib
 from pathlib import Path
 
 from vilab.errors import AdminError
-from vilab.guests import elf, flat, function, linux, multiboot
+from vilab.guests import bios, boot_sector, elf, flat, function, linux, multiboot
 from vilab.guests.bundled import BUNDLED, PREBUILT, Bundled
 from vilab.guests.image import LoadedImage
 from vilab.guests.layout import MEGABYTE, MOST_BYTES, Layout
@@ -83,11 +85,16 @@ def load_bytes(
         return function.call_image(reader.name, "elf", layout, elf.load_segments(reader, layout), {})
     if linux.is_bzimage(reader.data):
         return linux.load(reader, layout, append, initrd)
+    if bios.is_bios(reader.data):
+        return bios.load(reader, layout)
+    if boot_sector.is_boot_sector(reader.data):
+        return boot_sector.load(reader, layout)
     if flat_allowed:
         return flat.load(reader, layout)
     raise AdminError(
         f"{reader.name} has no format that can be started: it is neither a Multiboot kernel nor a 32-bit ELF file nor "
-        f"a bzImage; raw code needs the suffix .bin or .img or the prefix {FLAT_PREFIX} before its path."
+        f"a bzImage nor a BIOS nor a boot sector; raw code needs the suffix .bin or .img or the prefix {FLAT_PREFIX} "
+        "before its path."
     )
 
 

@@ -141,17 +141,23 @@ class Cpu:
     memory : mapped at machine address 0; everything above it goes to the handler's ``on_mmio_*``.
     native_hook : False runs the block hook in Python (for tests of the fallback).
     block_hook : False leaves it out, and with it time and preemption (to measure what it costs).
+    rom_bytes : so much of the memory's end lies at the end of the 4 GB instead. MODEL: it can be written.
     """
 
-    def __init__(self, memory: MachineMemory, native_hook: bool = True, block_hook: bool = True) -> None:
+    def __init__(
+        self, memory: MachineMemory, native_hook: bool = True, block_hook: bool = True, rom_bytes: int = 0
+    ) -> None:
         self.memory = memory
+        self._ram_bytes = memory.size_bytes - rom_bytes
         self.handler: ExitHandler | None = None
         self.layout = at = find_layout()
         uc = self._uc = Uc(UC_ARCH_X86, UC_MODE_32)
         uc.ctl_set_cpu_model(reg.UC_CPU_X86_QEMU64)
         uc.ctl_exits_enabled(True)  # else reaching address 0, "until", would end the run
         self._handle = uc._uch
-        uc.mem_map_ptr(0, memory.size_bytes, 7, memory.host_address)
+        uc.mem_map_ptr(0, self._ram_bytes, 7, memory.host_address)
+        if rom_bytes:
+            uc.mem_map_ptr((1 << 32) - rom_bytes, rom_bytes, 7, memory.host_address + self._ram_bytes)
         self._alive: list[Any] = []
         self._failure: BaseException | None = None
 
@@ -242,12 +248,12 @@ class Cpu:
         reads = hook(u64, void, u64, ctypes.c_uint, void)(self._on_mmio_read)
         writes = hook(None, void, u64, ctypes.c_uint, u64, void)(self._on_mmio_write)
         self._alive += [reads, writes]
-        self._mmio_base = self.memory.size_bytes
+        self._mmio_base = self._ram_bytes
         self._check(
             uclib.uc_mmio_map(
                 self._handle,
                 u64(self._mmio_base),
-                ctypes.c_size_t((1 << 32) - self._mmio_base),
+                ctypes.c_size_t((1 << 32) - self.memory.size_bytes),
                 reads,
                 None,
                 writes,
@@ -770,7 +776,8 @@ class Cpu:
             return
         if opcode in _COMPARING and bool(self.eflags() & 0x40) != (0xF3 in code):
             return
-        if 0x67 in code[: code.index(opcode)] or not self.gpr[ECX] & 0xFFFFFFFF:
+        sixteen = (0x67 in code[: code.index(opcode)]) == bool(self.d[self.D_HFLAGS] & HF_CS32)
+        if sixteen or not self.gpr[ECX] & 0xFFFFFFFF:
             self.q[self.Q_EIP] = self.q[self.Q_EIP] - length & 0xFFFFFFFF
 
     # Hooks: called by Unicorn. An error must not pass through it, so it is kept and raised by ``run``. ----------

@@ -54,16 +54,22 @@ class Pmap:
         self.pages = len(self.mpn_of)
         self.size_bytes = self.pages << PAGE_SHIFT
         self.listeners: list[PmapListener] = []
+        self._high: dict[int, int] = {}
+
+    def map_high(self, ppn: int, mpn: int) -> None:
+        """A frame beyond the end of memory: a ROM's. MODEL: it can be written."""
+        self._high[ppn] = mpn
 
     def resolve(self, ppn: int, for_write: bool) -> Mpn | None:
         """The frame behind a page, made ready for that kind of access; ``None`` where there is no memory."""
         if ppn >= self.pages:
-            return None
+            high = self._high.get(ppn)
+            return None if high is None else Mpn(high)
         return Mpn(self.mpn_of[ppn])
 
     def frame(self, ppn: int) -> Mpn | None:
         """The frame that is behind a page at this moment, without asking for one."""
-        return Mpn(self.mpn_of[ppn]) if 0 <= ppn < self.pages else None
+        return Mpn(self.mpn_of[ppn]) if 0 <= ppn < self.pages else self.resolve(ppn, False)
 
     def frames(self, first_ppn: int, count: int) -> npt.NDArray[np.int64]:
         """The frames behind up to ``count`` pages at this moment, -1 for none; fewer where memory ends."""

@@ -175,7 +175,7 @@ class DeprivilegedEngine(Engine):
         """The one at the guest's EIP, if it can be read and runs as it stands there."""
         v = self.vcpu
         try:
-            return decode(v.fetch(), v.eip)
+            return decode(v.fetch(), v.eip, v.code_bits)
         except (GuestFault, Truncated):
             return None
 
@@ -235,7 +235,7 @@ class DeprivilegedEngine(Engine):
         if gva == pc:
             return self.clock.next_ns() <= self.now_ns()
         try:
-            decode(v.read(pc, min(room, 15), user), v.eip)
+            decode(v.read(pc, min(room, 15), user), v.eip, v.code_bits)
         except (GuestFault, Truncated):
             return False
         self._creeping_at = pc - 1

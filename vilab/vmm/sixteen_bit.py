@@ -50,7 +50,6 @@ class SixteenBitEngine(DeprivilegedEngine):
 
     vcpu: SixteenBitVcpu
     _emulated = False
-    _settled = False
 
     @property
     def sixteen(self) -> bool:
@@ -147,12 +146,11 @@ class SixteenBitEngine(DeprivilegedEngine):
 
     def on_exception(self, number: int) -> bool:
         v = self.vcpu
-        if not v.sixteen:
+        directly = v.sixteen
+        if not directly:
             go_on = super().on_exception(number)
-            if not v.sixteen:
-                return go_on
-            self.cpu.eip = v.eip
-            return False
+            self._aim_16()
+            return go_on and not v.sixteen
         v.eip = self.cpu.eip
         if number == 14 and not self._open and self.fetched_ahead(self.cpu.cr(2), self.cpu.error_code):
             return False
@@ -190,7 +188,8 @@ class SixteenBitEngine(DeprivilegedEngine):
             self._emulate_16(instruction)
             return
         self.exits[VECTOR_NAMES.get(number, str(number))] += 1
-        if number == 13 and instruction is not None and instruction.kind is Kind.UNDEFINED and instruction.op != "too long":
+        undefined = instruction is not None and instruction.kind is Kind.UNDEFINED and instruction.op != "too long"
+        if number == 13 and undefined:
             number = 6  # of two reasons to fault the processor has looked at the ring first
         error = cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
         self.inject(GuestFault(number, error))

@@ -113,7 +113,8 @@ class VirtualMachine:
         self.costs = costs
         self.clock = VirtualClock()
         extra = 0 if engine == "bare" else MONITOR_BYTES
-        self.machine_memory = MachineMemory(memory_bytes + extra)
+        rom_bytes = len(image.rom)
+        self.machine_memory = MachineMemory(memory_bytes + extra + rom_bytes)
         self.frames = FrameAllocator(self.machine_memory)
         # Under a VMM the guest's memory begins behind the monitor's, so that a ppn is not its mpn.
         first = 0 if engine == "bare" else extra >> PAGE_SHIFT
@@ -121,7 +122,10 @@ class VirtualMachine:
         guest = self.frames.allocate_run(memory_bytes >> PAGE_SHIFT)
         self.monitor_frames = range(monitor + 1, monitor + first)  # no table lies at machine address 0
         self.pmap = Pmap(self.machine_memory, range(guest, guest + (memory_bytes >> PAGE_SHIFT)))
-        self.cpu = Cpu(self.machine_memory, native_hook)
+        self.rom = self.frames.allocate_run(rom_bytes >> PAGE_SHIFT)
+        for page in range(rom_bytes >> PAGE_SHIFT):
+            self.pmap.map_high(((1 << 32) - rom_bytes >> PAGE_SHIFT) + page, self.rom + page)
+        self.cpu = Cpu(self.machine_memory, native_hook, rom_bytes=rom_bytes if engine == "bare" else 0)
         self.tape = Tape(self.console)
         self.pc = Pc(self.clock, self.log, self.tape, memory_bytes, on_interrupt=self._interrupt_changed)
         self.engine: Engine = self._make_engine(engine, engine_options or {})
@@ -151,6 +155,8 @@ class VirtualMachine:
     def _load_image(self) -> None:
         for gpa, data in self.image.segments:
             self.pmap.write(gpa, data)
+        if self.image.rom:
+            self.pmap.write((1 << 32) - len(self.image.rom), self.image.rom)
         # The BIOS data area: 639 KB of conventional memory. Kernels look there.
         if not any(gpa <= 0x413 < gpa + len(data) for gpa, data in self.image.segments):
             self.pmap.write(0x413, (639).to_bytes(2, "little"))
@@ -167,7 +173,7 @@ class VirtualMachine:
         idtr = (0, 0)
         if image.real_mode:
             data = (image.ds, image.ds << 4, 0xFFFF, REAL_DATA_FLAGS)
-            code = (image.cs, image.cs << 4, 0xFFFF, REAL_CODE_FLAGS)
+            code = (image.cs, image.cs << 4 if image.cs_base is None else image.cs_base, 0xFFFF, REAL_CODE_FLAGS)
             idtr = (0, 0x3FF)
         return VcpuState(
             gpr=gpr, eip=image.entry, eflags=0x2, cpl=0,
