@@ -208,6 +208,22 @@ class PortWritten(Event, frozen=True, tag=True):
     value: int
 
 
+class MmioRead(Event, frozen=True, tag=True):
+    """A load from a device's registers in memory. ``gpa``: guest physical address."""
+
+    gpa: int
+    size_bytes: int
+    value: int
+
+
+class MmioWritten(Event, frozen=True, tag=True):
+    """A store to a device's registers in memory."""
+
+    gpa: int
+    size_bytes: int
+    value: int
+
+
 class ConsoleOutput(Event, frozen=True, tag=True):
     """Bytes that the guest has sent to its serial line."""
 

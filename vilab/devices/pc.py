@@ -1,17 +1,25 @@
-"""The PC around the processor: all devices, and the I/O ports that lead to them.
+"""The PC around the processor: all devices, and the I/O ports and addresses that lead to them.
 
 ::
 
-                     +-- 0x20 0xa0 0x4d0  pic ------ INTR --> on_interrupt
+                     +-- 0x20 0xa0 0x4d0  pic --+
+                     +-- fec00000         ioapic+-- interrupts --> on_interrupt
+    read_mmio   -----+-- fee00000         lapic-+
+    write_mmio       +-- memory windows of PCI functions
+                     +-- any other        nobody: all ones, writes are lost
+
+                     +-- 0x20 0xa0 0x4d0  pic
                      +-- 0x40-0x43        pit -- IRQ 0 --> pic,  OUT2 --> port61
                      +-- 0x60 0x64        keyboard - IRQ 1 --> pic
     read_port        +-- 0x61             port61
     write_port  -----+-- 0x70 0x71        rtc -- IRQ 8 --> pic
                      +-- 0x80 0xe9 0x402  debug_port
                      +-- 0x92 0x604 0xcf9 power
+                     +-- 0x600 0x608      power management of piix
                      +-- 0x3b4.. 0x3d4..  crtc
                      +-- 0x3f8-0x3ff      uart - IRQ 4 --> pic,  bytes <--> console
-                     +-- 0xcf8 0xcfc      pci
+                     +-- 0xcf8 0xcfc      pci: i440fx, piix, and whoever is added
+                     +-- I/O windows of PCI functions
                      +-- any other        nobody: all ones, writes are lost
 """
 
@@ -22,9 +30,28 @@ from collections.abc import Callable
 import msgspec
 
 from vilab.clock import VirtualClock
-from vilab.devices import absent, cmos, crtc, debug_port, keyboard, pci, pic, pit, port61, power, rtc, uart
+from vilab.devices import (
+    absent,
+    backdoor,
+    cmos,
+    crtc,
+    debug_port,
+    i440fx,
+    ioapic,
+    keyboard,
+    lapic,
+    pci,
+    pic,
+    piix,
+    pit,
+    port61,
+    power,
+    rtc,
+    uart,
+)
+from vilab.devices.interrupts import Interrupts
 from vilab.devices.registers import Register
-from vilab.events import EventLog, PortRead, PortWritten
+from vilab.events import EventLog, MmioRead, MmioWritten, PortRead, PortWritten
 from vilab.protocols import Console, PortDevice
 
 IRQ_TIMER, IRQ_KEYBOARD, IRQ_COM1, IRQ_RTC = 0, 1, 4, 8
@@ -41,7 +68,7 @@ WIDE_PORTS = frozenset({0x604})
 
 
 class PcState(msgspec.Struct):
-    """The state of every device. Nothing else of this room travels."""
+    """The state of every device. Nothing else of this room travels. ``lapics``: one a processor."""
 
     pic: pic.PicState
     pit: pit.PitState
@@ -53,6 +80,8 @@ class PcState(msgspec.Struct):
     pci: pci.PciState
     debug_port: debug_port.DebugPortState
     power: power.PowerState
+    lapics: list[lapic.LapicState] = msgspec.field(default_factory=list)
+    ioapic: ioapic.IoapicState = msgspec.field(default_factory=ioapic.IoapicState)
 
 
 class Pc:
@@ -62,10 +91,11 @@ class Pc:
     ----------
     clock : the engine keeps ``now_ns`` exact before every access. log : port events and console output go there.
     console : the far end of COM1. memory_bytes : what CMOS tells the guest.
-    on_interrupt : hears every change of the PIC's INTR output.
+    on_interrupt : hears every change of ``interrupts.pending()``.
     epoch_seconds : what time the guest's clock shows at power-on, in seconds since 1970, UTC.
 
-    ``reads`` and ``writes`` count accesses by port; they are statistics, not state.
+    ``reads`` and ``writes`` count accesses by port, ``mmio_reads`` and ``mmio_writes`` by address; they are statistics,
+    not state.
     """
 
     def __init__(
@@ -82,15 +112,22 @@ class Pc:
         self.log = log
         self.reads: dict[int, int] = {}
         self.writes: dict[int, int] = {}
-        self.pic = pic.Pic(on_interrupt)
+        self.mmio_reads: dict[int, int] = {}
+        self.mmio_writes: dict[int, int] = {}
+        self.interrupts = Interrupts(clock, on_interrupt)
+        self.pic, self.ioapic, self.lapic = self.interrupts.pic, self.interrupts.ioapic, self.interrupts.lapic
         self.power = power.Power()
-        self.pit = pit.Pit(clock, self.pic.line(IRQ_TIMER))
+        self.pit = pit.Pit(clock, self.interrupts.line(IRQ_TIMER))
         self.port61 = port61.Port61(clock, self.pit)
-        self.rtc = rtc.Rtc(clock, self.pic.line(IRQ_RTC), epoch_seconds, cmos.cmos_memory(memory_bytes))
-        self.uart = uart.Uart(clock, log, self.pic.line(IRQ_COM1), console)
-        self.keyboard = keyboard.Keyboard(self.pic.line(IRQ_KEYBOARD), lambda: self.power.ask("reset"))
+        self.rtc = rtc.Rtc(clock, self.interrupts.line(IRQ_RTC), epoch_seconds, cmos.cmos_memory(memory_bytes))
+        self.uart = uart.Uart(clock, log, self.interrupts.line(IRQ_COM1), console)
+        self.keyboard = keyboard.Keyboard(self.interrupts.line(IRQ_KEYBOARD), lambda: self.power.ask("reset"))
         self.crtc = crtc.Crtc(clock)
         self.pci = pci.Pci()
+        self.pci.add(i440fx.DEVICE, 0, i440fx.host_bridge(memory_bytes))
+        self.isa_bridge = piix.IsaBridge(self.pic, self.ioapic)
+        self.pci.add(piix.DEVICE, piix.ISA, self.isa_bridge)
+        self.pci.add(piix.DEVICE, piix.POWER_MANAGEMENT, piix.PowerManagement(clock, self.power))
         self.debug_port = debug_port.DebugPort(clock, log)
         self._readers: dict[int, Callable[[int, int], int]] = {}
         self._writers: dict[int, Callable[[int, int, int], None]] = {}
@@ -111,7 +148,7 @@ class Pc:
         self.reads[port] = self.reads.get(port, 0) + 1
         if size_bytes == 1:
             reader = self._readers.get(port)
-            value = 0xFF if reader is None else reader(port, 1)
+            value = self._read_window(port, 1) if reader is None else reader(port, 1)
         else:
             value = self._read_wide(port, size_bytes)
         if self.log.active:
@@ -127,8 +164,56 @@ class Pc:
             writer = self._writers.get(port)
             if writer is not None:
                 writer(port, 1, value)
+            else:
+                self._write_window(port, 1, value)
         else:
             self._write_wide(port, size_bytes, value)
+
+    def _read_window(self, port: int, size_bytes: int) -> int:
+        window = self.pci.port_window(port)
+        if window is None:
+            return (1 << 8 * size_bytes) - 1
+        return window.function.read_bar(window.index, port - window.first, size_bytes)
+
+    def _write_window(self, port: int, size_bytes: int, value: int) -> None:
+        window = self.pci.port_window(port)
+        if window is not None:
+            window.function.write_bar(window.index, port - window.first, size_bytes, value)
+
+    def read_mmio(self, gpa: int, size_bytes: int) -> int:
+        """A read where there is no memory; all ones where there is no device either."""
+        page = gpa & ~0xFFF
+        local = self.lapic
+        self.mmio_reads[gpa] = self.mmio_reads.get(gpa, 0) + 1
+        if page == local.base and local.enabled:
+            value = local.read_mmio(gpa & 0xFFF, size_bytes)
+        elif page == ioapic.BASE:
+            value = self.ioapic.read_mmio(gpa & 0xFFF, size_bytes)
+        else:
+            window = self.pci.memory_window(gpa)
+            if window is None:
+                value = (1 << 8 * size_bytes) - 1
+            else:
+                value = window.function.read_bar(window.index, gpa - window.first, size_bytes)
+        if self.log.active:
+            self.log.emit(MmioRead(self.clock.now_ns, gpa, size_bytes, value))
+        return value
+
+    def write_mmio(self, gpa: int, size_bytes: int, value: int) -> None:
+        """A write where there is no memory."""
+        page = gpa & ~0xFFF
+        local = self.lapic
+        self.mmio_writes[gpa] = self.mmio_writes.get(gpa, 0) + 1
+        if self.log.active:
+            self.log.emit(MmioWritten(self.clock.now_ns, gpa, size_bytes, value))
+        if page == local.base and local.enabled:
+            local.write_mmio(gpa & 0xFFF, size_bytes, value)
+        elif page == ioapic.BASE:
+            self.ioapic.write_mmio(gpa & 0xFFF, size_bytes, value)
+        else:
+            window = self.pci.memory_window(gpa)
+            if window is not None:
+                window.function.write_bar(window.index, gpa - window.first, size_bytes, value)
 
     def _wide_device(self, port: int, size_bytes: int) -> PortDevice | None:
         if port & ~3 == pci.CONFIG_DATA and (port & 3) + size_bytes <= 4:
@@ -142,6 +227,8 @@ class Pc:
         device = self._wide_device(port, size_bytes)
         if device is not None:
             return device.read_port(port, size_bytes)
+        if self.pci.port_window(port) is not None and port not in self._readers:
+            return self._read_window(port, size_bytes)
         value = 0
         for i in range(size_bytes):
             at = (port + i) & 0xFFFF
@@ -153,6 +240,9 @@ class Pc:
         device = self._wide_device(port, size_bytes)
         if device is not None:
             device.write_port(port, size_bytes, value)
+            return
+        if self.pci.port_window(port) is not None and port not in self._writers:
+            self._write_window(port, size_bytes, value)
             return
         for i in range(size_bytes):
             at = (port + i) & 0xFFFF
@@ -177,6 +267,8 @@ class Pc:
             self.pci.save_state(),
             self.debug_port.save_state(),
             self.power.save_state(),
+            [each.save_state() for each in self.interrupts.lapics],
+            self.ioapic.save_state(),
         )
 
     def load_state(self, state: PcState) -> None:
@@ -191,6 +283,10 @@ class Pc:
         self.debug_port.load_state(state.debug_port)
         self.power.load_state(state.power)
         self.pic.load_state(state.pic)
+        self.ioapic.load_state(state.ioapic)
+        for each, saved in zip(self.interrupts.lapics, state.lapics, strict=True):
+            each.load_state(saved)
+        self.interrupts.settle()
 
 
 def register_tables() -> dict[str, tuple[Register, ...]]:
@@ -206,6 +302,11 @@ def register_tables() -> dict[str, tuple[Register, ...]]:
         "power": power.REGISTERS,
         "crtc": crtc.REGISTERS,
         "uart": uart.REGISTERS,
+        "lapic": lapic.REGISTERS,
+        "ioapic": ioapic.REGISTERS,
         "pci": pci.REGISTERS,
+        "i440fx": i440fx.REGISTERS,
+        "piix": piix.REGISTERS,
+        "backdoor": backdoor.REGISTERS,
         "absent": absent.REGISTERS,
     }

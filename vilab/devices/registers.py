@@ -11,7 +11,7 @@ import msgspec
 class Register(msgspec.Struct, frozen=True):
     """One line of a register table.
 
-    port : I/O port. ``index`` : for registers behind an index/data pair, the number to select, else ``None``.
+    port : I/O port, or guest physical address of a register in memory. ``index`` : for registers behind an index/data pair, the number to select, else ``None``.
     access : ``R``, ``W`` or ``RW``. source : manual and section.
     """
 
@@ -29,7 +29,7 @@ class Register(msgspec.Struct, frozen=True):
 
 def render(registers: Iterable[Register]) -> str:
     """The table as text, one register a line, the way that the docstrings show it."""
-    return "\n".join(f"{r.where:<11}{r.access:<3}{r.name:<14}{r.meaning}" for r in registers)
+    return "\n".join(f"{r.where:<10} {r.access:<3}{r.name:<14}{r.meaning}" for r in registers)
 
 
 State = TypeVar("State", bound=msgspec.Struct)
