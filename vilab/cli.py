@@ -4,6 +4,7 @@
 ``vilab lab``                   opens the lessons in JupyterLab, in a work copy
 ``vilab reset LESSON``          brings one lesson of the work copy back
 ``vilab run IMAGE``             runs a guest on this terminal
+``vilab guests fetch debian``   brings a guest that others wrote; ``list`` says which are there
 ``vilab bench vmm --json``      measures the engines against the bare processor
 ``vilab doctor``                says what is missing on this machine and how to get it
 ==============================  ====================================================================
@@ -44,6 +45,14 @@ def run(choices: argparse.Namespace) -> int:
         stats=choices.stats,
         events=choices.events,
     )
+
+
+def guests(choices: argparse.Namespace) -> int:
+    from vilab.commands.guests import fetch_guest, list_guests
+
+    if choices.what == "list":
+        return list_guests()
+    return fetch_guest(choices.guest, choices.again, choices.kernel, choices.busybox, choices.modules)
 
 
 def bench(choices: argparse.Namespace) -> int:
@@ -111,6 +120,16 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is drawn by lot (default: 0)")
     one.add_argument("--stats", choices=("json",), help="one JSON object with the run's figures as the last line")
     one.add_argument("--events", type=Path, metavar="FILE", help="write the event log, one JSON object a line")
+
+    one = command("guests", guests, "bring guests that others wrote, or say which are there")
+    whats = one.add_subparsers(dest="what", metavar="WHAT", required=True)
+    whats.add_parser("list", help="say which guests there are", description="Say which guests there are.")
+    one = whats.add_parser("fetch", help="bring a guest", description="Bring a guest into ~/.cache/vilab/guests.")
+    one.add_argument("guest", choices=("debian",), help="a stock Debian kernel with busybox")
+    one.add_argument("--again", action="store_true", help="anew, though it is there")
+    one.add_argument("--kernel", type=Path, metavar="FILE", help="a Linux bzImage that is here already")
+    one.add_argument("--busybox", type=Path, metavar="FILE", help="a static busybox for i386 that is here already")
+    one.add_argument("--modules", type=Path, metavar="FOLDER", help="where that kernel's modules lie")
 
     one = command("bench", bench, "measure how fast the engines are, as ratios to the bare processor")
     one.add_argument("what", choices=("vmm",), help="the part to measure")
