@@ -46,7 +46,7 @@ _ALL = (
     _bare("isprime", "the paper's isPrime(N) in kernel mode, nothing else around it", 49, any_ring=True),
     _bare("straight25", "25 instructions in a straight line, then a return", 0, "", any_ring=True),
     _program("shell", "the teaching kernel with a shell on the serial line"),
-    _program("forkwait", "creates a process and waits for its end, N times", "N"),
+    _program("forkwait", "creates a process and waits for its end, N times; both store into PAGES pages", "N [PAGES]"),
     _program("syscall-loop", "enters the kernel and leaves it again, N times", "N"),
     _program("toucher", "stores into PAGES pages, ROUNDS times into the first HOT of them", "PAGES ROUNDS [HOT]"),
     _program("cow", "parent and child share pages until one stores"),
@@ -90,7 +90,7 @@ _ALL = (
             "edits",
             "spaces",
         ),
-    ),  # fmt: skip
+    ),
     _bare("bench-ring3", "kernel mode sets up ring 3 and computes there, N rounds", 1_000_000, least=1),
 )
 
