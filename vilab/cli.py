@@ -39,7 +39,11 @@ def run(choices: argparse.Namespace) -> int:
         engine=choices.engine,
         memory=choices.memory,
         append=choices.append,
+        kernel=choices.kernel,
         initrd=choices.initrd,
+        placement=choices.placement,
+        paging=choices.paging,
+        trace=choices.trace,
         instructions=choices.instructions,
         seed=choices.seed,
         stats=choices.stats,
@@ -111,10 +115,16 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--dir", type=Path, metavar="FOLDER", help="the work copy, as for lab")
 
     one = command("run", run, "run a guest, its serial line on this terminal")
-    one.add_argument("image", metavar="IMAGE", help="a path, or the name of a bundled program (isprime, shell, ...)")
+    one.add_argument("image", metavar="IMAGE", help="a path, a bundled program (isprime, shell, ...) or debian")
     one.add_argument("--engine", choices=ENGINES, default="bt", help="how the guest's kernel is run (default: bt)")
-    one.add_argument("--memory", default="64M", metavar="SIZE", help="guest memory: 64M, 1G, 65536K (default: 64M)")
+    one.add_argument("--placement", choices=("packed", "mirrored"), help="bt: where translations lie (default: packed)")
+    one.add_argument("--paging", choices=("nested", "shadow"), help="svm: whose page tables (default: nested)")
+    one.add_argument(
+        "--trace", choices=("all", "lazy", "prevalidate"), help="bt, svm with --paging shadow: traces on page tables"
+    )
+    one.add_argument("--memory", metavar="SIZE", help="guest memory: 1G, 65536K (default: 64M, for debian 128M)")
     one.add_argument("--append", default="", metavar="TEXT", help="command line for the guest's kernel")
+    one.add_argument("--kernel", type=Path, metavar="FILE", help="debian: another kernel than the fetched one")
     one.add_argument("--initrd", type=Path, metavar="FILE", help="an initial RAM disk or first multiboot module")
     one.add_argument("--instructions", type=int, metavar="N", help="stop after exactly N guest instructions")
     one.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is drawn by lot (default: 0)")

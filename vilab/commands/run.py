@@ -36,20 +36,25 @@ def parse_size(text: str) -> int:
 def run_guest(
     image: str,
     engine: str = "bt",
-    memory: str = "64M",
+    memory: str | None = None,
     append: str = "",
+    kernel: Path | None = None,
     initrd: Path | None = None,
+    placement: str | None = None,
+    paging: str | None = None,
+    trace: str | None = None,
     instructions: int | None = None,
     seed: int = 0,
     stats: str | None = None,
     events: Path | None = None,
 ) -> int:
     """Run until the guest ends, the limit is reached or the person leaves; returns the exit status."""
-    memory_bytes = parse_size(memory)
+    memory_bytes = None if memory is None else parse_size(memory)
     if instructions is not None and instructions < 0:
         raise AdminError(f"The guest was not started: it cannot run {instructions} instructions.")
 
     from vilab.commands import leaving
+    from vilab.vmm.choices import engine_options
     from vilab.vmm.runner import RunOptions, run_image
 
     options = RunOptions(
@@ -57,11 +62,13 @@ def run_guest(
         engine=engine,
         memory_bytes=memory_bytes,
         append=append,
+        kernel_path=kernel,
         initrd_path=initrd,
         instructions=instructions,
         seed=seed,
         stats=stats is not None,
         events_path=events,
+        engine_options=engine_options(engine, placement, paging, trace),
     )
     terminal = Terminal()
     leaving.install()

@@ -33,8 +33,8 @@ class PrivateApt:
         absent = [tool for tool in TOOLS if shutil.which(tool) is None]
         if absent:
             raise AdminError(
-                f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not on this machine, and the guest comes "
-                f"from Debian's packages; {INSTEAD}."
+                f"The guest comes from Debian's packages, and {' and '.join(absent)} "
+                f"{'is' if len(absent) == 1 else 'are'} not on this machine; {INSTEAD}."
             )
         self._architecture = architecture
 

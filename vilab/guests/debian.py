@@ -191,7 +191,7 @@ def _make_root_again(found: Debian) -> Debian:
 
 
 def _init_digest() -> str:
-    return _sha256("\0".join((debian_root.INIT, *debian_root.LINKS)).encode())
+    return _sha256(f"{debian_root.INIT}\0{debian_root.LINKS}".encode())
 
 
 def _only(folder: Path, pattern: str, package: str) -> Path:

@@ -7,7 +7,7 @@
     /lib/modules/RELEASE/*.ko    drivers of what a VMware machine has, for insmod and modprobe; also called /modules
     /dev/console                 the node that the kernel opens for /init
 
-The shell's prompt is ``PROMPT_SHOWN``: whoever types for a person waits for it. The kernel runs without ACPI and knows
+The shell's prompt is ``PROMPT``: whoever types for a person waits for it. The kernel runs without ACPI and knows
 no way to switch itself off, so /init writes the sleep register of the power device itself, as ACPI would.
 """
 
@@ -18,14 +18,13 @@ from collections.abc import Mapping
 from vilab.guests import module_files, newc
 
 MARKER = "vilab: the guest is up."
-PROMPT = "vilab:\\w# "
-PROMPT_SHOWN = b"vilab:/# "
-"""The prompt in /. The shell then asks the terminal for its cursor (``ASKS_CURSOR``); nobody has to answer."""
+PROMPT = b"vilab# "
+"""The shell then asks the terminal where its cursor is (``ASKS_CURSOR``); nobody has to answer."""
 ASKS_CURSOR = b"\x1b[6n"
 
 INIT = f"""\
 #!/bin/sh
-export PATH=/bin HOME=/ PS1='{PROMPT}'
+export PATH=/bin HOME=/ PS1='{PROMPT.decode()}'
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
@@ -46,7 +45,7 @@ LINKS = (
     "readlink realpath reboot renice reset rm rmdir rmmod route sed seq setsid sh sha256sum sleep sort stat stty "
     "swapoff swapon switch_root sync sysctl tail tar taskset tee test time timeout top touch tr true tty udhcpc umount "
     "uname uniq uptime usleep vi watch wc wget which who xargs yes zcat"
-).split()
+)
 """Programs of busybox that get a name of their own. Those that a busybox does not have do no harm."""
 
 FOLDERS = ("bin", "dev", "lib", "lib/modules", "proc", "root", "sys", "tmp")
@@ -61,7 +60,7 @@ def root(busybox: bytes, release: str, modules: Mapping[str, bytes], init: str =
     entries.append(newc.character_device("dev/console", *CONSOLE))
     entries.append(newc.file("init", init.encode(), executable=True))
     entries.append(newc.file("bin/busybox", busybox, executable=True))
-    entries += [newc.link(f"bin/{name}", "busybox") for name in LINKS]
+    entries += [newc.link(f"bin/{name}", "busybox") for name in LINKS.split()]
     entries.append(newc.link("modules", home))
     entries += [newc.file(f"{home}/{name}.ko", data) for name, data in modules.items()]
     entries.append(newc.file(f"{home}/modules.dep", module_files.dependency_table(modules).encode()))
