@@ -137,14 +137,14 @@ def test_wide_access_to_an_8_bit_device_becomes_byte_accesses() -> None:
     assert pc.read_port(0x3FF, 2) == 0xFF00  # SCR, and beside it nothing
 
 
-def test_empty_pci_bus_answers_all_ones_and_byte_accesses_of_the_address_port_miss_it() -> None:
+def test_empty_pci_slot_answers_all_ones_and_byte_accesses_of_the_address_port_miss_it() -> None:
     pc, _, _ = make_pc()
-    pc.write_port(0xCF8, 4, 0x8000_0000)
-    assert pc.read_port(0xCF8, 4) == 0x8000_0000
+    pc.write_port(0xCF8, 4, 0x8000_8000)
+    assert pc.read_port(0xCF8, 4) == 0x8000_8000
     assert pc.read_port(0xCFC, 4) == 0xFFFF_FFFF
     assert pc.read_port(0xCFE, 2) == 0xFFFF
     pc.write_port(0xCF8, 1, 0x55)
-    assert pc.read_port(0xCF8, 4) == 0x8000_0000
+    assert pc.read_port(0xCF8, 4) == 0x8000_8000
 
 
 def test_pci_function_sees_the_offset_and_size_of_the_access() -> None:

@@ -50,6 +50,8 @@ from vilab.devices import (
     uart,
 )
 from vilab.devices.interrupts import Interrupts
+from vilab.devices.mp_table import ALL_LAPICS, EXTINT, LOW_LEVEL, NMI, MpInterrupt, MpRecord
+from vilab.devices.pci_function import INTERRUPT_PIN
 from vilab.devices.registers import Register
 from vilab.events import EventLog, MmioRead, MmioWritten, PortRead, PortWritten
 from vilab.protocols import Console, PortDevice
@@ -62,6 +64,9 @@ EPOCH_SECONDS = 1_161_460_800
 IO_CYCLE_NS = 750
 """How long the bus takes over one 8-bit access: 6 clocks of 8 MHz (IBM PC AT technical reference, I/O channel timing).
 Kernels wait by reading ports; an engine that adds this to virtual time lets them wait as often as on a real PC."""
+
+PROCESSOR_SIGNATURE, PROCESSOR_FEATURES = 0xF61, 0x201
+"""For the MP tables: family and model, and that there are an FPU and a local APIC; CPUID says more."""
 
 WIDE_PORTS = frozenset({0x604})
 """Ports whose device takes a 16 or 32-bit access as one, beside those of PCI."""
@@ -249,6 +254,28 @@ class Pc:
             writer = self._writers.get(at)
             if writer is not None:
                 writer(at, 1, value >> 8 * i & 0xFF)
+
+    def mp_record(self) -> MpRecord:
+        """What the MP tables say of this PC: bus 0 is PCI, bus 1 ISA."""
+        numbers = tuple(each.number for each in self.interrupts.lapics)
+        chip = len(numbers)
+        isa = [
+            MpInterrupt(1, irq, chip, ioapic.PIN_TIMER if irq == IRQ_TIMER else irq)
+            for irq in range(16)
+            if irq != pic.CASCADE_IRQ
+        ]
+        from_pci = [
+            MpInterrupt(0, at >> 3 << 2 | pin, chip, ioapic.FIRST_PCI_PIN + ((at >> 3) - 1 + pin & 3), flags=LOW_LEVEL)
+            for at, function in sorted(self.pci.functions.items())
+            if at >> 3 > piix.DEVICE and (pin := function.config[INTERRUPT_PIN] - 1) >= 0
+        ]
+        return MpRecord(
+            processors=numbers, signature=PROCESSOR_SIGNATURE, features=PROCESSOR_FEATURES,
+            lapic_version=lapic.VERSION_VALUE & 0xFF, lapic_address=lapic.BASE,
+            ioapics=((chip, ioapic.BASE),), ioapic_version=ioapic.VERSION_VALUE & 0xFF, buses=("PCI", "ISA"),
+            interrupts=(MpInterrupt(1, 0, chip, ioapic.PIN_PIC, kind=EXTINT), *isa, *from_pci),
+            local=(MpInterrupt(1, 0, ALL_LAPICS, 0, kind=EXTINT), MpInterrupt(1, 0, ALL_LAPICS, 1, kind=NMI)),
+        )  # fmt: skip
 
     @staticmethod
     def register_tables() -> dict[str, tuple[Register, ...]]:

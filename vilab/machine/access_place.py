@@ -111,16 +111,26 @@ def find_place() -> Place | None:
 
 
 class AccessPlace:
-    """For one processor. ``bring_eip`` sets its EIP to the instruction whose access is being served (0.5 us)."""
+    """For one processor.
+
+    ``take`` says where in the compiled code the access stands that is being served, 0 if nobody knows: an access of
+    the page walker does not belong to an instruction. ``bring_eip`` sets the processor's EIP to it (0.5 us).
+    """
 
     def __init__(self, handle: int) -> None:
         place = find_place()
         self.is_exact = place is not None
+        self._pc = ctypes.c_uint64()
         if place is not None:
             self._restore = _function()
             self._cpu = ctypes.c_uint64.from_address(handle + place.cpu_at).value
             self._pc = ctypes.c_uint64.from_address(self._cpu + place.pc_at)
 
-    def bring_eip(self) -> None:
-        if self.is_exact:
-            self._restore(self._cpu, self._pc.value, False)
+    def take(self) -> int:
+        host_pc = self._pc.value
+        self._pc.value = 0
+        return host_pc
+
+    def bring_eip(self, host_pc: int) -> None:
+        if host_pc:
+            self._restore(self._cpu, host_pc, False)

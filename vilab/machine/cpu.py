@@ -197,7 +197,8 @@ class Cpu:
         self._in_run = False
         self._stepping = False
         self._stop_asked = False
-        self._in_port_hook = self._in_mmio_hook = self._placed = False
+        self._in_port_hook = self._in_mmio_hook = False
+        self._access_pc = 0
         self._place = AccessPlace(self._handle.value or 0)
         self._stopped_at: tuple[int, int] | None = None
         self._save = uclib.uc_context_save
@@ -574,9 +575,9 @@ class Cpu:
 
     def current_eip(self) -> int:
         """EIP of the instruction that called ``on_in``, ``on_out`` or ``on_mmio_*``."""
-        if self._in_mmio_hook and not self._placed:
-            self._place.bring_eip()
-            self._placed = True
+        if self._access_pc:
+            self._place.bring_eip(self._access_pc)
+            self._access_pc = 0
         value = ctypes.c_uint64()
         uclib.uc_reg_read(self._handle, reg.UC_X86_REG_EIP, ctypes.byref(value))
         return value.value & 0xFFFFFFFF
@@ -898,7 +899,7 @@ class Cpu:
     def _on_mmio_read(self, _uc: int, offset: int, size: int, _user_data: Any) -> int:
         if self._stopped_at is not None:
             return 0
-        self._in_mmio_hook, self._placed = True, False
+        self._in_mmio_hook, self._access_pc = True, self._place.take()
         try:
             return self.handler.on_mmio_read(self._mmio_base + offset, size)  # type: ignore[union-attr]
         except BaseException as failure:
@@ -906,19 +907,19 @@ class Cpu:
             self.stop()
             return 0
         finally:
-            self._in_mmio_hook = False
+            self._in_mmio_hook, self._access_pc = False, 0
 
     def _on_mmio_write(self, _uc: int, offset: int, size: int, value: int, _user_data: Any) -> None:
         if self._stopped_at is not None:
             return
-        self._in_mmio_hook, self._placed = True, False
+        self._in_mmio_hook, self._access_pc = True, self._place.take()
         try:
             self.handler.on_mmio_write(self._mmio_base + offset, size, value)  # type: ignore[union-attr]
         except BaseException as failure:
             self._failure = failure
             self.stop()
         finally:
-            self._in_mmio_hook = False
+            self._in_mmio_hook, self._access_pc = False, 0
 
 
 def _address(function: Any) -> int:

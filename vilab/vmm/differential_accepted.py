@@ -44,7 +44,7 @@ ACCEPTED: tuple[tuple[Question, str], ...] = (
         "the processor underneath takes INT1 for an undefined opcode, and passes over SYSCALL and SYSENTER",
     ),
     (lambda i, _cpl, _engine: i.address + 15 > 0xFFFFFFFF, "code at the very end of the address space"),
-    (_is_op("rdmsr", "wrmsr"), "the virtual MSRs are a plain table, the processor's have meanings"),
+    (_is_op("rdmsr", "wrmsr"), "the processor underneath has other MSRs, and takes an unknown one for 0"),
     (_is_op("mov to dr", "mov from dr"), "debug registers are kept, but set no breakpoints under a VMM"),
     (
         lambda i, cpl, engine: cpl == 3 and engine == "bt" and i.op in ("sgdt", "sidt", "sldt", "str", "smsw"),

@@ -31,7 +31,6 @@ CR4_TSD, CR4_DE = 1 << 2, 1 << 3
 DEBUG_ONES = {6: 0xFFFF0FF0, 7: 0x400}
 """Bits of DR6 and DR7 that are always 1."""
 POPF_ALWAYS = STATUS | TF | DF | NT | AC | ID
-MSR_TSC = 0x10
 
 
 # Flags and halting ---------------------------------------------------------------------------------------------------
@@ -225,14 +224,17 @@ def _rdtsc(v: Vcpu, _i: Instruction, platform: Platform) -> str:
 
 def _rdmsr(v: Vcpu, _i: Instruction, platform: Platform) -> str:
     index = v.gpr[ECX] & 0xFFFFFFFF
-    value = platform.tsc() if index == MSR_TSC else v.msrs.get(index, 0)
+    value = platform.read_msr(index)
+    if value is None:
+        raise GuestFault(13, 0, why=f"there is no MSR {index:x}")
     v.gpr[EAX], v.gpr[EDX] = value & 0xFFFFFFFF, value >> 32
     return f"MSR {index:x}"
 
 
-def _wrmsr(v: Vcpu, _i: Instruction, _p: Platform) -> str:
+def _wrmsr(v: Vcpu, _i: Instruction, platform: Platform) -> str:
     index = v.gpr[ECX] & 0xFFFFFFFF
-    v.msrs[index] = (v.gpr[EDX] & 0xFFFFFFFF) << 32 | v.gpr[EAX] & 0xFFFFFFFF
+    if not platform.write_msr(index, (v.gpr[EDX] & 0xFFFFFFFF) << 32 | v.gpr[EAX] & 0xFFFFFFFF):
+        raise GuestFault(13, 0, why=f"MSR {index:x} does not take that")
     return f"MSR {index:x} written"
 
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vilab.clock import NEVER_NS, Timer
+from vilab.devices import backdoor
+from vilab.devices.lapic import BUS_HZ
 from vilab.errors import GuestFault, GuestStopped
 from vilab.events import (
     ExceptionDelivered,
@@ -29,9 +31,9 @@ from vilab.events import (
     RunEnded,
     TrueFault,
 )
-from vilab.machine.cpu import CS, HF_INHIBIT_IRQ, UNLIMITED, Stop
+from vilab.machine.cpu import CS, EBX, ECX, EDX, HF_INHIBIT_IRQ, UNLIMITED, Stop
 from vilab.machine.native_time import OFFSET_NS
-from vilab.vmm import deliver
+from vilab.vmm import deliver, msrs
 from vilab.vmm.records import GPR_NAMES, Registers
 from vilab.vmm.vcpu import Vcpu, VcpuState, cpu_registers
 from vilab.x86.flags import IF, TF
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from vilab.vmm.vm import VirtualMachine
 
 SETTLE_NS = 5000
-"""MODEL: an interrupt that a port access raises reaches the processor this much later. It is longer than any block of
+"""MODEL: an interrupt that an access to a port or to a register in memory raises reaches the processor this much later. It is longer than any block of
 code (a page at most), so it does not matter where in its block the access stood."""
 
 SLICE_BYTES = 20_000_000
@@ -61,7 +63,7 @@ class Ended(msgspec.Struct, frozen=True):
 class EngineState(msgspec.Struct):
     """Of the loop: time, halt, and an interrupt on its way. The vCPU's own record is ``vcpu``.
 
-    ``pending``: an interrupt waits for IF (``None``: if the PIC says so); ``interrupt_shadow``: not before the next
+    ``pending``: an interrupt waits for IF (``None``: if the controllers say so); ``interrupt_shadow``: not before the next
     instruction is done.
     """
 
@@ -80,6 +82,8 @@ class Engine:
     """One way of running a guest. Subclasses define how control is gained and given back."""
 
     name = "engine"
+    has_backdoor = True
+    """Is there a VMM underneath that the guest may know of?"""
     kernel_ring = 0
     """The ring that the guest's kernel really runs in."""
 
@@ -185,16 +189,32 @@ class Engine:
         return self.cpuid(leaf, subleaf)
 
     def on_mmio_read(self, mpa: int, size_bytes: int) -> int:
-        return (1 << 8 * size_bytes) - 1
+        """A load from where the machine has no memory. ``mpa``: the gpa itself, if that is above all memory."""
+        self.exits["mmio"] += 1
+        self.charge_port_access(self.port_cost())
+        self.sync_clock()
+        self._in_port_access = True
+        value = self.vm.pc.read_mmio(mpa, size_bytes)
+        self._in_port_access = False
+        self.set_limit()
+        return value
 
     def on_mmio_write(self, mpa: int, size_bytes: int, value: int) -> None:
-        return
+        self.exits["mmio"] += 1
+        self.charge_port_access(self.port_cost())
+        self.sync_clock()
+        self._in_port_access = True
+        self.vm.pc.write_mmio(mpa, size_bytes, value)
+        self._in_port_access = False
+        self.set_limit()
 
     def read_code(self, linear: int, size_bytes: int) -> bytes:
         return self.vcpu.read(linear, size_bytes)
 
     def port_in(self, port: int, size_bytes: int) -> int:
         self.sync_clock()
+        if port == backdoor.PORT and size_bytes == 4 and self.has_backdoor:
+            return self._backdoor()
         self._in_port_access = True
         value = self.vm.pc.read_port(port, size_bytes)
         self._in_port_access = False
@@ -213,6 +233,41 @@ class Engine:
                 "powered_off" if off else "reset",
                 "The guest has powered off." if off else "The guest has reset the machine.",
             )
+
+    def _backdoor(self) -> int:
+        """``in eax, dx`` from the backdoor's port: the other registers are arguments and answers too."""
+        in_hook = self.cpu.in_port_hook
+        if in_hook:
+            eax, ebx, ecx, edx, esi, edi = self.cpu.registers_in_hook()
+        else:
+            eax, ecx, edx, ebx, _, _, esi, edi = (value & 0xFFFFFFFF for value in self.vcpu.gpr)
+        if eax != backdoor.MAGIC:
+            return self.vm.pc.read_port(backdoor.PORT, 4)
+        self.exits["backdoor"] += 1
+        tsc_hz = 1_000_000 * self.costs.tsc_per_us
+        answer = backdoor.call(eax, ebx, ecx, edx, tsc_hz, BUS_HZ)
+        if in_hook:
+            self.cpu.set_registers_in_hook((answer.eax, answer.ebx, answer.ecx, answer.edx, esi, edi))
+        else:
+            gpr = self.vcpu.gpr
+            gpr[EBX], gpr[ECX], gpr[EDX] = answer.ebx, answer.ecx, answer.edx
+        if self.log.active:
+            given = (answer.eax, answer.ebx, answer.ecx, answer.edx)
+            self.log.emit(backdoor.BackdoorCalled(self.clock.now_ns, ecx & 0xFFFF, ebx, given))
+        return answer.eax
+
+    def read_msr(self, index: int) -> int | None:
+        """``None``: there is no such register."""
+        if index == msrs.TSC:
+            return self.tsc()
+        return self.vm.lapic.read_apic_base() if index == msrs.APIC_BASE else None
+
+    def write_msr(self, index: int, value: int) -> bool:
+        """False: there is no such register, or it does not take the value."""
+        if index == msrs.APIC_BASE:
+            self.sync_clock()
+            return self.vm.lapic.write_apic_base(value)
+        return index == msrs.TSC
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         return self.vm.cpuid(leaf, subleaf)
@@ -249,7 +304,7 @@ class Engine:
     # Interrupts --------------------------------------------------------------------------------------------------
 
     def interrupt_changed(self, high: bool) -> None:
-        """The PIC's output. See ``SETTLE_NS`` for why a port access delays the rising edge."""
+        """The interrupt controllers' output. See ``SETTLE_NS`` for why a port access delays the rising edge."""
         if high and self._in_port_access:
             if self._settle_timer is None or self._settle_timer.action is None:
                 self._settle_timer = self.clock.at(self.clock.now_ns + SETTLE_NS, self._settle)
@@ -258,7 +313,7 @@ class Engine:
 
     def _settle(self) -> None:
         self._settle_timer = None
-        self._set_pending(self.vm.pc.pic.pending())
+        self._set_pending(self.vm.pc.interrupts.pending())
 
     def _set_pending(self, pending: bool) -> None:
         self.pending = pending
@@ -280,7 +335,7 @@ class Engine:
 
     def deliver_interrupt(self) -> None:
         self.sync_clock()
-        vector = self.vm.pc.pic.acknowledge()
+        vector = self.vm.pc.interrupts.acknowledge()
         self.exits["interrupt"] += 1
         eip = self.vcpu.eip
         self.before_delivery()
@@ -427,7 +482,7 @@ class Engine:
             return
         if self.vm.poll_input():
             return
-        if self.vm.pc.pic.all_masked():
+        if self.vm.pc.interrupts.all_masked():
             self.end("halted", "The guest has halted with every interrupt masked: nothing can wake it.", good=False)
             return
         at_ns = self.clock.next_ns()
@@ -542,7 +597,7 @@ class Engine:
         self.ring_changed()
         if state.interrupt_shadow:
             self.enter_interrupt_shadow()
-        self._set_pending(self.vm.pc.pic.pending() if state.pending is None else state.pending)
+        self._set_pending(self.vm.pc.interrupts.pending() if state.pending is None else state.pending)
         self._settle_timer = None
         if state.settle_at_ns is not None:
             self._settle_timer = self.clock.at(state.settle_at_ns, self._settle)

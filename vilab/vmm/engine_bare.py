@@ -39,6 +39,7 @@ class BareEngine(Engine):
     """The processor is the guest's alone."""
 
     name = "bare"
+    has_backdoor = False
     kernel_ring = 0
 
     def __init__(self, vm: VirtualMachine) -> None:

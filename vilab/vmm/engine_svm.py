@@ -20,6 +20,8 @@ MODEL: EXITINFO1 of a nested page fault lacks bits 32 and 33 (final address or t
 MODEL: INVD exits here with the code of WBINVD, and gets its own back.
 MODEL: IN and OUT ignore the I/O permission map and never exit. They are counted, logged and charged as the IOIO exits
 that they are on hardware (the map in the VMCB says: every port).
+MODEL: an access to a device's registers in memory does not exit either, but is served in the middle of the guest, and
+counted as ``mmio``, logged and charged as the nested page fault that it is on hardware.
 MODEL: exceptions and INT n of the guest come here too, since this processor delivers nothing. ``deliver`` takes them
 through the guest's IDT, as the processor's own work: no exit, no cost.
 MODEL: a device's interrupt is the VMM's doing, so a running guest has to be stopped for it: charged as an INTR exit
@@ -297,6 +299,30 @@ class SvmEngine(Engine):
     def on_out(self, port: int, size_bytes: int, value: int) -> None:
         self._port_exit(port, size_bytes, is_in=False)
         self.port_out(port, size_bytes, value)
+
+    def on_mmio_read(self, mpa: int, size_bytes: int) -> int:
+        self._mmio_exit(mpa, 0)
+        return super().on_mmio_read(mpa, size_bytes)
+
+    def on_mmio_write(self, mpa: int, size_bytes: int, value: int) -> None:
+        self._mmio_exit(mpa, codes.NPF_WRITE)
+        super().on_mmio_write(mpa, size_bytes, value)
+
+    def _mmio_exit(self, gpa: int, error_code: int) -> None:
+        """On hardware: a nested page fault at an entry that is never filled, and an instruction to emulate."""
+        if self.log.active:
+            at_ns = self.now_ns()
+            self.look_in_port_hook()
+            i = self.instruction()
+            code = b"" if i is None else i.code
+            words, info1 = self._exit_words, error_code | codes.NPF_USER
+            words[0], words[1], words[2] = codes.NPF, info1, gpa
+            self.log.emit(
+                VmExit(at_ns, self.vcpu.eip, self.vcpu.cpl, codes.NPF, "npf", info1, gpa, code, self._cycles)
+            )
+
+    def port_cost(self) -> int:
+        return self._cycles
 
     def _port_exit(self, port: int, size_bytes: int, *, is_in: bool) -> None:
         reason = "in" if is_in else "out"

@@ -170,7 +170,7 @@ class NoVmmEngine(TrapEngine):
     """Ring 1 and nothing else: the first trap is the end."""
 
     name = "deprivileged"
-    helps = False
+    helps = has_backdoor = False
 
     def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
         """Nobody enters the guest's handlers: the processor's IDT is not the guest's."""

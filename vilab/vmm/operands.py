@@ -29,6 +29,14 @@ class Platform(Protocol):
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]: ...
 
+    def read_msr(self, index: int) -> int | None:
+        """``None``: there is no such register."""
+        ...
+
+    def write_msr(self, index: int, value: int) -> bool:
+        """False: there is no such register, or it does not take the value."""
+        ...
+
     def tsc(self) -> int:
         """The time-stamp counter, from virtual time."""
         ...

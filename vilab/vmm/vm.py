@@ -18,6 +18,8 @@ import msgspec
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.clock import VirtualClock
 from vilab.costs import DEFAULT_COSTS, CostModel
+from vilab.devices.lapic import BUS_HZ
+from vilab.devices.mp_table import place_mp_tables
 from vilab.devices.pc import Pc, PcState
 from vilab.errors import AdminError
 from vilab.events import EventLog, PoweredOn
@@ -26,6 +28,7 @@ from vilab.machine.cpu import Cpu
 from vilab.machine.memory import FrameAllocator, MachineMemory
 from vilab.memory.pmap import Pmap
 from vilab.vmm import hypercalls
+from vilab.vmm.cpuid import cpuid
 from vilab.vmm.engine import Engine, EngineState
 from vilab.vmm.tape import Tape
 from vilab.vmm.vcpu import NULL_SEGMENT, VcpuState
@@ -128,6 +131,7 @@ class VirtualMachine:
         self.cpu = Cpu(self.machine_memory, native_hook, rom_bytes=rom_bytes if engine == "bare" else 0)
         self.tape = Tape(self.console)
         self.pc = Pc(self.clock, self.log, self.tape, memory_bytes, on_interrupt=self._interrupt_changed)
+        self.lapic = self.pc.lapic
         self.engine: Engine = self._make_engine(engine, engine_options or {})
         self.started_wall_s = time.perf_counter()
         self._load_image()
@@ -160,6 +164,9 @@ class VirtualMachine:
         # The BIOS data area: 639 KB of conventional memory. Kernels look there.
         if not any(gpa <= 0x413 < gpa + len(data) for gpa, data in self.image.segments):
             self.pmap.write(0x413, (639).to_bytes(2, "little"))
+        if not self.image.rom:  # a BIOS makes tables of its own
+            taken = [(gpa, len(data)) for gpa, data in self.image.segments]
+            place_mp_tables(self.pc.mp_record(), self.pmap, [*taken, *self.image.zeroed], self.memory_bytes)
         self.engine.stop_eip = self.image.stop_eip
 
     def initial_state(self) -> VcpuState:
@@ -187,15 +194,11 @@ class VirtualMachine:
         self.engine.interrupt_changed(high)
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        """What the virtual CPU says of itself: a plain processor of the i686 class. EAX, EBX, ECX, EDX."""
-        if leaf == 0:
-            return 1, 0x68747541, 0x444D4163, 0x69746E65  # "AuthenticAMD"
-        if leaf == 1:
-            # FPU PSE TSC MSR CX8 CMOV MMX FXSR SSE SSE2; no PAE, no APIC, no SEP, no PGE
-            return 0x00000F61, 0, 0, 1 << 0 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 15 | 7 << 23 | 1 << 26
-        if leaf == 0x80000000:
-            return 0x80000000, 0, 0, 0
-        return 0, 0, 0, 0
+        """What the virtual CPU says of itself: EAX, EBX, ECX, EDX."""
+        return cpuid(
+            leaf, apic=self.lapic.enabled, apic_id=self.lapic.number, hypervisor=self.engine.has_backdoor,
+            tsc_khz=1000 * self.costs.tsc_per_us, bus_khz=BUS_HZ // 1000,
+        )  # fmt: skip
 
     def poll_input(self) -> bool:
         """Has anything been typed? It arrives when the guest is idle."""
