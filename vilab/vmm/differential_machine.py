@@ -118,6 +118,7 @@ class Machine:
             _image(), engine, g.MEMORY_BYTES, count_instructions=1 << 60, engine_options=options or {}, **more
         )
         self.vm.pc = self.ports = StandInPorts(self.vm)  # type: ignore[assignment]
+        self.vm.engine.has_backdoor = False  # the bare processor has none, and CPUID would tell
 
     def load(self, memory: bytes, vcpu: VcpuState) -> None:
         """Start again, with this memory and these registers."""
