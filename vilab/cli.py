@@ -4,6 +4,7 @@
 ``vilab lab``                   opens the lessons in JupyterLab, in a work copy
 ``vilab reset LESSON``          brings one lesson of the work copy back
 ``vilab run IMAGE``             runs a guest on this terminal
+``vilab resume FILE``           goes on with a guest that was suspended
 ``vilab guests fetch debian``   brings a guest that others wrote; ``list`` says which are there
 ``vilab bench vmm --json``      measures the engines against the bare processor
 ``vilab doctor``                says what is missing on this machine and how to get it
@@ -48,7 +49,15 @@ def run(choices: argparse.Namespace) -> int:
         seed=choices.seed,
         stats=choices.stats,
         events=choices.events,
+        suspend_to=choices.suspend_to,
+        suspend_at=choices.suspend_at,
     )
+
+
+def resume(choices: argparse.Namespace) -> int:
+    from vilab.commands.run import resume_guest
+
+    return resume_guest(choices.file, choices.stats, choices.events, choices.suspend_to, choices.suspend_at)
 
 
 def guests(choices: argparse.Namespace) -> int:
@@ -103,6 +112,12 @@ def parser() -> argparse.ArgumentParser:
         one.set_defaults(action=action)
         return one
 
+    def watched(one: argparse.ArgumentParser) -> None:
+        one.add_argument("--stats", choices=("json",), help="one JSON object with the run's figures as the last line")
+        one.add_argument("--events", type=Path, metavar="FILE", help="write the event log, one JSON object a line")
+        one.add_argument("--suspend-to", type=Path, metavar="FILE", help="suspend to FILE when you leave, or")
+        one.add_argument("--suspend-at", type=float, metavar="MS", help="at this virtual time; goes on: vilab resume")
+
     one = command("lab", lab, "open the lessons in JupyterLab, in a work copy")
     one.add_argument(
         "--dir", type=Path, metavar="FOLDER", help="the work copy (default: $VILAB_LESSONS, or ~/vilab-lessons)"
@@ -128,8 +143,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--initrd", type=Path, metavar="FILE", help="an initial RAM disk or first multiboot module")
     one.add_argument("--instructions", type=int, metavar="N", help="stop after exactly N guest instructions")
     one.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is drawn by lot (default: 0)")
-    one.add_argument("--stats", choices=("json",), help="one JSON object with the run's figures as the last line")
-    one.add_argument("--events", type=Path, metavar="FILE", help="write the event log, one JSON object a line")
+    watched(one)
+
+    one = command("resume", resume, "go on with a guest that was suspended to a file")
+    one.add_argument("file", type=Path, metavar="FILE", help="what --suspend-to has written")
+    watched(one)
 
     one = command("guests", guests, "bring guests that others wrote, or say which are there")
     whats = one.add_subparsers(dest="what", metavar="WHAT", required=True)

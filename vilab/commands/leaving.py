@@ -15,6 +15,7 @@ from __future__ import annotations
 import _thread
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from vilab.machine import cpu
@@ -22,10 +23,20 @@ from vilab.machine import cpu
 RETRY_SECONDS = 0.001
 
 
-def install() -> None:
-    """From now on SIGINT and SIGTERM raise ``KeyboardInterrupt`` where that does no harm. Main thread only."""
+def install(first: Callable[[], None] | None = None) -> None:
+    """From now on SIGINT and SIGTERM raise ``KeyboardInterrupt`` where that does no harm. Main thread only.
+
+    ``first``: what the first of them does instead, between any two instructions of ours; the second one leaves.
+    """
+
+    def ask_first(_number: int, _frame: FrameType | None) -> None:
+        assert first is not None
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, _leave)
+        first()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, _leave if first is None else ask_first)
 
 
 def _leave(_number: int, frame: FrameType | None) -> None:

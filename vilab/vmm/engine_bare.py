@@ -23,16 +23,29 @@ if TYPE_CHECKING:
     from vilab.vmm.vm import VirtualMachine
 
 
+KEPT_MSRS = (
+    *range(0x174, 0x177), *range(0x200, 0x210), *range(0x250, 0x270), 0x277, 0x2FF, *range(0xC0000081, 0xC0000085),
+    0xC0000103,
+)  # fmt: skip
+"""SYSENTER, memory types, PAT, SYSCALL, TSC_AUX: what this processor keeps of a WRMSR."""
+
+
 class BareVcpu(NativeVcpu):
-    """The debug registers too are the processor's own: nobody intercepts them."""
+    """The debug registers and MSRs too are the processor's own: nobody intercepts them."""
 
     def save_state(self) -> VcpuState:
         self.debug = self.cpu.debug_registers()
+        values = {index: self.cpu.msr(index) for index in KEPT_MSRS}
+        self.msrs = {index: value for index, value in values.items() if value}
         return super().save_state()
 
     def load_state(self, state: VcpuState) -> None:
         super().load_state(state)
         self.cpu.set_debug_registers(state.debug)
+        for index in KEPT_MSRS:
+            value = state.msrs.get(index, 0)
+            if value != self.cpu.msr(index):
+                self.cpu.set_msr(index, value)
 
 
 class BareEngine(Engine):

@@ -1,4 +1,11 @@
-"""One run of one guest from start to end, with the figures that other programs read."""
+"""One run of one guest, with the figures that other programs read.
+
+::
+
+    RunOptions ──choose──> image ──┐                        ┌──> ended ──────┐
+                                   ├──> machine ──> run ────┤                ├──> RunResult
+    file ──────suspend.read────────┘                        └──> suspended ──┘
+"""
 
 from __future__ import annotations
 
@@ -15,13 +22,25 @@ from vilab.guests import debian, debian_root
 from vilab.guests.image import LoadedImage
 from vilab.guests.load import load
 from vilab.protocols import Console
+from vilab.vmm import suspend
+from vilab.vmm.engine import Ended
 from vilab.vmm.typist import Typist
 from vilab.vmm.vm import ENGINES, MONITOR_WINDOW, VirtualMachine
 
 DONE, GUEST_STOPPED = 0, 3
+LOOK_NS = 20_000_000
+TAIL_BYTES = 32
 MEMORY_BYTES = 64 << 20
 COUNTED_KINDS = frozenset(("function",))
 """Images so small that counting each instruction costs nothing that anybody would notice."""
+
+
+class Suspension(msgspec.Struct):
+    """``at_ns``: the virtual time of it; ``None``: when ``requested`` is set, which is looked at now and then."""
+
+    path: Path
+    at_ns: int | None = None
+    requested: bool = False
 
 
 class RunOptions(msgspec.Struct, frozen=True):
@@ -30,7 +49,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     ``instructions``: stop after exactly this many guest instructions; ``None``: no limit, and counted only for small
     images. ``stats`` asks for digests of serial output and events. ``engine_options`` go to the engine's constructor.
     ``memory_bytes``: ``None`` is as much as the image usually gets. ``kernel_path``: for the Debian guest, another
-    kernel than the fetched one.
+    kernel than the fetched one. ``suspension``: when the run stops to become a file, if it does.
     """
 
     image: str
@@ -44,6 +63,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     stats: bool = False
     events_path: Path | None = None
     engine_options: dict[str, Any] = {}
+    suspension: Suspension | None = None
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -55,15 +75,17 @@ class RunResult(msgspec.Struct, frozen=True):
 
 
 class _Tee:
-    """Passes serial output on and keeps its digest."""
+    """Passes serial output on and keeps its digest and its last bytes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self.digest = hashlib.sha256()
+        self.tail = b""
         self.interactive = getattr(console, "interactive", False)
 
     def write(self, data: bytes) -> None:
         self.digest.update(data)
+        self.tail = (self.tail + data)[-TAIL_BYTES:]
         self._console.write(data)
 
     def read_available(self) -> bytes:
@@ -134,60 +156,115 @@ def run_image(options: RunOptions, console: Console) -> RunResult:
 
     Raises
     ------
-    AdminError : the image, the memory or the engine cannot be had; nothing was run.
+    AdminError : the image, the memory or the engine cannot be had, or a file not be written; nothing was run.
     """
     if options.engine not in ENGINES:
         raise AdminError(f"There is no engine {options.engine!r}; there are {', '.join(ENGINES)}.")
     chosen = choose(options)
-    image = chosen.image
-    log = EventLog()
-    digest = EventDigest()
-    if options.stats:
-        log.listen(digest)
-    events_file = None
-    if options.events_path is not None:
-        try:
-            events_file = options.events_path.open("wb")
-        except OSError as error:
-            raise AdminError(f"{options.events_path} cannot be written: {error.strerror or error}.") from None
-        log.listen(_Writer(events_file))
-    if chosen.prompt and not getattr(console, "interactive", False):
-        console = Typist(console, chosen.prompt)
-    tee = _Tee(console)
     count = options.instructions
-    if count is None and image.kind in COUNTED_KINDS:
+    if count is None and chosen.image.kind in COUNTED_KINDS:
         count = 1 << 60
-    try:
+    with _Session(console, options, chosen.prompt) as session:
         vm = VirtualMachine(
-            image, options.engine, chosen.memory_bytes, console=tee, log=log, count_instructions=count,
-            engine_options=options.engine_options,
+            chosen.image, options.engine, chosen.memory_bytes, console=session.tee, log=session.log,
+            count_instructions=count, engine_options=options.engine_options,
         )  # fmt: skip
+        return session.run(vm, options.engine_options, count is not None)
+
+
+def resume_file(path: Path, console: Console, options: RunOptions) -> RunResult:
+    """Go on with a suspended machine. Of the options only ``stats``, ``events_path`` and ``suspension`` count.
+
+    Raises
+    ------
+    AdminError : the file cannot be read or is not one, or another cannot be written; nothing was run.
+    """
+    suspended = suspend.read(path)
+    header = suspended.header
+    with _Session(console, options, header.prompt, header.said) as session:
+        vm = suspended.resume(session.tee, session.log)
+        return session.run(vm, header.engine_options, header.instructions is not None)
+
+
+class _Session:
+    """What is around a machine while it runs: the console, the log and who listens to it, the file it becomes."""
+
+    def __init__(self, console: Console, options: RunOptions, prompt: bytes, said: bytes = b"") -> None:
+        self._suspension = options.suspension
+        if self._suspension is not None:
+            suspend.can_be_written(self._suspension.path)
+        self._prompt = prompt
+        if prompt and not getattr(console, "interactive", False):
+            console = Typist(console, prompt, said)
+        self.tee = _Tee(console)
+        self.tee.tail = said
+        self.log = EventLog()
+        self._digest = EventDigest() if options.stats else None
+        if self._digest is not None:
+            self.log.listen(self._digest)
+        self._file: BinaryIO | None = None
+        if options.events_path is not None:
+            try:
+                self._file = options.events_path.open("wb")
+            except OSError as error:
+                raise AdminError(f"{options.events_path} cannot be written: {error.strerror or error}.") from None
+            self.log.listen(_Writer(self._file))
+
+    def __enter__(self) -> _Session:
+        return self
+
+    def __exit__(self, kind: object, error: object, at: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def run(self, vm: VirtualMachine, engine_options: dict[str, Any], counted: bool) -> RunResult:
         start = time.perf_counter()
-        status, sentence = _run(vm)
+        try:
+            ended = self._go_on(vm)
+        except GuestStopped as stopped:
+            vm.engine.end("stopped", str(stopped), good=False)
+            ended = vm.engine.ended
         wall_s = time.perf_counter() - start
-    finally:
-        if events_file is not None:
-            events_file.close()
-    stats: dict[str, Any] = {
-        "engine": options.engine,
-        "image": image.name,
-        "ended": vm.engine.ended.reason if vm.engine.ended is not None else "stopped",
-        "instructions": vm.cpu.instructions if count is not None else None,
-        "wall_s": round(wall_s, 6),
-    }
-    stats |= vm.engine.statistics()
-    stats["serial_sha256"] = tee.digest.hexdigest()
-    stats["events_sha256"] = digest.hexdigest() if options.stats else None
-    stats["events"] = digest.count if options.stats else None
-    vm.close()
-    return RunResult(status, sentence, stats)
+        instructions = vm.cpu.instructions if counted else None
+        if ended is not None:
+            reason, sentence, good = ended.reason, ended.sentence, ended.good
+            if self._suspension is not None:
+                sentence += f" {self._suspension.path} was not written."
+        else:
+            assert self._suspension is not None
+            path = self._suspension.path
+            suspend.write(path, suspend.encode(vm, engine_options, instructions, self._prompt, self.tee.tail))
+            reason, good = "suspended", True
+            sentence = f"The guest is suspended after {vm.engine.now_ns() // 1_000_000} ms; go on: vilab resume {path}"
+        stats: dict[str, Any] = {
+            "engine": vm.engine.name,
+            "image": vm.image.name,
+            "ended": reason,
+            "instructions": instructions,
+            "wall_s": round(wall_s, 6),
+        }
+        stats |= vm.engine.statistics()
+        stats["serial_sha256"] = self.tee.digest.hexdigest()
+        stats["events_sha256"] = self._digest.hexdigest() if self._digest is not None else None
+        stats["events"] = self._digest.count if self._digest is not None else None
+        vm.close()
+        return RunResult(DONE if good else GUEST_STOPPED, sentence, stats)
 
-
-def _run(vm: VirtualMachine) -> tuple[int, str]:
-    try:
-        ended = vm.engine.run()
-    except GuestStopped as stopped:
-        vm.engine.end("stopped", str(stopped), good=False)
-        ended = vm.engine.ended
-    assert ended is not None
-    return (DONE if ended.good else GUEST_STOPPED), ended.sentence
+    def _go_on(self, vm: VirtualMachine) -> Ended | None:
+        """Until the guest ends (how), or is to be suspended (``None``)."""
+        wish = self._suspension
+        if wish is None:
+            return vm.engine.run()
+        if wish.at_ns is not None:
+            now_ns = vm.engine.now_ns()
+            if wish.at_ns <= now_ns:
+                raise AdminError(
+                    f"{vm.image.name} cannot be suspended at {wish.at_ns // 1_000_000} ms: it is at "
+                    f"{now_ns // 1_000_000} ms already."
+                )
+            return vm.engine.run(wish.at_ns)
+        while not wish.requested:
+            ended = vm.engine.run(vm.engine.now_ns() + LOOK_NS)
+            if ended is not None:
+                return ended
+        return None

@@ -68,10 +68,6 @@ class Typist:
         self._ready, self._questions = False, 0
         return self._next_line()
 
-    def said(self) -> bytes:
-        """For ``said`` of the one who types on in another process; empty unless the guest is waiting at its prompt."""
-        return self._prompt if self._ready else b""
-
     def _next_line(self) -> bytes:
         while b"\n" not in self._lines and not self._ended:
             more = self._console.read_available()
