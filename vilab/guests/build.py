@@ -6,6 +6,7 @@
                                                               |  .incbin (kernel/programs.S)
     kernel/*.c, kernel/*.S              --kernel.lds--->  prebuilt/kernel.elf       (Multiboot)
                               -DPARA    --kernel.lds--->  prebuilt/kernel-para.elf  (the same, with hypercalls)
+    apic/*.c, apic/*.S                  --apic.lds----->  prebuilt/apic.elf         (Multiboot)
     bare/*.S                            --bare.lds----->  prebuilt/bare-*.elf       (no kernel at all)
                               -DPARA    --bare.lds----->  prebuilt/bare-*-para.elf  (those that name PARA)
 
@@ -114,6 +115,9 @@ def build(directory: Path = PREBUILT) -> list[Path]:
                     continue
                 built.append(scratch / f"bare-{source.stem}{suffix}.elf")
                 builder.link(script, "entry", [builder.compile(source, para)], built[-1])
+        built.append(scratch / "apic.elf")
+        script = builder.script(HERE / "apic" / "apic.lds")
+        builder.link(script, "boot", [builder.compile(path) for path in sorted((HERE / "apic").glob("*.[cS]"))], built[-1])
         directory.mkdir(parents=True, exist_ok=True)
         return [Path(shutil.copyfile(path, directory / path.name)) for path in built]
 

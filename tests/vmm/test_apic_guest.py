@@ -1,0 +1,80 @@
+"""A kernel that needs MP tables, local APIC and I/O APIC: the same words from every engine, and from QEMU's PC."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.guests.qemu import run as run_in_qemu
+from tests.vmm.images import bundled
+from vilab.events import Event, EventLog, encode
+from vilab.guests.bundled import PREBUILT
+from vilab.vmm.vm import QuietConsole, VirtualMachine
+
+SAID = """\
+processors: 1
+local APIC at fee00000, I/O APIC at fec00000
+local APIC number 0
+version 20
+pins of the I/O APIC: 24
+IRQ 0 goes to pin 2
+IRQ 4 goes to pin 4
+the local APIC's timer has come
+the PIT has come through the I/O APIC
+sent to itself, held back: 0
+let through: 1
+this line was sent by interrupts
+spurious: 0
+"""
+
+
+@pytest.mark.parametrize("engine", ["bare", "trap", "bt", "svm"])
+def test_every_engine_gives_the_kernel_its_interrupts(engine: str) -> None:
+    vm, console = bundled("apic", engine)
+    ended = vm.engine.run()
+    assert ended is not None
+    assert (ended.reason, console.output.decode()) == ("powered_off", SAID)
+
+
+@pytest.mark.interop
+def test_qemu_gives_it_the_same() -> None:
+    assert run_in_qemu(PREBUILT / "apic.elf") == SAID
+
+
+def first_events(vm: VirtualMachine, count: int, stepped: bool) -> list[Event]:
+    """With a step's own events left out."""
+    engine = vm.engine
+    while engine.ended is None and len(vm.log.events) < count:
+        if stepped:
+            engine.step_instruction()
+        else:
+            engine.run(until_ns=engine.now_ns() + 100_000)
+    return vm.log.events[:count]
+
+
+@pytest.mark.parametrize("engine", ["bare", "trap", "bt", "svm"])
+def test_a_stepped_run_logs_the_same_accesses_at_the_same_times(engine: str) -> None:
+    """Until after the second interrupt of the local APIC's timer."""
+    logs = []
+    for stepped in (False, True):
+        vm, _ = bundled("apic", engine, log=EventLog(keep=True))
+        logs.append([encode(event) for event in first_events(vm, 2000, stepped)])
+        vm.close()
+    assert any(b"InterruptDelivered" in line for line in logs[0])
+    assert any(b"MmioWritten" in line for line in logs[0])
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("engine", ["bare", "bt", "svm"])
+@pytest.mark.parametrize("at_ns", [30_000_000, 150_000_000])
+def test_saved_between_two_ticks_it_goes_on_elsewhere(engine: str, at_ns: int) -> None:
+    first, console = bundled("apic", engine)
+    first.engine.run(until_ns=at_ns)
+    state = first.save_state()
+    said = bytes(console.output)
+    second, other = bundled("apic", engine)
+    second.load_state(state)
+    ended = second.engine.run()
+    assert isinstance(other, QuietConsole)
+    assert ended is not None
+    assert ended.reason == "powered_off"
+    assert (said + other.output).decode() == SAID
