@@ -7,6 +7,7 @@
 ``vilab resume FILE``           goes on with a guest that was suspended
 ``vilab guests fetch debian``   brings a guest that others wrote; ``list`` says which are there
 ``vilab bench vmm --json``      measures the engines against the bare processor
+``vilab bench comparison``      counts what each engine does for an operation, in the paper's cycles
 ``vilab doctor``                says what is missing on this machine and how to get it
 ==============================  ====================================================================
 
@@ -160,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--modules", type=Path, metavar="FOLDER", help="where that kernel's modules lie")
 
     one = command("bench", bench, "measure how fast the engines are, as ratios to the bare processor")
-    one.add_argument("what", choices=("vmm",), help="the part to measure")
+    one.add_argument("what", choices=("vmm", "comparison"), help="the part to measure")
     one.add_argument("--json", action="store_true", help="one JSON object: name -> value, unit, baseline, ratio")
     one.add_argument("--quick", action="store_true", help="measure next to nothing: only to see that it works")
     one.add_argument(

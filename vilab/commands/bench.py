@@ -1,7 +1,7 @@
-"""``vilab bench``: prints what ``vilab.vmm.bench`` measures.
+"""``vilab bench``: prints what ``vilab.vmm.bench`` measures and ``vilab.vmm.bench_comparison`` counts.
 
-One entry a line for people, or one JSON object: name -> {value, unit, baseline, ratio, median_of}, with
-ratio = value / baseline in the entry's unit (rates: more is better; seconds: less is better).
+A measurement is one entry a line for people, or one JSON object: name -> {value, unit, baseline, ratio, median_of},
+with ratio = value / baseline in the entry's unit (rates: more is better; seconds: less is better).
 """
 
 from __future__ import annotations
@@ -13,6 +13,12 @@ from typing import Any
 
 def run_bench(what: str, as_json: bool, quick: bool = False, differential: int = 0, only: Sequence[str] = ()) -> int:
     """Measure and print; always exit status 0 once everything was measured: a figure is never a failure."""
+    if what == "comparison":
+        from vilab.vmm.bench_comparison import bench_comparison, text
+
+        found = bench_comparison(only=only, quick=quick)
+        print(json.dumps(found) if as_json else text(found))
+        return 0
     assert what == "vmm"
     from vilab.vmm.bench import bench_vmm
 
