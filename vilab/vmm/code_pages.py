@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from vilab.vmm.engine_bt import TranslationEngine
 
 
+def _is_accessed(mapping: Mapping) -> bool:
+    """Where the guest has cleared Accessed, the next fetch must set it again."""
+    return not mapping.entry or bool(mapping.entry & mapping.pde & pg.ACCESSED)
+
+
 class CodePages:
     """Units by the physical page they were read from and by the linear page they were read through."""
 
@@ -195,7 +200,7 @@ class CodePages:
             ppn = self.by_vpn[vpn]
             try:
                 mapping = self._look(vpn << PAGE_SHIFT)
-                if mapping.gpa >> PAGE_SHIFT == ppn:
+                if mapping.gpa >> PAGE_SHIFT == ppn and _is_accessed(mapping):
                     continue
             except GuestFault:
                 pass
