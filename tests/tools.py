@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from vilab.commands.doctor import interop_folder
+from vilab.errors import AdminError
+from vilab.guests.debian import Debian
+from vilab.guests.debian import find as find_debian
 
 if TYPE_CHECKING:
     from playwright.sync_api import Playwright
@@ -63,6 +66,14 @@ def gnumach() -> Path:
     """Stock GNU Mach 1.8 as a multiboot ELF kernel."""
     package = f"the i386 Debian package gnumach-image-1.8-486 ({INTEROP_HINT})"
     return require_file(interop_folder() / "gnumach-1.8-486", package)
+
+
+def debian() -> Debian:
+    """The stock Debian kernel with busybox."""
+    try:
+        return find_debian()
+    except AdminError as error:
+        missing(f"The Debian guest ({error})", "the i386 Debian packages linux-image-686 and busybox-static")
 
 
 def chromium(playwright: Playwright) -> str:

@@ -99,14 +99,14 @@ def resume_guest(
 
 def suspension(path: Path | None, at_ms: float | None) -> Suspension | None:
     """When the run is to become a file: at that virtual time, or when the person leaves."""
-    from vilab.vmm.runner import Suspension
-
     if path is None:
         if at_ms is not None:
             raise AdminError("--suspend-at says when, and --suspend-to FILE where to; both are needed.")
         return None
     if at_ms is not None and not 0 < at_ms < math.inf:
         raise AdminError(f"--suspend-at {at_ms:g}: milliseconds of virtual time since power-on are more than 0.")
+    from vilab.vmm.runner import Suspension
+
     return Suspension(path, None if at_ms is None else round(at_ms * 1_000_000))
 
 

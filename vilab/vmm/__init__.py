@@ -11,7 +11,8 @@
 ``unit`` ``translator`` ``translation_cache`` ``code_pages`` ``engine_bt``   binary translation
 ``vmcb`` ``vmcb_build`` ``svm_exits`` ``nested_paging`` ``engine_svm``       hardware assist
 ``records`` ``checkpoint`` ``tape`` ``stepping``   walking a run in both directions
-``runner``                             one run from start to end, with its figures
+``suspend``                            a machine as a file
+``choices`` ``typist`` ``runner``      which options an engine takes; who types what was piped in; one run, its figures
 ``critical_run``                       the eighteen critical instructions under every engine
 ``differential``...                    random programs: is a translated guest the same as a bare one?
 ``bench``...                           engines side by side with the bare processor
