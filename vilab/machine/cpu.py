@@ -837,15 +837,20 @@ class Cpu:
     def _flags_of_faulting_store(self) -> None:
         # RCL, RCR and SETcc put the flags together in ``cc_src`` before they touch memory. Where that faults, the
         # processor takes them for an operand afterwards.
-        if self.q[self.Q_CC_SRC] & ~ARITHMETIC_FLAGS:
+        # A fault of the fetch itself is none of these, and looking at the code would leave Accessed bits behind.
+        fetched = self.cr(2) - self.pc & 0xFFFFFFFF < 15 and not self.error_code & 2
+        if fetched or self.q[self.Q_CC_SRC] & ~ARITHMETIC_FLAGS:
             return
+        read, at = self.handler.read_code, self.pc  # type: ignore[union-attr]
         try:
-            code = self.handler.read_code(self.pc, 8)  # type: ignore[union-attr]
+            while (opcode := read(at, 1)[0]) in _PREFIXES and at < self.pc + 15:
+                at += 1
+            if (opcode in _SHIFTS and read(at + 1, 1)[0] >> 4 & 3 == 1) or (
+                opcode == 0x0F and read(at + 1, 1)[0] >> 4 == 9
+            ):
+                self.d[self.D_CC_OP] = CC_OP_EFLAGS
         except GuestFault:
             return
-        at = next((i for i, byte in enumerate(code) if byte not in _PREFIXES), 0)
-        if (code[at] in _SHIFTS and code[at + 1] >> 4 & 3 == 1) or (code[at] == 0x0F and code[at + 1] >> 4 == 9):
-            self.d[self.D_CC_OP] = CC_OP_EFLAGS
 
     def _on_invalid(self, uc: int, _user_data: Any) -> bool:
         # INT 6 comes this way too, with EIP still on it.
