@@ -274,6 +274,6 @@ def test_iret_with_nt_and_no_task_to_return_to():
     assert [vector for vector, _, _ in events] == [10]
 
 
-def test_leaving_protected_mode_ends_the_run_in_one_sentence():
-    outcome = run("bt", "0f20c0 83e0fe 25ffffff7f 0f22c0", cr0=0x11)
-    assert outcome.ended == "unsupported"
+def test_leaving_protected_mode_goes_on_in_real_mode():
+    outcome = same("0f20c0 83e0fe 25ffffff7f 0f22c0 41 8cd2", cr0=0x11)
+    assert not outcome.vcpu.cr0 & 1

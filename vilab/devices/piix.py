@@ -5,6 +5,7 @@
     0x0cfc[00] R  ID            8086:7000 and 8086:7113
     0x0cfc[60] RW PIRQRC        for each of PCI interrupts A to D: IRQ of the PIC 3-0, off 7; four bytes
     0x0cfc[40] RW PMBASE        power management: I/O base 15-6, bit 0 is 1
+    0x0cfc[58] R  DEVACTB       power management: a write to port 0xb2 is an SMI 25; reads 1
     0x0cfc[80] RW PMREGMISC     power management: I/O block enabled 0
 
     0x0600     RW PM1_STS       16 bits: timer's top bit has changed 0, power button 8 (never set here)
@@ -16,7 +17,8 @@
                                                                    ──────────>  I/O APIC pin 16 + interrupt
 
 The I/O block is at PMBASE; 0x600 is where it stands at power-on, as if firmware had been there.
-MODEL: no general purpose events, no SMI, no SMBus.
+MODEL: no general purpose events, no SMI, no SMBus. DEVACTB says that SMIs are in use already: firmware that finds them
+unused (SeaBIOS) would start using them, and wait for the first one for ever.
 """
 
 from __future__ import annotations
@@ -39,6 +41,9 @@ REGISTERS = (
         _PIIX + ", 4.1.10", 0x60,
     ),
     Register(0xCFC, "RW", "PMBASE", "power management: I/O base 15-6, bit 0 is 1", _PIIX + ", 7.1.9", 0x40),
+    Register(
+        0xCFC, "R", "DEVACTB", "power management: a write to port 0xb2 is an SMI 25; reads 1", _PIIX + ", 7.1.13", 0x58
+    ),
     Register(0xCFC, "RW", "PMREGMISC", "power management: I/O block enabled 0", _PIIX + ", 7.1.19", 0x80),
     Register(
         0x600, "RW", "PM1_STS", "16 bits: timer's top bit has changed 0, power button 8 (never set here)",
@@ -52,6 +57,7 @@ REGISTERS = (
 DEVICE = 1
 ISA, POWER_MANAGEMENT = 0, 3
 PIRQRC, PMBASE, PMREGMISC = 0x60, 0x40, 0x80
+DEVACTB, APMC_EN = 0x58, 1 << 25
 PIRQ_OFF = 0x80
 PIRQS = 4
 PM_BYTES = 64
@@ -140,6 +146,7 @@ class PowerManagement(PciFunction):
         self.put(COMMAND, 0x0001, 2)
         self.put(PMBASE, PM_PORTS | 1, 4)
         self.allow(PMBASE, 0xFFC0, 4)
+        self.put(DEVACTB, APMC_EN, 4)
         self.put(PMREGMISC, 1, 1)
         self.allow(PMREGMISC, 0x01, 1)
 

@@ -787,7 +787,7 @@ class Cpu:
         self._save(uc, self._context)
         if self._cells[native.COUNT_AT]:
             self._take_flags_apart(number)
-        if number in _MEMORY_FAULTS and self.d[self.D_CC_OP] != CC_OP_EFLAGS:
+        if number in _MEMORY_FAULTS and self.d[self.D_CC_OP] != CC_OP_EFLAGS and not self.is_software_interrupt:
             self._flags_of_faulting_store()
         self._i[self._d_old] = -1
         if self._stopped_at is not None and not self._stepping:
@@ -824,7 +824,7 @@ class Cpu:
         # flags say of the result tells which it is. (At the start of a block it does so only behind a store that has
         # changed its own block; and there the hook may not have been called at all, if there is nothing to fetch.)
         operation, source = self.d[self.D_CC_OP], self.q[self.Q_CC_SRC]
-        unwound = number in _UNWOUND or number >= VMEXIT_BASE
+        unwound = (number in _UNWOUND and not self.is_software_interrupt) or number >= VMEXIT_BASE
         hooked = self.pc != self._cells[native.BLOCK] or self.counted_at == self.pc
         if unwound and hooked and not source & ~ARITHMETIC_FLAGS:
             bits = (8, 16, 32, 64)[operation - CC_OP_FIRST & 3]

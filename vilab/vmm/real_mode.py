@@ -12,8 +12,7 @@
 A segment register loaded in protected mode keeps its hidden part until real mode loads it: a base that is not
 16 times the selector (as after reset), a limit of 4 GB ("unreal" mode), 32-bit code.
 
-MODEL: limits are not checked, as everywhere on this processor; CS after IRET has the attributes f300, as this
-processor gives it. Address line 20 is always on.
+MODEL: limits are not checked, as everywhere on this processor. Address line 20 is always on.
 Source: Intel SDM volume 3, sections 21.1 and 21.3; volume 2, INT, IRET, JMP, CALL, RET.
 """
 
@@ -28,7 +27,6 @@ from vilab.x86.flags import DF as DIRECTION
 CR0_PE = 1
 BIG = 1 << 22
 VECTOR_BYTES = 4
-AFTER_IRET_LIMIT, AFTER_IRET_FLAGS = 0xFFFF, 0xF300
 
 
 def is_real(v: Vcpu) -> bool:
@@ -38,8 +36,7 @@ def is_real(v: Vcpu) -> bool:
 
 def load_segment(v: Vcpu, index: int, selector: int) -> None:
     """Any segment register, CS too."""
-    _, _, limit, flags = v.segment(index)
-    v.set_segment(index, selector, selector << 4, limit, flags)
+    _load(v, index, selector)
     v.set_mode(v.cpl, v.eflags())
 
 
@@ -57,9 +54,7 @@ def deliver(v: Vcpu, vector: int) -> None:
     eflags = v.eflags()
     _push(v, (eflags, v.selector(CS), v.eip), 2, 0xFFFF)
     v.eip = int.from_bytes(raw[:2], "little")
-    _, _, code_limit, flags = v.segment(CS)
-    selector = int.from_bytes(raw[2:], "little")
-    v.set_segment(CS, selector, selector << 4, code_limit, flags)
+    _load(v, CS, int.from_bytes(raw[2:], "little"))
     v.set_mode(v.cpl, eflags & ~(IF | TF | AC | RF))
 
 
@@ -86,9 +81,13 @@ def interrupt_return(v: Vcpu, wide: bool) -> None:
     if not wide:
         changeable &= 0xFFFF
     v.eip = eip
-    selector &= 0xFFFF
-    v.set_segment(CS, selector, selector << 4, AFTER_IRET_LIMIT, AFTER_IRET_FLAGS)
+    _load(v, CS, selector & 0xFFFF)
     v.set_mode(v.cpl, v.eflags() & ~changeable | popped & changeable | ONE)
+
+
+def _load(v: Vcpu, index: int, selector: int) -> None:
+    _, _, limit, flags = v.segment(index)
+    v.set_segment(index, selector, selector << 4, limit, flags)
 
 
 def _stack_mask(v: Vcpu) -> int:

@@ -118,7 +118,7 @@ class SixteenBitEngine(DeprivilegedEngine):
                 self._emulate_16(instruction)
                 self._aim_16()
                 return Stop.STOPPED
-        reason = self.cpu.step()
+        reason = self.cpu.step(v.single_steps_16)
         if v.sixteen:
             v.eip = self.cpu.eip
         return reason
