@@ -97,10 +97,6 @@ entry:  mov     [rounds], edi
         mov     eax, [rounds]
         ret
 
-operations:
-        .long   empty, empty_user, syscall, input, mask, tpr, call_ret, pgfault, divzero, ptemod, clear, set
-        .long   edits, spaces
-
         /* The loops. EDI counts. */
 
         .align  16
@@ -371,6 +367,9 @@ touch:  mov     ebx, FULL                       /* and the first of sparse, whic
         ret
 
         .data
+operations:
+        .long   empty, empty_user, syscall, input, mask, tpr, call_ret, pgfault, divzero, ptemod, clear, set
+        .long   edits, spaces
         .align  8
 gdt:    .quad   0
         .quad   0x00cf9b000000ffff              /* code, ring 0, flat */
