@@ -18,6 +18,7 @@ from types import TracebackType
 from tests.tools import require_tool
 
 PACKAGE = "the Debian package qemu-system-x86"
+WIDTHS = {1: "b", 2: "w", 4: "l"}
 ARGUMENTS = ("-machine", "pc", "-m", "64", "-S", "-nodefaults", "-display", "none", "-serial", "null")
 
 
@@ -41,7 +42,7 @@ def pic_paths() -> tuple[str, str]:
 
 
 class QemuPorts:
-    """A stopped QEMU. Accesses are of one byte."""
+    """A stopped QEMU."""
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -73,10 +74,16 @@ class QemuPorts:
         return line[2:].strip()
 
     def read_port(self, port: int, size_bytes: int = 1) -> int:
-        return int(self._ask(f"inb {port:#x}"), 16)
+        return int(self._ask(f"in{WIDTHS[size_bytes]} {port:#x}"), 16)
 
     def write_port(self, port: int, size_bytes: int, value: int) -> None:
-        self._ask(f"outb {port:#x} {value:#x}")
+        self._ask(f"out{WIDTHS[size_bytes]} {port:#x} {value:#x}")
+
+    def read_mmio(self, address: int, size_bytes: int = 4) -> int:
+        return int(self._ask(f"read{WIDTHS[size_bytes]} {address:#x}"), 16)
+
+    def write_mmio(self, address: int, size_bytes: int, value: int) -> None:
+        self._ask(f"write{WIDTHS[size_bytes]} {address:#x} {value:#x}")
 
     def set_irq(self, path: str, number: int, high: bool) -> None:
         self._ask(f"set_irq_in {path} unnamed-gpio-in {number} {int(high)}")

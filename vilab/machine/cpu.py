@@ -42,7 +42,7 @@ from unicorn import x86_const as reg
 from unicorn.unicorn_py3.unicorn import uclib
 
 from vilab.errors import GuestFault, GuestStopped, VmmBug
-from vilab.machine import fpu, native, native_time
+from vilab.machine import fpu, native, native_mmio, native_time
 from vilab.machine.access_place import AccessPlace
 from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
 from vilab.machine.intercept import (
@@ -194,6 +194,8 @@ class Cpu:
         self.time_cells: native.Cells = np.zeros(native_time.CELLS, dtype=np.int64)
         self.time: memoryview = memoryview(self.time_cells)  # type: ignore[arg-type]
         """What ``native_time`` works on. Without native code its ON means nothing, and OFFSET_NS is a number as any."""
+        self._register_cells: native.Cells = np.full(native_mmio.CELLS + 1, -1, dtype=np.int64)
+        self._register = memoryview(self._register_cells)  # type: ignore[arg-type]
         self._in_run = False
         self._stepping = False
         self._stop_asked = False
@@ -249,14 +251,16 @@ class Cpu:
         reads = hook(u64, void, u64, ctypes.c_uint, void)(self._on_mmio_read)
         writes = hook(None, void, u64, ctypes.c_uint, u64, void)(self._on_mmio_write)
         self._alive += [reads, writes]
+        self._register_cells[native_mmio.CELLS] = _address(reads)
+        native_reads = native_mmio.compile_hook() if self._native else None
         self._mmio_base = self._ram_bytes
         self._check(
             uclib.uc_mmio_map(
                 self._handle,
                 u64(self._mmio_base),
                 ctypes.c_size_t((1 << 32) - self.memory.size_bytes),
-                reads,
-                None,
+                reads if native_reads is None else void(native_reads),
+                void(self._register_cells.ctypes.data),
                 writes,
                 None,
             )
@@ -901,7 +905,14 @@ class Cpu:
             self.stop()
         return 1
 
+    def answer_loads(self, mpa: int | None, value: int) -> None:
+        """Answer 32-bit loads from a register above memory with this, and tell nobody; ``None``: from none."""
+        self._register[native_mmio.AT] = -1 if mpa is None else mpa - self._mmio_base
+        self._register[native_mmio.VALUE] = value
+
     def _on_mmio_read(self, _uc: int, offset: int, size: int, _user_data: Any) -> int:
+        if offset == self._register[native_mmio.AT] and size == native_mmio.WIDTH_BYTES:
+            return self._register[native_mmio.VALUE]
         if self._stopped_at is not None:
             return 0
         self._in_mmio_hook, self._access_pc = True, self._place.take()

@@ -22,6 +22,7 @@ import msgspec
 from vilab.clock import NEVER_NS, Timer
 from vilab.devices import backdoor
 from vilab.devices.lapic import BUS_HZ
+from vilab.devices.lapic import ID as LAPIC_ID
 from vilab.errors import GuestFault, GuestStopped
 from vilab.events import (
     ExceptionDelivered,
@@ -109,6 +110,7 @@ class Engine:
         self.slice_end = UNLIMITED
         self.stop_eip: int | None = None
         self.vcpu: Vcpu
+        self.publish_apic_id()
 
     # Time --------------------------------------------------------------------------------------------------------
 
@@ -207,6 +209,15 @@ class Engine:
         self.vm.pc.write_mmio(mpa, size_bytes, value)
         self._in_port_access = False
         self.set_limit()
+        self.publish_apic_id()
+
+    def publish_apic_id(self) -> None:
+        """MODEL: the local APIC's ID register is read as memory is, without exit, event or cost.
+
+        Kernels read it millions of times, and it changes only when the guest itself writes it.
+        """
+        lapic = self.vm.lapic
+        self.cpu.answer_loads(lapic.base + LAPIC_ID if lapic.enabled else None, lapic.number << 24)
 
     def read_code(self, linear: int, size_bytes: int) -> bytes:
         return self.vcpu.read(linear, size_bytes)
@@ -266,7 +277,9 @@ class Engine:
         """False: there is no such register, or it does not take the value."""
         if index == msrs.APIC_BASE:
             self.sync_clock()
-            return self.vm.lapic.write_apic_base(value)
+            taken = self.vm.lapic.write_apic_base(value)
+            self.publish_apic_id()
+            return taken
         return index == msrs.TSC
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
@@ -593,6 +606,7 @@ class Engine:
         self.offset_ns = state.offset_ns
         self.halted = state.halted
         self.ended = None
+        self.publish_apic_id()
         self.vcpu.load_state(state.vcpu)
         self.ring_changed()
         if state.interrupt_shadow:
