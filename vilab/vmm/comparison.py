@@ -185,7 +185,7 @@ def cell(way: Way, operation: Operation, costs: CostModel = DEFAULT_COSTS) -> Ce
 
 
 def order_holds(order: str, cycles: Mapping[str, float]) -> bool | None:
-    """Does ``native ~ hardware << software`` describe them? ``~`` within a tenth, ``<<`` at least twice.
+    """Does ``native ~ hardware << software`` describe them? ``~`` within a fifth, ``<<`` at least twice.
 
     Columns that are absent are left out; ``None`` if fewer than two are there.
     """
@@ -194,7 +194,7 @@ def order_holds(order: str, cycles: Mapping[str, float]) -> bool | None:
     if len(names) < 2:
         return None
     tests = {
-        "~": lambda a, b: abs(a - b) <= a / 10, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
+        "~": lambda a, b: abs(a - b) <= a / 5, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
         "<<": lambda a, b: 2 * a <= b,
     }  # fmt: skip
     return all(tests[relation](cycles[left], cycles[name]) for (left, _), (name, relation) in pairwise(names))

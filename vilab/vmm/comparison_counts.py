@@ -23,7 +23,7 @@ from vilab.guests.load import load
 from vilab.vmm.vm import QuietConsole, VirtualMachine
 
 NANO_MEMORY_BYTES, KERNEL_MEMORY_BYTES = 4 << 20, 8 << 20
-ROUNDS, TABLE_ROUNDS, PROCESSES = 200, 100, 20
+ROUNDS, TABLE_ROUNDS, PROCESSES = 200, 100, 10
 """``TABLE_ROUNDS``: entries of one table, no more than a monitor takes for a sweep that clears the page."""
 
 CODE_BYTES, HIDDEN, TRUE, TRACE = "code bytes", "hidden faults", "true faults", "trace faults"
@@ -89,18 +89,18 @@ def _counted(vm: VirtualMachine) -> Counter[str]:
 
 def per_round(way: Way, image: str, append: str, rounds: int) -> Counts:
     """What one more round of ``image`` causes. ``append``: its command line, with ``{}`` for the rounds."""
+    return dict(_per_round(way, image, append, rounds))
+
+
+@lru_cache(maxsize=256)  # the same every time, so once is enough
+def _per_round(way: Way, image: str, append: str, rounds: int) -> tuple[tuple[str, float], ...]:
     once, twice = (run(way, image, append.format(n)) for n in (rounds, 2 * rounds))
-    return {reason: (twice[reason] - once[reason]) / rounds for reason in sorted(once | twice)}
-
-
-@lru_cache(maxsize=256)
-def _nano(way: Way, operation: str, rounds: int) -> tuple[tuple[str, float], ...]:
-    return tuple(per_round(way, "nano", f"{operation} {{}}", rounds).items())
+    return tuple((reason, (twice[reason] - once[reason]) / rounds) for reason in sorted(once | twice))
 
 
 def nano(way: Way, operation: str, rounds: int = ROUNDS, empty: str = "empty") -> Counts:
     """What one operation causes, the loop around it taken off."""
-    found, loop = dict(_nano(way, operation, rounds)), dict(_nano(way, empty, rounds))
+    found, loop = (per_round(way, "nano", f"{name} {{}}", rounds) for name in (operation, empty))
     counts = {reason: found.get(reason, 0) - loop.get(reason, 0) for reason in sorted(found | loop)}
     return {reason: count for reason, count in counts.items() if count}
 

@@ -34,7 +34,7 @@ class Workload(msgspec.Struct, frozen=True):
 
 
 WORKLOADS = (
-    Workload("forkwait", "forkwait", "{} 16", 20, "a process with 16 pages of data comes and goes"),
+    Workload("forkwait", "forkwait", "{} 16", 10, "a process with 16 pages of data comes and goes"),
     Workload("one space", "nano", "edits {}", 40, "16 pages are mapped, touched, unmapped and forgotten"),
     Workload("many spaces", "nano", "spaces {}", 160, "the next of 16 address spaces is loaded, 16 pages are touched"),
 )
