@@ -124,7 +124,7 @@ class ExitHandler(Protocol):
     def on_mmio_read(self, mpa: int, size_bytes: int) -> int: ...
 
     def read_code(self, linear: int, size_bytes: int) -> bytes:
-        """The bytes of an instruction that has just been executed."""
+        """The bytes of an instruction that has just been executed, or was to be. Raises ``GuestFault``."""
         ...
 
     def on_mmio_write(self, mpa: int, size_bytes: int, value: int) -> None: ...
@@ -186,6 +186,9 @@ class Cpu:
         self._limit_at = [(r + LIMIT) // 4 for r in records]
         self._flags_at = [(r + FLAGS) // 4 for r in records]
         self._q_cs_base = self._base_at[CS]
+        self._spare_cs_base = ctypes.c_uint64.from_address((self._spare.value or 0) + 8 * self._q_cs_base)
+        self.code_moves = False
+        """Does code run whose CS has a base of its own, in real mode for instance?"""
 
         self.cells: native.Cells = np.zeros(native.CELLS, dtype=np.int64)
         self.cells[native.LIMIT] = UNLIMITED
@@ -587,7 +590,15 @@ class Cpu:
         return value.value & 0xFFFFFFFF
 
     def _mid_block_pc(self) -> int:
-        return (self.current_eip() + self.q[self._q_cs_base]) & 0xFFFFFFFF
+        # Code that runs directly may have loaded CS since the view was filled.
+        base = self.q[self._q_cs_base]
+        block, size = self._cells[native.BLOCK], self._cells[native.SIZE]
+        pc: int = self.current_eip() + base & 0xFFFFFFFF
+        if self.code_moves or not block <= pc < block + size:
+            self.code_moves = True
+            self._save(self._handle, self._spare)
+            pc = self.current_eip() + self._spare_cs_base.value & 0xFFFFFFFF
+        return pc
 
     def set_executed_bytes(self, executed_bytes: int) -> None:
         """A state record is being loaded: its time is this."""
@@ -798,10 +809,12 @@ class Cpu:
             self._restore(uc, self._context)
             uclib.uc_emu_stop(uc)
             return
-        if number != 1 or not self._stepping:
+        if number != 1 or not (self._stepping or self.q[self.Q_EFLAGS] & EFLAGS_TF):
             self._refund()
         go_on = False
         try:
+            if number == 1:
+                self._cells[native.SIZE] = 0
             if self._stepping:
                 self.d[self.D_HFLAGS] &= ~HF_TF
                 if number == 1:
@@ -841,9 +854,7 @@ class Cpu:
     def _flags_of_faulting_store(self) -> None:
         # RCL, RCR and SETcc put the flags together in ``cc_src`` before they touch memory. Where that faults, the
         # processor takes them for an operand afterwards.
-        # A fault of the fetch itself is none of these, and looking at the code would leave Accessed bits behind.
-        fetched = self.cr(2) - self.pc & 0xFFFFFFFF < 15 and not self.error_code & 2
-        if fetched or self.q[self.Q_CC_SRC] & ~ARITHMETIC_FLAGS:
+        if self.q[self.Q_CC_SRC] & ~ARITHMETIC_FLAGS:
             return
         read, at = self.handler.read_code, self.pc  # type: ignore[union-attr]
         try:

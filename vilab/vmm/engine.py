@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK
 from vilab.clock import NEVER_NS, Timer
 from vilab.devices import backdoor
 from vilab.devices.lapic import BUS_HZ
@@ -37,14 +38,15 @@ from vilab.machine.native_time import OFFSET_NS
 from vilab.vmm import deliver, msrs
 from vilab.vmm.records import GPR_NAMES, Registers
 from vilab.vmm.vcpu import Vcpu, VcpuState, cpu_registers
+from vilab.vmm.walk import walk
 from vilab.x86.flags import IF, TF
 
 if TYPE_CHECKING:
     from vilab.vmm.vm import VirtualMachine
 
 SETTLE_NS = 5000
-"""MODEL: an interrupt that an access to a port or to a register in memory raises reaches the processor this much later. It is longer than any block of
-code (a page at most), so it does not matter where in its block the access stood."""
+"""MODEL: an interrupt that an access to a port or to a register in memory raises reaches the processor this much later.
+It is longer than any block of code (a page at most), so it does not matter where in its block the access stood."""
 
 SLICE_BYTES = 20_000_000
 """At least this often the processor comes back to Python, so that the run can be stopped from the keyboard."""
@@ -64,8 +66,8 @@ class Ended(msgspec.Struct, frozen=True):
 class EngineState(msgspec.Struct):
     """Of the loop: time, halt, and an interrupt on its way. The vCPU's own record is ``vcpu``.
 
-    ``pending``: an interrupt waits for IF (``None``: if the controllers say so); ``interrupt_shadow``: not before the next
-    instruction is done.
+    ``pending``: an interrupt waits for IF (``None``: if the controllers say so); ``interrupt_shadow``: not before the
+    next instruction is done.
     """
 
     vcpu: VcpuState
@@ -220,7 +222,13 @@ class Engine:
         self.cpu.answer_loads(lapic.base + LAPIC_ID if lapic.enabled else None, lapic.number << 24)
 
     def read_code(self, linear: int, size_bytes: int) -> bytes:
-        return self.vcpu.read(linear, size_bytes)
+        """As a supervisor sees it, and without leaving Accessed bits in the guest's tables."""
+        v, out = self.vcpu, b""
+        while len(out) < size_bytes:
+            gva = linear + len(out) & 0xFFFFFFFF
+            look = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=False, user=False, set_bits=False)
+            out += v.pmap.read(look.gpa, min(size_bytes - len(out), PAGE_BYTES - (gva & PAGE_OFFSET_MASK)))
+        return out
 
     def port_in(self, port: int, size_bytes: int) -> int:
         self.sync_clock()
