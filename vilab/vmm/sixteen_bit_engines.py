@@ -4,14 +4,19 @@
 
     TrapEngine          + SixteenBitEngine  =  TrapEngine16
     TranslationEngine   + SixteenBitEngine  =  TranslationEngine16
+    MirroredEngine      + SixteenBitEngine  =  MirroredEngine16
 """
 
 from __future__ import annotations
 
+from vilab.vmm.engine import Engine
 from vilab.vmm.engine_bt import TranslatedVcpu, TranslationEngine
+from vilab.vmm.engine_mirrored import MirroredEngine
 from vilab.vmm.engine_trap import TrapEngine
+from vilab.vmm.mirrored_vcpu import MirroredVcpu
 from vilab.vmm.sixteen_bit import SixteenBitEngine
 from vilab.vmm.sixteen_bit_vcpu import SixteenBitVcpu
+from vilab.x86.decode import Instruction
 
 
 class TranslatedVcpu16(SixteenBitVcpu, TranslatedVcpu):
@@ -55,3 +60,37 @@ class TranslationEngine16(SixteenBitEngine, TranslationEngine):
             return super()._walk_to_boundary()
         self._settled = False
         return True
+
+
+class MirroredVcpu16(SixteenBitVcpu, MirroredVcpu):
+    """The interrupt flag is the processor's in mirrors, a word of the monitor's in 16-bit code."""
+
+
+class MirroredEngine16(SixteenBitEngine, MirroredEngine):
+    """Binary translation in mirrors; they are of 32-bit code only."""
+
+    vcpu: MirroredVcpu16
+
+    def make_vcpu(self) -> MirroredVcpu16:
+        return MirroredVcpu16(self.cpu, self.vm.pmap, self.monitor.flag_word)
+
+    def flag_address(self) -> int:
+        return self.monitor.flag_address if self.sixteen else 0
+
+    def ring_changed(self) -> None:
+        super().ring_changed()
+        self._detour_pc = -1
+
+    def _carry_out(self, instruction: Instruction) -> None:
+        super()._carry_out(instruction)
+        if self.sixteen:
+            self.ring_changed()
+
+    def _aim(self) -> bool:
+        if not self.sixteen:
+            return super()._aim()
+        self._aim_16()
+        return self.ended is None
+
+    def read_code(self, linear: int, size_bytes: int) -> bytes:
+        return Engine.read_code(self, linear, size_bytes) if self.sixteen else super().read_code(linear, size_bytes)

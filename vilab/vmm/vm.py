@@ -147,7 +147,14 @@ class VirtualMachine:
         elif name == "svm":
             from vilab.vmm.engine_svm import SvmEngine as Chosen  # type: ignore[assignment]
         elif name == "bt":
-            from vilab.vmm.sixteen_bit_engines import TranslationEngine16 as Chosen  # type: ignore[assignment]
+            placement = options.get("placement", "packed")
+            options = {key: value for key, value in options.items() if key != "placement"}
+            if placement == "mirrored":
+                from vilab.vmm.sixteen_bit_engines import MirroredEngine16 as Chosen  # type: ignore[assignment]
+            elif placement == "packed":
+                from vilab.vmm.sixteen_bit_engines import TranslationEngine16 as Chosen  # type: ignore[assignment]
+            else:
+                raise AdminError(f"There is no placement {placement!r} of translated code; there are packed and mirrored.")
         elif name == "para":
             from vilab.vmm.engine_para import ParaEngine as Chosen  # type: ignore[assignment]
         elif name == "trap":

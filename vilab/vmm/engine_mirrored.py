@@ -1,0 +1,554 @@
+"""Binary translation with mirrored code: EIP is the guest's own, and jumps, calls and returns run as they stand.
+
+::
+
+    ring 3   guest program            as it is
+    ring 1   mirrors of its kernel    ── INT3 in a mirror ──┬──> not discovered: copy what comes, go on
+                                                            ├──> sensitive: emulate it, go on behind
+                                                            └──> odd: one step of the guest's own bytes, go on
+    ring 0   the VMM
+
+The paper's cache (``engine_bt``) pays for each indirect branch, because code lies elsewhere than the guest believes. Here
+the segment's base hides that. What the mirrors hold, and where they lie, is in ``mirror`` and ``mirror_discovery``.
+Source of the idea that a segment base can hide a second copy: none in the papers of this course; so compare the two.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
+from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped, VmmBug
+from vilab.events import CacheFlushed, CalloutTaken, UnitTranslated
+from vilab.machine.cpu import CS, Stop
+from vilab.vmm import emulate
+from vilab.vmm.code_pages import CodePages
+from vilab.vmm.mirror import BIASES, CALLOUT, INSIDE, INT3, LARGE_SHIFT, LINEAR, UNKNOWN, Mirror
+from vilab.vmm.mirror_discovery import EMULATED, IN_PLACE, discover
+from vilab.vmm.mirrored_vcpu import MirroredVcpu
+from vilab.vmm.translating import TranslatingEngine
+from vilab.vmm.translator import inhibits_interrupts
+from vilab.vmm.unit import Unit
+from vilab.vmm.vcpu import BIG, DeprivilegedVcpu
+from vilab.vmm.walk import walk
+from vilab.x86.decode import Instruction, Kind, Truncated, decode
+from vilab.x86.flags import TF
+
+if TYPE_CHECKING:
+    from vilab.vmm.engine import EngineState
+    from vilab.vmm.vm import VirtualMachine
+
+DEFAULT_CACHE_BYTES = 16 << 20
+BREAKPOINT = 3
+NO_MARKS = bytes(16)
+
+
+class MirroredEngine(TranslatingEngine):
+    """The monitor of a guest whose kernel runs in mirrors.
+
+    Parameters
+    ----------
+    cache_bytes : most machine memory for mirrors.
+    smc, trace : see ``TranslatingEngine``.
+    """
+
+    name = "bt"
+
+    def __init__(
+        self, vm: VirtualMachine, cache_bytes: int = DEFAULT_CACHE_BYTES, smc: str = "precise", trace: str = "all"
+    ) -> None:
+        if cache_bytes < 2 * PAGE_BYTES:
+            raise AdminError(f"Mirrors need at least two pages, {2 * PAGE_BYTES} bytes, not {cache_bytes}.")
+        super().__init__(vm, smc, trace)
+        self.vcpu: MirroredVcpu
+        self.mirror = Mirror(vm.cpu, vm.machine_memory, self.frames, self.shadow, cache_bytes >> PAGE_SHIFT)
+        self.vcpu.bias = self.mirror.bias
+        self.pages = CodePages(self)  # type: ignore[arg-type]
+        self._callouts: dict[int, tuple[Instruction, int]] = {}  # by the guest's linear address
+        self._far_jumps: dict[int, dict[int, list[int]]] = {}  # page -> jump's target there -> jumps from other pages
+        self._shadow_bytes = -1
+        self._done = False
+        self._wants_place = self._in_place = False
+        self._detour_pc = -1
+
+    def make_vcpu(self) -> DeprivilegedVcpu:
+        return MirroredVcpu(self.cpu, self.vm.pmap, self.monitor.flag_word)
+
+    def flag_address(self) -> int:
+        return 0
+
+    def _resume(self) -> None:
+        return  # EIP is the CPU's own
+
+    # Mirrors -----------------------------------------------------------------------------------------------------
+
+    def flush_cache(self, why: str) -> None:
+        """Drop all mirrors."""
+        lost = self.mirror.drop_all()
+        self.pages.forget()
+        self._callouts.clear()
+        self._far_jumps.clear()
+        if self.log.active:
+            self.log.emit(CacheFlushed(self.now_ns(), lost, why))
+
+    def drop_unit(self, unit: Unit) -> None:
+        """The guest's bytes have changed: undiscover them."""
+        unit.valid = False
+        self.invalidated += 1
+        for at in self.mirror.erase(self.mirror.linear(unit.start), unit.end - unit.start):
+            del self._callouts[at]
+
+    def monitor_address_used(self, gva: int) -> None:
+        if self.mirror.contains(gva):
+            self._move(self.vcpu.pc if self.vcpu.cpl != 3 else None, gva)
+        else:
+            super().monitor_address_used(gva)
+
+    def _move(self, linear: int | None, wanted: int | None = None) -> None:
+        """Mirrors go where the guest has nothing, at best for all code that was discovered so far."""
+        chunks = {vpn << PAGE_SHIFT >> LARGE_SHIFT for vpn in self.mirror.pages}
+        if linear is not None:
+            chunks.add(linear >> LARGE_SHIFT)
+        self.flush_cache("moved")
+        taken = None if wanted is None else wanted >> LARGE_SHIFT
+
+        def fits(chunk: int, bias: int) -> bool:
+            there = (chunk << LARGE_SHIFT) + bias
+            return there >> LARGE_SHIFT != taken and self._is_free(chunk << LARGE_SHIFT, bias)
+
+        for bias in BIASES:
+            if all(fits(chunk, bias) for chunk in chunks):
+                break
+        else:
+            one = None if linear is None else linear >> LARGE_SHIFT
+            bias = next((b for b in BIASES if one is None or fits(one, b)), 0)
+            if not bias:
+                self.end("conflict", "The guest leaves no room in its linear address space for a mirror of its code; "
+                         "run it with --placement packed.", good=False)  # fmt: skip
+                return
+        self.mirror.bias = self.vcpu.bias = bias
+        if self.vcpu.cpl != 3:
+            self.vcpu.load_code_and_stack()
+
+    def _is_free(self, linear: int, bias: int) -> bool:
+        """Has the guest nothing where the mirror of this page, and the page behind it, would lie?"""
+        if not self.mirror.can_lie(linear, bias):
+            return False
+        v = self.vcpu
+        there = (linear & ~(PAGE_BYTES - 1)) + bias
+        if not v.cr0 >> 31:
+            return there >= self.vm.memory_bytes
+        for at in (there, there + PAGE_BYTES):
+            try:
+                walk(v.pmap, v.cr0, v.cr3, v.cr4, at, write=False, user=False, set_bits=False)
+            except GuestFault:
+                continue
+            return False
+        return True
+
+    def _discover(self, linear: int) -> None:
+        """The code at CS:EIP, which is at ``linear``, and where it leads within its page. Raises ``GuestFault``."""
+        v = self.vcpu
+        cs_base = v.segment(CS)[1]
+        if not v.segment(CS)[3] & BIG:
+            raise GuestStopped(f"The guest runs 16-bit code at {v.eip:08x}, which the translator does not support.")
+        vpn = linear >> PAGE_SHIFT
+        v.read(linear, 1)
+        if vpn not in self.mirror.pages:
+            if not self.mirror.has_room():
+                self.flush_cache("full")
+            if not self._is_free(linear, self.mirror.bias):
+                self._move(linear)
+                if self.ended is not None:
+                    return
+        self.mirror.forget_block(linear)
+        count, work = 0, [linear]
+        while work:
+            at = work.pop()
+            if self.mirror.mark(at) == UNKNOWN:
+                try:
+                    count += self._discover_piece(at, at - cs_base & LINEAR, work)
+                except GuestFault:
+                    if not count:
+                        raise
+        self.charge(self.costs.callout + self.costs.translate_instruction * count)
+
+    def _discover_piece(self, linear: int, eip: int, work: list[int]) -> int:
+        mirror, vpn = self.mirror, linear >> PAGE_SHIFT
+        page = mirror.pages.get(vpn)
+        behind = vpn + 1 & LINEAR >> PAGE_SHIFT
+
+        def next_marks() -> bytes | bytearray:
+            following = mirror.pages.get(behind)
+            return NO_MARKS if following is None else following.marks
+
+        listening = self.log.active
+        piece = discover(
+            linear, eip, self.vcpu.read, NO_MARKS * 256 if page is None else page.marks, next_marks,
+            mirror.place(linear) if listening else None,
+        )  # fmt: skip
+        if page is None:
+            mirror.new_page(vpn)
+        if (linear & PAGE_BYTES - 1) + len(piece.code) > PAGE_BYTES:
+            mirror.new_page(behind)
+        mirror.write(linear, piece.code, piece.marks)
+        for offset, instruction, how in piece.callouts:
+            self._callouts[linear + offset & LINEAR] = instruction, how
+        unit = Unit(eip, mirror.place(linear))
+        unit.end_eip = eip + len(piece.source) & LINEAR
+        unit.source, unit.end = piece.source, unit.start + len(piece.code)
+        self.pages.add(unit, linear - eip)
+        self.units_translated += 1
+        self.guest_instructions += piece.count
+        self.ident += piece.ident
+        if listening:
+            unit.lines = piece.lines
+            code = bytes(piece.code)
+            self.log.emit(UnitTranslated(self.now_ns(), eip, piece.source, unit.start, code, tuple(piece.lines)))
+        self._watch_jumps(linear, piece.jumps, work)
+        self._look_at_far_jumps(linear, len(piece.code))
+        return piece.count
+
+    def _watch_jumps(self, linear: int, jumps: list[tuple[int, int]], work: list[int]) -> None:
+        """Targets in the page are discovered next; a jump into the middle of an instruction will be run in place."""
+        vpn = linear >> PAGE_SHIFT
+        for offset, target in jumps:
+            page = target >> PAGE_SHIFT
+            mark = self.mirror.mark(target)
+            if mark == INSIDE:
+                self._run_jump_in_place(linear + offset & LINEAR)
+            elif page != vpn:
+                self._far_jumps.setdefault(page, {}).setdefault(target, []).append(linear + offset & LINEAR)
+            elif mark == UNKNOWN and target != self.stop_eip:
+                work.append(target)
+
+    def _look_at_far_jumps(self, linear: int, size_bytes: int) -> None:
+        """Does a jump of another page lead into the middle of an instruction that has just been discovered?"""
+        targets = self._far_jumps.get(linear >> PAGE_SHIFT)
+        if targets:
+            for target, jumps in list(targets.items()):
+                if target - linear & LINEAR < size_bytes and self.mirror.mark(target) == INSIDE:
+                    del targets[target]
+                    for jump in jumps:
+                        self._run_jump_in_place(jump, target)
+
+    def _run_jump_in_place(self, linear: int, target: int | None = None) -> None:
+        mark = self.mirror.mark(linear)
+        if mark in (UNKNOWN, INSIDE, CALLOUT):
+            return
+        v = self.vcpu
+        cs_base = v.segment(CS)[1]
+        try:
+            instruction = decode(v.read(linear, 6), linear - cs_base & LINEAR)
+        except (GuestFault, Truncated):
+            return
+        if instruction.target is None or (target is not None and instruction.target + cs_base & LINEAR != target):
+            return
+        self.mirror.write(linear, bytes((INT3,)), bytes((CALLOUT,)))
+        self.mirror.forget_block(linear)
+        self._callouts[linear] = instruction, IN_PLACE
+
+    # Entering guest code -----------------------------------------------------------------------------------------
+
+    def enter(self) -> Stop:
+        v = self.vcpu
+        if not self._aim():
+            return Stop.STOPPED
+        if v.cpl == 3:
+            if self.creep():
+                return Stop.STEPPED
+        elif v.single_steps or self._detour_pc == v.pc:
+            if self.clock.next_ns() > self.now_ns():  # discovery takes time, and something may have become due
+                self.step_raw()
+            return Stop.STEPPED
+        reason = self.cpu.run()
+        if self._settle() and v.cpl == 3 and v.eflags() & TF:
+            self.inject(GuestFault(1))
+        if reason is Stop.COUNTED:
+            self._aim()
+        return reason
+
+    def _aim(self) -> bool:
+        """Let there be code at EIP. False: the run is over."""
+        v = self.vcpu
+        while self.ended is None:
+            if v.cpl == 3:
+                return True
+            linear = v.pc
+            if self.mirror.mark(linear) != UNKNOWN or self._detour_pc == linear:
+                return True
+            if v.eip == self.stop_eip:
+                self.returned()
+                return False
+            try:
+                self._discover(linear)
+            except GuestFault as fault:
+                self.inject(fault, counted=False)
+            except GuestStopped as stopped:
+                self.end("unsupported", str(stopped), good=False)
+        return False
+
+    def _settle(self) -> bool:
+        """After the processor stopped: do what must be done by a step of its own.
+
+        True: an instruction was done here.
+        """
+        done = False
+        if self._wants_place:
+            self._wants_place = False
+            done = self._run_in_place()
+        while self._open and self.ended is None:
+            opened, hidden = len(self._open), self.hidden_faults
+            done = self.cpu.step(self.vcpu.single_steps) is Stop.STEPPED
+            if len(self._open) == opened and self.hidden_faults == hidden:
+                break
+        self._close()
+        return done
+
+    def _close(self) -> None:
+        if self._open:
+            gvas, self._open = self._open, []
+            self.stores_done(gvas)
+
+    def settle_stores(self) -> None:
+        return  # ``_settle`` does
+
+    def _run_in_place(self) -> bool:
+        """One instruction of the guest's own bytes, with its own base of CS. True: it is done."""
+        v, cpu = self.vcpu, self.cpu
+        if v.cpl == 3:
+            return False
+        was = v.pc
+        v.load_mirrored_code(0)
+        self._in_place = True
+        cpu.code_changed(was, 1)
+        done = False
+        while self.ended is None:
+            opened, hidden = len(self._open), self.hidden_faults
+            done = cpu.step(v.single_steps) is Stop.STEPPED
+            if done or (len(self._open) == opened and self.hidden_faults == hidden):
+                break
+        self._in_place = False
+        v.load_code_and_stack()
+        self._close()
+        self._detour_pc = v.pc if done and v.cpl != 3 and self.mirror.mark(v.pc) == INSIDE else -1
+        return done
+
+    def step_raw(self) -> None:
+        if not self._aim():
+            return
+        v = self.vcpu
+        traced = v.single_steps or (v.cpl == 3 and bool(v.eflags() & TF))
+        self._done = False
+        reason = self.step_through(self._step_settled)
+        if reason is Stop.COUNTED:
+            self.end("limit", f"{self.cpu.instructions:,} guest instructions have been executed.")
+        elif traced and (reason is Stop.STEPPED or self._done) and self.ended is None and not self.halted:
+            self.inject(GuestFault(1))
+
+    def _step_settled(self) -> Stop:
+        if not self._aim():
+            return Stop.STOPPED
+        v = self.vcpu
+        if v.cpl != 3:
+            if self._detour_pc == v.pc:
+                return self._step_detour()
+            if v.single_steps and self._emulates_pushf():
+                return Stop.STOPPED
+        reason = self.cpu.step(v.single_steps)
+        return Stop.STEPPED if self._settle() else reason
+
+    def _emulates_pushf(self) -> bool:
+        """With the virtual TF set, PUSHF must show it."""
+        try:
+            instruction = decode(self.vcpu.fetch(), self.vcpu.eip)
+        except (GuestFault, Truncated):
+            return False
+        if instruction.op != "pushf":
+            return False
+        self._emulate_uncalled(instruction)
+        return True
+
+    def _emulate_uncalled(self, instruction: Instruction) -> None:
+        """Emulate where no INT3 has asked."""
+        if self.cpu.count_instruction():
+            self.cpu.count_code(1)
+            self._carry_out(instruction)
+
+    def _step_detour(self) -> Stop:
+        """In the middle of what was discovered as another instruction."""
+        v = self.vcpu
+        try:
+            instruction = decode(v.fetch(), v.eip)
+        except (GuestFault, Truncated):
+            instruction = None
+        if instruction is not None and instruction.kind in (Kind.SENSITIVE, Kind.FAR, Kind.UNDEFINED):
+            self._detour_pc = -1
+            self._emulate_uncalled(instruction)
+            if self._done and v.cpl != 3 and self.mirror.mark(v.pc) == INSIDE:
+                self._detour_pc = v.pc
+            return Stop.STOPPED
+        return Stop.STEPPED if self._run_in_place() else Stop.STOPPED
+
+    def before_step(self) -> bool:
+        return self._aim()
+
+    def read_code(self, linear: int, size_bytes: int) -> bytes:
+        if self.vcpu.cpl != 3 and not self._in_place:
+            linear = self.mirror.linear(linear)
+        return super().read_code(linear, size_bytes)
+
+    def in_interrupt_shadow(self) -> bool:
+        """After STI or a load of SS the next instruction comes first: nothing has been executed since."""
+        if self.vcpu.cpl == 3:
+            return super().in_interrupt_shadow()
+        return self.cpu.executed_bytes == self._shadow_bytes
+
+    def enter_interrupt_shadow(self) -> None:
+        if self.vcpu.cpl == 3:
+            super().enter_interrupt_shadow()
+        else:
+            self._shadow_bytes = self.cpu.executed_bytes
+
+    # Exits -------------------------------------------------------------------------------------------------------
+
+    def on_exception(self, number: int) -> bool:
+        cpu, v = self.cpu, self.vcpu
+        if v.cpl == 3:
+            if number == 14 and not self._open and self.fetched_ahead(cpu.cr(2), cpu.error_code):
+                return False
+            self._from_ring_3(number)
+        elif cpu.is_software_interrupt and number == BREAKPOINT and not self._in_place:
+            v.eip = v.eip - 1 & LINEAR
+            linear = v.pc
+            called = self._callouts.get(linear)
+            if called is not None:
+                self._callout(linear, *called)
+            else:
+                cpu.uncount_instruction()
+                cpu.count_code(-1)
+                if not self._came_upon(linear):
+                    return False
+        elif number == 14:
+            gva = cpu.cr(2)
+            if gva == cpu.pc and not cpu.error_code and not self._in_place:
+                if not self._came_upon(v.pc):
+                    return False
+            else:
+                self.exits["#PF"] += 1
+                self.page_fault(gva, cpu.error_code)
+        else:
+            self._fault_in_ring_1(number)
+        return not (self.ended is not None or self._open or self.halted or self._wants_place or v.single_steps)
+
+    def _came_upon(self, linear: int) -> bool:
+        """The processor wants to run what is not discovered yet. False: something else comes first."""
+        if self.clock.next_ns() <= self.now_ns() or self._interrupt_comes_first() or self.vcpu.single_steps:
+            return False
+        if self.mirror.mark(linear) != UNKNOWN:
+            self.mirror.forget_block(linear)
+            return True
+        self.exits["discovery"] += 1
+        if self.log.active:
+            place = self.mirror.place(linear)
+            self.log.emit(CalloutTaken(self.now_ns(), self.vcpu.eip, place, "discovery", self.costs.callout))
+        return self._aim()
+
+    def _fault_in_ring_1(self, number: int) -> None:
+        cpu, v = self.cpu, self.vcpu
+        if cpu.is_software_interrupt:  # in the middle of what was discovered as another instruction
+            self.exits[f"int {number:02x}"] += 1
+            self.deliver_software(number)
+            return
+        self.exits[VECTOR_NAMES.get(number, str(number))] += 1
+        error = cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
+        self.inject(GuestFault(number, error))
+
+    def _callout(self, linear: int, instruction: Instruction, how: int) -> None:
+        cpu, v = self.cpu, self.vcpu
+        if v.eip == self.stop_eip:
+            cpu.uncount_instruction()
+            cpu.count_code(-1)
+            self.returned()
+            return
+        if instruction.address != v.eip:  # the same page through another base of CS
+            instruction = decode(instruction.code, v.eip)
+        op = instruction.op or ("undefined" if how == EMULATED else "in place")
+        self.exits[op] += 1
+        if self.log.active:
+            self.log.emit(CalloutTaken(self.now_ns(), v.eip, self.mirror.place(linear), op, self.costs.callout))
+        self.charge(self.costs.callout)
+        if how == IN_PLACE:
+            cpu.uncount_instruction()
+            cpu.count_code(-1)
+            self._wants_place = True
+            return
+        self._carry_out(instruction)
+
+    def _carry_out(self, instruction: Instruction) -> None:
+        """Emulate the instruction at EIP, of which one byte has been counted."""
+        cpu, v = self.cpu, self.vcpu
+        shadowed = cpu.executed_bytes - 1 == self._shadow_bytes
+        self._done = self._emulate(instruction)
+        if self._done and inhibits_interrupts(instruction):
+            self._done = instruction.op == "sti"
+            if not shadowed:
+                self._shadow_bytes = cpu.executed_bytes
+
+    def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
+        self._shadow_bytes = -1
+        super().inject(fault, software, counted)
+
+    # Stores to traced pages, mappings ----------------------------------------------------------------------------
+
+    def stores_done(self, gvas: list[int]) -> None:
+        super().stores_done(gvas)
+        self.pages.close(gvas)
+
+    def address_space_loaded(self) -> None:
+        super().address_space_loaded()
+        self.pages.address_space_loaded()
+
+    def address_space_changed(self) -> None:
+        super().address_space_changed()
+        self.pages.check_mappings()
+
+    def page_invalidated(self, gva: int) -> None:
+        super().page_invalidated(gva)
+        self.pages.page_invalidated(gva)
+
+    # For views and checkpoints -----------------------------------------------------------------------------------
+
+    def how_next(self) -> tuple[str, int]:
+        if self.vcpu.cpl == 3:
+            return "native", 3
+        return ("emulated" if self.mirror.mark(self.vcpu.pc) == CALLOUT else "translated"), 1
+
+    def tc_address(self) -> int | None:
+        return None if self.vcpu.cpl == 3 else self.mirror.place(self.vcpu.pc)
+
+    def save_caches(self) -> dict[str, object]:
+        return super().save_caches() | {
+            "mirror": self.mirror.contents(),
+            "callouts": (self._callouts, self._far_jumps),
+            "pages": self.pages.contents(),
+            "counts": (self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated),
+            "detour": self._detour_pc,
+        }
+
+    def load_caches(self, saved: dict[str, Any]) -> None:
+        super().load_caches(saved)
+        self.mirror.set_contents(saved["mirror"])
+        self._callouts, self._far_jumps = saved["callouts"]
+        self.pages.set_contents(saved["pages"])
+        self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated = saved["counts"]
+        self._detour_pc = saved["detour"]
+        self.vcpu.bias = self.mirror.bias
+        if self.vcpu.cpl != 3:
+            self.vcpu.load_code_and_stack()
+
+    def load_state(self, state: EngineState) -> None:
+        self.flush_cache("state loaded")
+        self._wants_place = self._in_place = False
+        self._shadow_bytes = self._detour_pc = -1
+        super().load_state(state)

@@ -1,0 +1,55 @@
+"""The vCPU of a guest whose kernel runs in mirrors: EIP and the interrupt flag are the processor's own.
+
+::
+
+                          what the guest set                what the CPU holds
+    EIP                   the same
+    flags, IF, IOPL       the same                          (the processor has no interrupts of its own, and the monitor
+                                                            emulates whatever looks at IOPL)
+    TF                    a word of the monitor's           0
+    CS in rings 0 to 2    0008, base                        0009, base + bias of the mirrors
+"""
+
+from __future__ import annotations
+
+from vilab.machine.cpu import CS
+from vilab.vmm.vcpu import DeprivilegedVcpu
+from vilab.x86.flags import IF, TF
+
+SIGNED_BASE = (1 << 64) - 1
+
+
+class MirroredVcpu(DeprivilegedVcpu):
+    """``bias``: the distance from the guest's code to its mirrors."""
+
+    bias = 0
+    sixteen = False
+
+    @property
+    def interrupts_enabled(self) -> bool:
+        if self.sixteen:
+            return super().interrupts_enabled
+        return bool(self.cpu.q[self.cpu.Q_EFLAGS] & IF)
+
+    @property
+    def single_steps(self) -> bool:
+        """Does the guest's kernel want a trap after the next instruction?"""
+        return self._cpl != 3 and bool(self._words[self.flag_word] & TF)
+
+    def eflags(self) -> int:
+        real = self.cpu.eflags()
+        return real if self._cpl == 3 else real & ~TF | self._words[self.flag_word] & TF
+
+    def set_eflags(self, value: int) -> None:
+        self._words[self.flag_word] = value & TF
+        self.cpu.set_eflags(value if self._cpl == 3 else value & ~TF)
+
+    def load_code_and_stack(self) -> None:
+        super().load_code_and_stack()
+        if self._cpl != 3:
+            self.load_mirrored_code(self.bias)
+
+    def load_mirrored_code(self, bias: int) -> None:
+        """The CPU's CS with this bias; 0 to run code where it stands."""
+        selector, _, limit, flags = self.cpu.segment(CS)
+        self.cpu.set_segment(CS, selector, self._segments[CS][1] + bias & SIGNED_BASE, limit, flags)
