@@ -285,6 +285,11 @@ class SvmEngine(Engine):
         self._left_by_hlt = True
         super().halt()
 
+    def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
+        if fault.vector == 1:
+            self.pay_port_accesses()  # as for every exception; when stepped, this one does not come by ``on_exception``
+        super().inject(fault, software, counted)
+
     def end(self, reason: str, sentence: str, good: bool = True) -> None:
         if reason == "triple_fault" and self.ended is None:
             self._leave(codes.SHUTDOWN, 0, 0, b"")

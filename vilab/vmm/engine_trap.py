@@ -156,9 +156,10 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
         if self.vcpu.cpl == 3:
             return True
         if self.log.active or not self.helps:
-            eip = self.cpu.current_eip()
-            code = self.vcpu.read(eip + self.vcpu.segment(CS)[1], 2)
-            self._log_trap(eip, 13, 0, code[: 1 if code[0] & 8 else 2], f"CPL {self.cpu.cpl} > IOPL 0")
+            self.look_in_port_hook()
+            eip, instruction = self.vcpu.eip, self.instruction()
+            code = b"" if instruction is None else instruction.code
+            self._log_trap(eip, 13, 0, code, f"CPL {self.cpu.cpl} > IOPL 0")
         if not self.helps:
             self._nobody(eip, reason)
             return False

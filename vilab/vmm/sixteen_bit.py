@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
 TRAPLESS = frozenset(("int", "int3", "into", "int1", "hlt"))
 """After these no single-step trap comes."""
-STEPPED = frozenset(("in", "out", "ins", "outs", "cpuid", "jmp", "call", "ret"))
-"""Of 16-bit protected mode: has a meaning in ``emulate``, but the processor does it as well, with a hook or without."""
+EMULATED_KINDS = frozenset((Kind.SENSITIVE, Kind.FAR, Kind.UNDEFINED))
+STEPPED = frozenset(("in", "out", "ins", "outs", "cpuid"))
+"""Of 16-bit protected mode: sensitive, but the processor does them with a hook."""
 
 
 class SixteenBitEngine(DeprivilegedEngine):
@@ -109,12 +110,15 @@ class SixteenBitEngine(DeprivilegedEngine):
         if not v.sixteen:
             return Stop.STOPPED
         if not is_real(v):
+            if self.shadow.is_monitor(v.pc):
+                self.monitor_address_used(v.pc)
+                return Stop.STOPPED
             instruction = self._sensitive_instruction()
             if instruction is not None:
                 if not self.cpu.count_instruction():
                     return Stop.COUNTED
                 self.charge(self.costs.callout)
-                self.exits[instruction.op] += 1
+                self.exits[instruction.op or "#UD"] += 1
                 self._emulate_16(instruction)
                 self._aim_16()
                 return Stop.STOPPED
@@ -126,7 +130,7 @@ class SixteenBitEngine(DeprivilegedEngine):
     def _sensitive_instruction(self) -> Instruction | None:
         """In 16-bit protected mode: the next instruction, if the processor may not do it for the guest."""
         instruction = self._instruction_16()
-        if instruction is None or instruction.op not in emulate.OPERATIONS or instruction.op in STEPPED:
+        if instruction is None or instruction.kind not in EMULATED_KINDS or instruction.op in STEPPED:
             return None
         return instruction
 
@@ -176,7 +180,7 @@ class SixteenBitEngine(DeprivilegedEngine):
             self.page_fault(cpu.cr(2), cpu.error_code)
             return
         instruction = self._instruction_16()
-        mine = instruction is not None and instruction.op in emulate.OPERATIONS
+        mine = instruction is not None and instruction.kind in (Kind.SENSITIVE, Kind.FAR)
         if instruction is not None and mine and (number == 13 or number >= VMEXIT_BASE):
             self.exits[instruction.op] += 1
             self.charge(self.costs.trap)
@@ -187,10 +191,10 @@ class SixteenBitEngine(DeprivilegedEngine):
                 )
             self._emulate_16(instruction)
             return
-        self.exits[VECTOR_NAMES.get(number, str(number))] += 1
         undefined = instruction is not None and instruction.kind is Kind.UNDEFINED and instruction.op != "too long"
         if number == 13 and undefined:
             number = 6  # of two reasons to fault the processor has looked at the ring first
+        self.exits[VECTOR_NAMES.get(number, str(number))] += 1
         error = cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
         self.inject(GuestFault(number, error))
 
