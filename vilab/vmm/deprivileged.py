@@ -24,7 +24,6 @@ from vilab.vmm.vcpu import CR4_PGE, DeprivilegedVcpu
 from vilab.vmm.walk import Mapping, walk
 from vilab.x86 import paging as pg
 from vilab.x86.decode import REP, Instruction, Truncated, decode
-from vilab.x86.flags import TF
 
 if TYPE_CHECKING:
     from vilab.vmm.engine import EngineState
@@ -163,7 +162,7 @@ class DeprivilegedEngine(Engine):
         if instruction is not None:
             if instruction.prefixes & REP and self.vcpu.gpr[ECX] >= SWEEPING and ppn in self.shadow.traced:
                 self.shadow.forget_table(ppn)
-            if self.do_store(instruction):
+            if self.do_store(instruction, gva, mapping.gpa):
                 return
         if self.will_be_counted_again():
             self.cpu.uncount_instruction()
@@ -172,20 +171,21 @@ class DeprivilegedEngine(Engine):
         self._open = [*self._open, gva]
 
     def storing_instruction(self) -> Instruction | None:
-        """The one at the guest's EIP, if it can be read and runs as it stands there."""
+        """The one at the guest's EIP, if it is a plain store, can be read and runs as it stands there."""
         v = self.vcpu
         try:
-            return decode(v.fetch(), v.eip, v.code_bits)
+            instruction = decode(v.fetch(), v.eip, v.code_bits)
         except (GuestFault, Truncated):
             return None
+        return instruction if can_simulate(instruction) else None
 
-    def do_store(self, instruction: Instruction) -> bool:
-        """Do a plain store for the guest. False: it is none, and has to be let through."""
+    def do_store(self, instruction: Instruction, gva: int, gpa: int) -> bool:
+        """Do a plain store for the guest. False: it has to be let through."""
         v = self.vcpu
-        if not can_simulate(instruction) or v.eflags() & TF:
+        if v.traps_each:
             return False
         try:
-            done = simulate(v, instruction)
+            done = simulate(v, instruction, gva, gpa)
         except GuestFault:
             return False  # another operand faults first; the processor says which
         self.cpu.count_code(instruction.size)

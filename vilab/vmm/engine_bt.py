@@ -417,7 +417,7 @@ class TranslationEngine(TranslatingEngine):
         """True: the fault is the guest's, and its handler runs next. False: the guest will not know of it."""
         cpu, v = self.cpu, self.vcpu
         at = cpu.eip
-        start = self.cache.line_start(at)
+        start = at if at in self.cache.guest_at else self.cache.line_start(at)
         if start is None:
             raise VmmBug(f"A fault ({VECTOR_NAMES.get(number, number)}) at {at:08x}, outside every fragment.")
         v.eip = self.cache.guest_at[start]
@@ -586,13 +586,16 @@ class TranslationEngine(TranslatingEngine):
     # Stores to traced pages --------------------------------------------------------------------------------------
 
     def storing_instruction(self) -> Instruction | None:
+        if self.vcpu.cpl == 3:
+            return super().storing_instruction()
         at = self.cpu.eip
-        if self.vcpu.cpl != 3 and self.cache.guest_at.get(at) is None:
-            return None
-        instruction = super().storing_instruction()
-        if instruction is None or self.vcpu.cpl == 3:
-            return instruction
-        return instruction if self.cache.read(at, instruction.size) == instruction.code else None
+        stores = self.cache.stores
+        if at not in stores:
+            instruction = super().storing_instruction() if at in self.cache.guest_at else None
+            if instruction is not None and self.cache.read(at, instruction.size) != instruction.code:
+                instruction = None
+            stores[at] = instruction
+        return stores[at]
 
     def skip(self, size_bytes: int) -> None:
         super().skip(size_bytes)
@@ -648,6 +651,7 @@ class TranslationEngine(TranslatingEngine):
                 cache.guest_at,
                 cache.unit_at,
                 cache.shadows,
+                cache.stores,
                 cache.flushes,
             ),
             "marks": cache.marks.tobytes(),
@@ -661,7 +665,7 @@ class TranslationEngine(TranslatingEngine):
     def load_caches(self, saved: dict[str, Any]) -> None:
         super().load_caches(saved)
         cache, pages = self.cache, self.pages
-        (cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.shadows,
+        (cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.shadows, cache.stores,
          cache.flushes) = saved["cache"]  # fmt: skip
         cache.marks[:] = np.frombuffer(saved["marks"], dtype=np.uint8)
         pages.set_contents(saved["pages"])

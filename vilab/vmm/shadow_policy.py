@@ -98,6 +98,10 @@ class Lazy(_Policy):
 
     name = "lazy"
 
+    def linked(self, root: Root, table: ShadowTable) -> None:
+        if not table.is_large and len(table.links) > 1:
+            self._shadow.drop_local(table)  # nobody has looked at it in this address space
+
     def loaded(self, root: Root) -> None:
         self.loads += 1
         self._shadow.follow_directories(root)
@@ -122,7 +126,11 @@ class Prevalidate(_Policy):
     name = "prevalidate"
 
     def linked(self, root: Root, table: ShadowTable) -> None:
-        if not table.is_large and not table.snapshot:
+        if table.is_large:
+            return
+        if table.snapshot:
+            self._validate_table(table)
+        else:
             table.snapshot = self._shadow.guest_page(table.ppn)
 
     def loaded(self, root: Root) -> None:
@@ -136,15 +144,17 @@ class Prevalidate(_Policy):
         shadow = self._shadow
         shadow.follow_directories(root)
         for table in list(root.tables.values()):
-            if table.is_large:
-                continue
-            self.validated_entries += pg.ENTRIES
-            now = shadow.guest_page(table.ppn)
-            if now != table.snapshot:
-                changed = np.nonzero(np.frombuffer(now, np.uint32) != np.frombuffer(table.snapshot, np.uint32))[0]
-                table.snapshot = now
-                for index in changed:
-                    shadow.follow(table, int(index))
+            if not table.is_large:
+                self._validate_table(table)
+
+    def _validate_table(self, table: ShadowTable) -> None:
+        self.validated_entries += pg.ENTRIES
+        now = self._shadow.guest_page(table.ppn)
+        if now != table.snapshot:
+            changed = np.nonzero(np.frombuffer(now, np.uint32) != np.frombuffer(table.snapshot, np.uint32))[0]
+            table.snapshot = now
+            for index in changed:
+                self._shadow.follow(table, int(index))
 
     def invalidated(self, root: Root, gva: int) -> None:
         shadow = self._shadow

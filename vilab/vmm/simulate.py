@@ -34,8 +34,12 @@ def can_simulate(i: Instruction) -> bool:
     return 0 <= i.modrm < 0xC0 and not i.prefixes & REP and (i.opcode < 0xC6 or i.reg == 0)
 
 
-def simulate(v: Vcpu, i: Instruction) -> bool:
+def simulate(v: Vcpu, i: Instruction, gva: int = -1, gpa: int = 0) -> bool:
     """Do it. True: the instruction is done; False: a repeated one has more iterations, and EIP stays on it.
+
+    Parameters
+    ----------
+    gva, gpa : where the processor found that a store is not allowed, and what the guest's tables say of that address.
 
     Raises
     ------
@@ -58,7 +62,11 @@ def simulate(v: Vcpu, i: Instruction) -> bool:
         value = int.from_bytes(i.code[i.immediate_at : i.immediate_at + size], "little")
     else:
         value = _register(v, i.reg, size)
-    v.write(at, (value & (1 << 8 * size) - 1).to_bytes(size, "little"), user)
+    data = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+    if at == gva and at & 0xFFF <= 0x1000 - size:
+        v.pmap.write(gpa, data)
+    else:
+        v.write(at, data, user)
     return True
 
 

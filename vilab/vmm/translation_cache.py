@@ -16,6 +16,7 @@ from vilab.machine.native_time import READS_TIME
 from vilab.vmm.monitor import CACHE, Monitor
 from vilab.vmm.translator import STUB, Mode
 from vilab.vmm.unit import Callout, Continuation, Miss, Unit
+from vilab.x86.decode import Instruction
 
 STUB_BYTES = 8
 FRAGMENT_ROOM = 1024
@@ -49,6 +50,8 @@ class TranslationCache:
         self.guest_at: dict[int, int] = {}
         self.unit_at: dict[int, Unit] = {}
         self.shadows: set[int] = set()
+        self.stores: dict[int, Instruction | None] = {}
+        """Plain stores that have hit a traced page, by their place here; ``None``: another instruction."""
 
     def flush(self) -> int:
         """Forget everything; the number of units that were lost."""

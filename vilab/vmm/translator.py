@@ -35,8 +35,9 @@ from vilab.errors import GuestFault
 from vilab.vmm import monitor
 from vilab.vmm.unit import CALLOUT, CONTROL, IDENT, IN_CACHE, Callout, Continuation, Unit
 from vilab.x86 import encode as e
-from vilab.x86.decode import ADDRSIZE, OPSIZE, Instruction, Kind, Truncated, decode
+from vilab.x86.decode import ADDRSIZE, MAX_BYTES, OPSIZE, Instruction, Kind, Truncated, decode
 from vilab.x86.flags import IF
+from vilab.x86.scan import NO_BASE, length_tables
 
 UNIT_INSTRUCTIONS = 12
 STUB = b"\xcc\x90\x90\x90\x90"
@@ -106,8 +107,32 @@ class Translator:
         here = eip
         lines = unit.lines
         inhibited = False
+        one, two = length_tables()
         while True:
             offset = here - have_from & 0xFFFFFFFF
+            if offset + MAX_BYTES <= len(code):
+                first = code[offset]
+                if first == 0x0F:
+                    size = two[code[offset + 1] << 8 | code[offset + 2]]
+                    if size > NO_BASE:
+                        size -= NO_BASE - 4 if code[offset + 3] & 7 == 5 else NO_BASE
+                else:
+                    size = one[first << 8 | code[offset + 1]]
+                    if size > NO_BASE:
+                        size -= NO_BASE - 4 if code[offset + 2] & 7 == 5 else NO_BASE
+                if size:
+                    tc = at + len(out)
+                    if inhibited:
+                        unit.shadows.append(tc)
+                        inhibited = False
+                    part = code[offset : offset + size]
+                    out += part
+                    source += part
+                    lines.append((here, size, IDENT, tc, size))
+                    here = here + size & 0xFFFFFFFF
+                    if len(lines) == UNIT_INSTRUCTIONS:
+                        break
+                    continue
             try:
                 instruction = decode(code[offset : offset + 15], here) if offset < len(code) else None
             except Truncated:

@@ -26,7 +26,7 @@ from vilab.machine.fpu import AT_POWER_ON
 from vilab.memory.pmap import Pmap
 from vilab.vmm.records import Registers
 from vilab.vmm.walk import walk
-from vilab.x86.flags import IF, IOPL
+from vilab.x86.flags import IF, IOPL, TF
 
 HiddenSegment = tuple[int, int, int, int]
 """(selector, base, limit, flags), flags as in the descriptor's second dword."""
@@ -323,6 +323,11 @@ class DeprivilegedVcpu(Vcpu):
     @property
     def interrupts_enabled(self) -> bool:
         return bool((self.cpu.eflags() if self._cpl == 3 else self._words[self.flag_word]) & IF)
+
+    @property
+    def traps_each(self) -> bool:
+        """Does the guest want a trap after the next instruction?"""
+        return bool(self.cpu.q[self.cpu.Q_EFLAGS] & TF or self._words[self.flag_word] & TF)
 
     def eflags(self) -> int:
         real = self.cpu.eflags()

@@ -15,13 +15,14 @@ from vilab.x86 import opcodes as maps
 from vilab.x86.decode import Kind, Truncated, decode
 from vilab.x86.modrm import DISPLACEMENT_32, IMMEDIATE_BYTES, SIB
 
-_NO_BASE = 16
+NO_BASE = 16
+"""In an entry: a SIB byte follows the modrm byte, and base 5 in it adds a displacement of 4."""
 _WHOLE_MODRM = frozenset((b"\x0f\x01", *(bytes((opcode,)) for opcode in range(0xD8, 0xE0))))
 """Where a register form means something else for each modrm byte, not for each /reg."""
 
 
 @cache
-def _tables() -> tuple[bytes, bytes]:
+def length_tables() -> tuple[bytes, bytes]:
     """The two tables, 64 KB each, indexed ``opcode << 8 | next byte``."""
     one = _table(maps.parse_map(maps.ONE_BYTE_MAP), maps.ONE_BYTE_KINDS, b"")
     two = _table(maps.parse_map(maps.TWO_BYTE_MAP), maps.TWO_BYTE_KINDS, b"\x0f")
@@ -64,7 +65,7 @@ def _row(start: bytes, size: int, depends: bool) -> list[int]:
             size = known[form]
         extra = DISPLACEMENT_32[modrm]
         if extra >= SIB:
-            row.append(size + extra - SIB + 1 + (_NO_BASE if modrm < 0x40 else 0))
+            row.append(size + extra - SIB + 1 + (NO_BASE if modrm < 0x40 else 0))
         else:
             row.append(size + extra)
     return row
@@ -80,7 +81,7 @@ def scan(
 
     Raises ``Truncated`` where not even the first instruction is complete.
     """
-    one, two = _tables()
+    one, two = length_tables()
     run: list[tuple[int, int, Kind]] = []
     ident = Kind.IDENT
     at, have = 0, len(code)
@@ -91,12 +92,12 @@ def scan(
             first = code[at]
             if first == 0x0F:
                 size = two[code[at + 1] << 8 | code[at + 2]]
-                if size > _NO_BASE:
-                    size -= _NO_BASE - 4 if code[at + 3] & 7 == 5 else _NO_BASE
+                if size > NO_BASE:
+                    size -= NO_BASE - 4 if code[at + 3] & 7 == 5 else NO_BASE
             else:
                 size = one[first << 8 | code[at + 1]]
-                if size > _NO_BASE:
-                    size -= _NO_BASE - 4 if code[at + 2] & 7 == 5 else _NO_BASE
+                if size > NO_BASE:
+                    size -= NO_BASE - 4 if code[at + 2] & 7 == 5 else NO_BASE
         if size and at + size <= have:
             run.append((at, size, ident))
             at += size
