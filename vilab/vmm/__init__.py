@@ -8,6 +8,7 @@
 ``engine_bare``                        no VMM: the baseline
 ``monitor`` ``shadow_paging`` ``deprivileged``   ring 1: where the monitor lives, shadow tables, page faults
 ``engine_trap``                        trap and emulate, and the same without help
+``hypercalls`` ``engine_para``          a kernel that asks its monitor
 ``unit`` ``translator`` ``translation_cache`` ``code_pages`` ``engine_bt``   binary translation
 ``vmcb`` ``vmcb_build`` ``svm_exits`` ``nested_paging`` ``engine_svm``       hardware assist
 ``records`` ``checkpoint`` ``tape`` ``stepping``   walking a run in both directions
@@ -16,4 +17,5 @@
 ``critical_run``                       the eighteen critical instructions under every engine
 ``differential``...                    random programs: is a translated guest the same as a bare one?
 ``bench``...                           engines side by side with the bare processor
+``comparison``...                      software against hardware, by counting what each engine does
 """

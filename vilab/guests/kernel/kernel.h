@@ -10,7 +10,8 @@
    space.c      an address space          fault.c   page faults: demand paging, copy on write
    process.c    fork, exit, wait          scheduler.c, switch.S   who runs next
    programs.S, exec.c   starting a program
-   syscall.c    int 0x80                  power.c   switching off, giving up */
+   syscall.c    int 0x80                  power.c   switching off, giving up
+   hypercall.h, para.h, para.c   the same kernel built with -DPARA: it asks a monitor */
 
 #ifndef KERNEL_H
 #define KERNEL_H
