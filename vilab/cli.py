@@ -7,6 +7,7 @@
 ``vilab resume FILE``           goes on with a guest that was suspended
 ``vilab guests fetch debian``   brings a guest that others wrote; ``list`` says which are there
 ``vilab bench vmm --json``      measures the engines against the bare processor
+``vilab bench boot --json``     boots a stock kernel under each engine, beside the bare processor
 ``vilab bench comparison``      counts what each engine does for an operation, in the paper's cycles
 ``vilab doctor``                says what is missing on this machine and how to get it
 ==============================  ====================================================================
@@ -78,6 +79,7 @@ def bench(choices: argparse.Namespace) -> int:
         quick=choices.quick,
         differential=choices.differential,
         only=choices.only.split(",") if choices.only else (),
+        rounds=choices.rounds,
     )
 
 
@@ -161,12 +163,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--modules", type=Path, metavar="FOLDER", help="where that kernel's modules lie")
 
     one = command("bench", bench, "measure how fast the engines are, as ratios to the bare processor")
-    one.add_argument("what", choices=("vmm", "comparison"), help="the part to measure")
+    one.add_argument("what", choices=("vmm", "boot", "comparison"), help="the part to measure")
     one.add_argument("--json", action="store_true", help="one JSON object: name -> value, unit, baseline, ratio")
     one.add_argument("--quick", action="store_true", help="measure next to nothing: only to see that it works")
     one.add_argument(
         "--differential", type=int, default=0, metavar="N", help="also compare N random cases between bt and bare"
     )
+    one.add_argument("--rounds", type=int, metavar="N", help="boot: how often each engine boots (default: 5)")
     one.add_argument("--only", default="", metavar="NAMES", help="only these entries, with commas between them")
 
     command("doctor", doctor, "say what is there, what is missing on this machine and how to get it")

@@ -1,4 +1,4 @@
-"""``vilab bench``: prints what ``vilab.vmm.bench`` measures and ``vilab.vmm.bench_comparison`` counts.
+"""``vilab bench``: prints what ``vilab.vmm.bench`` and ``bench_boot`` measure and ``bench_comparison`` counts.
 
 A measurement is one entry a line for people, or one JSON object: name -> {value, unit, baseline, ratio, median_of},
 with ratio = value / baseline in the entry's unit (rates: more is better; seconds: less is better).
@@ -7,12 +7,32 @@ with ratio = value / baseline in the entry's unit (rates: more is better; second
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vilab.errors import AdminError
 
-def run_bench(what: str, as_json: bool, quick: bool = False, differential: int = 0, only: Sequence[str] = ()) -> int:
+
+def run_bench(
+    what: str,
+    as_json: bool,
+    quick: bool = False,
+    differential: int = 0,
+    only: Sequence[str] = (),
+    rounds: int | None = None,
+) -> int:
     """Measure and print; always exit status 0 once everything was measured: a figure is never a failure."""
+    if rounds is not None and what != "boot":
+        raise AdminError(f"--rounds is for bench boot; bench {what} has its own.")
+    if what == "boot":
+        from vilab.vmm.bench_boot import ROUNDS, bench_boot, profile_text
+
+        booted = bench_boot(1 if quick else rounds if rounds is not None else ROUNDS, only)
+        print(json.dumps(booted.figures) if as_json else table(booted.figures))
+        # In the JSON the profile is part of its entry; people find it on standard error in either case.
+        print("\n".join((profile_text(booted.figures), *booted.notes)), file=sys.stderr)
+        return 0
     if what == "comparison":
         from vilab.vmm.bench_comparison import bench_comparison, text
 

@@ -21,6 +21,9 @@ from vilab.protocols import Console
 PATIENCE = 500
 """How often an idle guest may ask: 2 s of a timer at 250 Hz."""
 
+MOST_QUESTIONS = 15_000
+"""One minute of it: nothing will come of this guest."""
+
 BEHIND_PROMPT_BYTES = 8
 """A shell may send a question to the terminal behind its prompt."""
 
@@ -43,7 +46,7 @@ class Typist:
     def __init__(self, console: Console, prompt: bytes, said: bytes = b"") -> None:
         self._console = console
         self._prompt = prompt
-        self._tail = said
+        self._tail = said[-len(prompt) - BEHIND_PROMPT_BYTES :]
         self._heard_prompt = self._ready = False
         self._questions = self._ends = 0
         self._lines = bytearray()
@@ -63,6 +66,8 @@ class Typist:
 
     def read_available(self) -> bytes:
         self._questions += 1
+        if self._questions > MOST_QUESTIONS:
+            raise GuestStopped("The guest is idle, says nothing, and has not asked for a line.")
         if not self._heard_prompt or not (self._ready or self._questions > PATIENCE):
             return b""
         self._ready, self._questions = False, 0
