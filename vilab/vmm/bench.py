@@ -17,10 +17,12 @@ exit_roundtrip         one callout of bt (CPUID), there and back                
 boot_kernel_bt         the teaching kernel from power-on to its prompt under bt    bare
 start                  ``vilab run isprime`` as a program                          Python with ``import vilab``
 differential           random cases that ended the same under bt as bare           cases run
+differential_paging    random page-table programs, the same under every MMU        programs run
 =====================  ==========================================================  =====================================
 
 Both sides of an entry are measured in one process, in turn, with the same preemption (``bench_guests``); the figure is
-the pair with the median ratio (``bench_measure``). ``differential`` is there only when it is asked for.
+the pair with the median ratio (``bench_measure``). ``differential`` is there only when it is asked for,
+``differential_paging`` only when it is also named.
 """
 
 from __future__ import annotations
@@ -142,6 +144,8 @@ ENTRIES: dict[str, Callable[[Amount], Figure]] = {
 }
 """In the order of the output."""
 
+COMPARED = ("differential", "differential_paging")
+
 
 def bench_vmm(
     quick: bool = False, differential: int = 0, seed: int = DIFFERENTIAL_SEED, only: Sequence[str] = ()
@@ -152,6 +156,7 @@ def bench_vmm(
     ----------
     quick : as little work as shows that it works; the figures mean nothing.
     differential : number of random cases to compare between bt and the bare processor; 0 leaves the entry out.
+        Of page-table programs if ``only`` says ``differential_paging``.
     seed : of these cases.
 
     Returns entry -> value, unit, baseline, ratio, median_of; ``differential`` also has the counts of its run.
@@ -160,14 +165,16 @@ def bench_vmm(
     ------
     AdminError : ``only`` names an entry that does not exist.
     """
-    unknown = [name for name in only if name not in ENTRIES and name != "differential"]
+    unknown = [name for name in only if name not in ENTRIES and name not in COMPARED]
     if unknown:
-        raise AdminError(f"There is no entry {unknown[0]!r} in vmm; there are {', '.join(ENTRIES)}, differential.")
+        raise AdminError(f"There is no entry {unknown[0]!r} in vmm; there are {', '.join((*ENTRIES, *COMPARED))}.")
     amount = QUICK if quick else FULL
     figures = {
         name: msgspec.to_builtins(measure(amount)) for name, measure in ENTRIES.items() if not only or name in only
     }
-    if differential:
+    if differential and "differential_paging" in only:
+        figures["differential_paging"] = compare_paging(differential, seed)
+    if differential and (not only or "differential" in only):
         figures["differential"] = compare(differential, seed)
     return figures
 
@@ -183,3 +190,14 @@ def compare(cases: int, seed: int) -> dict[str, Any]:
     figure = Figure(good, "cases", run, good / run, 1)
     entry: dict[str, Any] = msgspec.to_builtins(figure)
     return entry | {key: found[key] for key in details}
+
+
+def compare_paging(cases: int, seed: int) -> dict[str, Any]:
+    """The random programs of ``differential_paging.run_paging_differential`` under every MMU, and by the manual."""
+    from vilab.vmm.differential_paging import all_mmus, run_paging_differential
+
+    found = run_paging_differential(cases, seed, all_mmus())
+    run = found["cases"]
+    figure = Figure(found["same"], "programs", run, found["same"] / run, 1)
+    entry: dict[str, Any] = msgspec.to_builtins(figure)
+    return entry | {key: found[key] for key in ("seed", "different", "faults", "wall_s", "reports")}
