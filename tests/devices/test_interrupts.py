@@ -74,7 +74,7 @@ def test_registers_of_the_io_apic(pc: Pc) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(writes=st.lists(st.tuples(st.integers(0x10, 0x3F), st.integers(0, 0xFFFF_FFFF)), max_size=20))
 def test_entries_read_back_as_in_qemu(qemu: QemuPorts, writes: list[tuple[int, int]]) -> None:
-    """With every pin masked: what an unmasked one does depends on lines. QEMU keeps reserved bits, which is why none is set."""
+    """With every pin masked, since an unmasked one depends on lines; QEMU keeps reserved bits, so none is set."""
     pc = make_pc()[0]
     for index, value in [*((0x10 + i, MASKED * (1 - i % 2)) for i in range(48)), *writes]:
         value = value & 0xFF00_0000 if index & 1 else value & 0xFFFF | MASKED

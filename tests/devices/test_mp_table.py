@@ -45,7 +45,8 @@ def find(memory: bytes) -> list[tuple[int, bytes]]:
 def record(processors: tuple[int, ...] = (0,)) -> MpRecord:
     return MpRecord(
         processors=processors, signature=0x600, features=1, lapic_version=0x14, lapic_address=0xFEE00000,
-        ioapics=((4, 0xFEC00000),), ioapic_version=0x11, buses=("ISA",), interrupts=(MpInterrupt(0, 1, 4, 1),), local=(),
+        ioapics=((4, 0xFEC00000),), ioapic_version=0x11, buses=("ISA",), interrupts=(MpInterrupt(0, 1, 4, 1),),
+        local=(),
     )  # fmt: skip
 
 

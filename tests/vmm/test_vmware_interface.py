@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from tests.vmm.images import ENTRY, MEMORY_BYTES, code_image, machine, timer_image
@@ -92,7 +94,9 @@ GENERAL_PROTECTION = 13
 
 
 @pytest.mark.parametrize("engine", WITH_VMM)
-@pytest.mark.parametrize("index", [0xC0010000, 0xC0010004, 0xC0010007, 0x186, 0xC1, 0xC0000080, 0x174, 0x277, 0xFFFFFFFF])
+@pytest.mark.parametrize(
+    "index", [0xC0010000, 0xC0010004, 0xC0010007, 0x186, 0xC1, 0xC0000080, 0x174, 0x277, 0xFFFFFFFF]
+)
 @pytest.mark.parametrize("how", ["0f32", "0f30"])
 def test_an_msr_that_there_is_not_is_a_general_protection_fault(engine: str, index: int, how: str) -> None:
     """The handler's gate is the one for vector 13."""
@@ -165,4 +169,33 @@ def test_an_access_says_where_and_when_it_was(engine: str, paged: bool) -> None:
     assert vm.engine.ended is not None
     assert vm.engine.ended.reason == "returned"
     at = [event.at_ns for event in log.events if type(event).__name__ == "MmioRead"]
-    assert [b - a for a, b in zip(at, at[1:], strict=False)] == [7, 7]
+    assert [b - a for a, b in itertools.pairwise(at)] == [7, 7]
+
+
+RING_3 = (
+    "0f011500250000"  # lgdt [2500]
+    "6a23 6800000800 6802000000 6a1b 6800061000"  # SS, ESP, EFLAGS with IOPL 0, CS, EIP
+    "b823000000 8ed8 cf"
+)
+ASKS = "b868584d56 b90a000000 ba58560000 ed a300050000 891d04050000 f4"
+
+
+@pytest.mark.parametrize("engine", ["bt", "svm"])
+def test_ring_3_may_use_the_backdoor_whatever_iopl_says(engine: str) -> None:
+    """HLT ends it: there is no handler for its #GP."""
+    flat = (0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0x00CFFB000000FFFF, 0x00CFF3000000FFFF)
+    table = b"".join(entry.to_bytes(8, "little") for entry in flat)
+    image = code_image(
+        bytes.fromhex(RING_3),
+        stop=False,
+        more=(
+            (0x2600, table),
+            (0x2500, (len(table) - 1).to_bytes(2, "little") + (0x2600).to_bytes(4, "little")),
+            (0x100600, bytes.fromhex(ASKS)),
+        ),
+    )
+    vm = VirtualMachine(image, engine, MEMORY_BYTES)
+    ended = vm.engine.run()
+    assert ended is not None
+    assert ended.reason == "triple_fault"
+    assert words(vm)[:2] == (6, 0x564D5868)

@@ -29,9 +29,7 @@ from vilab.events import Event
 _TOOLS = "open-vm-tools, backdoor_def.h"
 
 REGISTERS = (
-    Register(
-        0x5658, "R", "BACKDOOR", "32 bits: a command in ECX is carried out, if EAX has the magic number", _TOOLS
-    ),
+    Register(0x5658, "R", "BACKDOOR", "32 bits: a command in ECX is carried out, if EAX has the magic number", _TOOLS),
     Register(0x5659, "RW", "BULK", "the same for REP INS and REP OUTS; nobody answers here", _TOOLS),
 )
 

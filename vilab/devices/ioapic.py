@@ -40,7 +40,9 @@ REGISTERS = (
     Register(BASE + 0x10, "RW", "ID", "this APIC's number 27-24", _82093, 0x00),
     Register(BASE + 0x10, "R", "VERSION", "0x11, highest redirection entry 23-16 (23)", _82093, 0x01),
     Register(BASE + 0x10, "R", "ARB", "arbitration number 27-24", _82093, 0x02),
-    Register(BASE + 0x10, "RW", "REDTBL", "low half of entry 0, 0x11 its high half; entry n at 0x10 + 2n", _82093, 0x10),
+    Register(
+        BASE + 0x10, "RW", "REDTBL", "low half of entry 0, 0x11 its high half; entry n at 0x10 + 2n", _82093, 0x10
+    ),
 )
 
 PINS = 24

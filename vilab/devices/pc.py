@@ -125,7 +125,8 @@ class Pc:
         self.pit = pit.Pit(clock, self.interrupts.line(IRQ_TIMER))
         self.port61 = port61.Port61(clock, self.pit)
         self.rtc = rtc.Rtc(clock, self.interrupts.line(IRQ_RTC), epoch_seconds, cmos.cmos_memory(memory_bytes))
-        self.uart = uart.Uart(clock, log, self.interrupts.line(IRQ_COM1), console)
+        # MODEL: MCR.OUT2 does not gate the interrupt, as in most hosted monitors: small kernels never set it.
+        self.uart = uart.Uart(clock, log, self.interrupts.line(IRQ_COM1), console, out2_gates_irq=False)
         self.keyboard = keyboard.Keyboard(self.interrupts.line(IRQ_KEYBOARD), lambda: self.power.ask("reset"))
         self.crtc = crtc.Crtc(clock)
         self.pci = pci.Pci()

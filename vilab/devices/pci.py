@@ -19,8 +19,6 @@ An empty slot answers all ones to every read, which is how a guest learns that i
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 from vilab.devices.pci_function import PciFunction
@@ -45,7 +43,7 @@ ENABLE = 1 << 31
 ADDRESS_BITS = 0x80FF_FFFC
 
 
-class Window(NamedTuple):
+class Window(msgspec.Struct, frozen=True):
     """Addresses at which a function's registers are now: ``first`` to ``last``."""
 
     first: int

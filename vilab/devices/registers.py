@@ -11,7 +11,8 @@ import msgspec
 class Register(msgspec.Struct, frozen=True):
     """One line of a register table.
 
-    port : I/O port, or guest physical address of a register in memory. ``index`` : for registers behind an index/data pair, the number to select, else ``None``.
+    port : I/O port, or guest physical address of a register in memory. ``index`` : for registers behind an index/data
+        pair, the number to select, else ``None``.
     access : ``R``, ``W`` or ``RW``. source : manual and section.
     """
 

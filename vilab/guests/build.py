@@ -117,7 +117,8 @@ def build(directory: Path = PREBUILT) -> list[Path]:
                 builder.link(script, "entry", [builder.compile(source, para)], built[-1])
         built.append(scratch / "apic.elf")
         script = builder.script(HERE / "apic" / "apic.lds")
-        builder.link(script, "boot", [builder.compile(path) for path in sorted((HERE / "apic").glob("*.[cS]"))], built[-1])
+        sources = sorted((HERE / "apic").glob("*.[cS]"))
+        builder.link(script, "boot", [builder.compile(path) for path in sources], built[-1])
         directory.mkdir(parents=True, exist_ok=True)
         return [Path(shutil.copyfile(path, directory / path.name)) for path in built]
 

@@ -66,7 +66,7 @@ _ALL = (
     ),
     _bare("bench-cli-sti", "kernel mode: CLI and STI, N pairs", 100_000, least=1),
     _bare("bench-call-ret", "kernel mode: CALL and RET, N pairs", 100_000, least=1, any_ring=True),
-    Bundled("apic", "apic.elf", "a kernel that needs MP tables, local APIC and I/O APIC, and says what comes through them"),
+    Bundled("apic", "apic.elf", "a kernel that needs MP tables, local APIC and I/O APIC"),
     Bundled(
         "nano",
         "bare-nano.elf",

@@ -322,9 +322,7 @@ class SvmEngine(Engine):
             code = b"" if i is None else i.code
             words, info1 = self._exit_words, error_code | codes.NPF_USER
             words[0], words[1], words[2] = codes.NPF, info1, gpa
-            self.log.emit(
-                VmExit(at_ns, self.vcpu.eip, self.vcpu.cpl, codes.NPF, "npf", info1, gpa, code, self._cycles)
-            )
+            self.log.emit(VmExit(at_ns, self.vcpu.eip, self.vcpu.cpl, codes.NPF, "npf", info1, gpa, code, self._cycles))
 
     def port_cost(self) -> int:
         return self._cycles
