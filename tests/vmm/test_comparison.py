@@ -12,7 +12,7 @@ from vilab.errors import AdminError
 from vilab.vmm import bench_comparison, comparison, comparison_policies
 from vilab.vmm import comparison_counts as counting
 from vilab.vmm.comparison import COLUMNS, OPERATIONS, PAPER, Row, order_holds
-from vilab.vmm.comparison_counts import BARE, CODE_BYTES, NESTED, PARA, SHADOW, TRACE, TRANSLATION, TRAP, TRUE
+from vilab.vmm.comparison_counts import BARE, CODE_BYTES, MIRRORED, NESTED, PARA, SHADOW, TRACE, TRANSLATION, TRAP, TRUE
 
 PAPERS = [operation for operation in OPERATIONS if operation.order]
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
@@ -48,6 +48,13 @@ def test_a_return_is_looked_up_without_leaving_the_cache():
     counts = counting.nano(TRANSLATION, "call-ret")
     assert set(counts) == {CODE_BYTES}
     assert counts[CODE_BYTES] > counting.nano(BARE, "call-ret")[CODE_BYTES]
+
+
+def test_the_other_placement_returns_at_once_and_leaves_its_mirror_for_cli(rows: dict[str, Row]):
+    assert counting.nano(MIRRORED, "call-ret") == {CODE_BYTES: 6}
+    assert counting.nano(MIRRORED, "mask")["cli"] == 1
+    assert rows["call/ret"].cells["mirrored"].cycles < rows["call/ret"].cells["software"].cycles
+    assert rows["cr8wr"].cells["mirrored"].cycles > rows["cr8wr"].cells["software"].cycles
 
 
 def test_a_true_fault_is_no_exit_under_nested_paging():
@@ -156,6 +163,12 @@ def test_each_policy_loses_somewhere_and_wins_somewhere(outcomes: list[compariso
         assert lost, policy
     assert workloads - set(losers["all"])
     assert workloads - set(losers["lazy"])
+
+
+def test_the_guest_sees_the_same_faults_under_every_policy(outcomes: list[comparison_policies.Outcome]):
+    for workload in comparison_policies.WORKLOADS:
+        bare = counting.per_round(BARE, workload.image, workload.append, workload.rounds).get(TRUE, 0)
+        assert {each.counts[TRUE] for each in outcomes if each.workload == workload.name} == {bare}
 
 
 def test_policies_differ_as_the_papers_say(outcomes: list[comparison_policies.Outcome]):

@@ -20,7 +20,7 @@ from vilab.errors import AdminError, VmmBug
 from vilab.guests import debian
 from vilab.guests.image import LoadedImage
 from vilab.guests.load import load
-from vilab.vmm import comparison, comparison_policies
+from vilab.vmm import comparison, comparison_counts, comparison_policies
 from vilab.vmm.vm import MONITOR_WINDOW, QuietConsole, VirtualMachine
 
 PARTS = ("table", "forkwait", "policies", "units")
@@ -63,6 +63,7 @@ def _table(costs: CostModel) -> dict[str, Any]:
         rows[row.operation] = {
             "what": row.what, "order": row.order, "holds": row.holds, "cells": cells, "paper": paper,
         }  # fmt: skip
+    rows["ptemod"]["warm_up"] = comparison_counts.warm_up(comparison_counts.TRANSLATION, "ptemod")
     return rows
 
 
@@ -128,7 +129,10 @@ def unit_figures(image: LoadedImage, memory_bytes: int, until: bytes | None = No
 
 def text(found: Mapping[str, Any]) -> str:
     """The figures in columns."""
-    shown = {"table": _table_text, "forkwait": _forkwait_text, "policies": _policies_text, "units": _units_text}
+    shown = {
+        "table": _table_text, "forkwait": _forkwait_text, "policies": _policies_text, "units": _units_text,
+        "costs": _costs_text,
+    }  # fmt: skip
     return "\n\n".join(show(found[name]) for name, show in shown.items() if name in found)
 
 
@@ -193,3 +197,10 @@ def _units_text(entries: Mapping[str, Any]) -> str:
             ])  # fmt: skip
     lines.append(["paper: isPrime(49)", "4", "14", "3.50", "71.4 %"])
     return _columns(lines)
+
+
+def _costs_text(costs: Mapping[str, Any]) -> str:
+    """Everything that went in; ``vilab.costs`` says where it comes from."""
+    flat = {**costs, **{f"native {name}": cycles for name, cycles in costs["native"].items()}}
+    lines = [[name.replace("_", " "), f"{cycles:,}"] for name, cycles in flat.items() if isinstance(cycles, int)]
+    return _columns([["cost", "cycles"], *lines])

@@ -46,6 +46,7 @@ class Way(msgspec.Struct, frozen=True):
 
 
 BARE, TRANSLATION, PARA, TRAP = Way("bare"), Way("bt"), Way("para"), Way("trap")
+MIRRORED = Way("bt", (("placement", "mirrored"),))
 NESTED, SHADOW = Way("svm"), Way("svm", (("paging", "shadow"),))
 
 
@@ -56,7 +57,10 @@ def _parameters(engine: str) -> frozenset[str]:
     from vilab.vmm.engine_svm import SvmEngine
 
     kinds = {"bt": TranslationEngine, "svm": SvmEngine, "para": ParaEngine}
-    return frozenset(inspect.signature(kinds[engine]).parameters) if engine in kinds else frozenset()
+    if engine not in kinds:
+        return frozenset()
+    chosen_by_vm = {"placement"} if engine == "bt" else set()
+    return frozenset(inspect.signature(kinds[engine]).parameters) | chosen_by_vm
 
 
 def run(way: Way, image: str, append: str) -> Counter[str]:
