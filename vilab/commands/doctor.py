@@ -25,6 +25,7 @@ import msgspec
 
 import vilab
 from vilab.errors import VilabError
+from vilab.guests import debian
 
 OK, MISSING, ABSENT = "ok", "MISSING", "absent"
 OLDEST_PYTHON = (3, 11)
@@ -46,7 +47,7 @@ NEEDED = (
 COMMANDS = (
     ("chromium", ("chromium", "chromium-browser", "google-chrome"), "the tests of the lessons in a browser",
      "Debian: apt-get install chromium; elsewhere: playwright install chromium"),
-    ("qemu-system-i386", ("qemu-system-i386",), "a second opinion on a guest that does not start",
+    ("qemu-system-i386", ("qemu-system-i386",), "a second opinion on a guest: tests, and bench boot",
      "Debian: apt-get install qemu-system-x86"),
 )  # fmt: skip
 
@@ -87,6 +88,7 @@ def look_around() -> Iterator[Finding]:
     for name, commands, purpose, how in COMMANDS:
         path = next((found for found in map(shutil.which, commands) if found), None)
         yield Finding(OK, name, f"{path}, {purpose}") if path else Finding(ABSENT, name, f"{purpose}. {how}")
+    yield _debian()
     for name in INTEROP:
         image = interop_folder() / name
         if image.is_file():
@@ -168,6 +170,15 @@ def _lessons() -> Finding:
         return Finding(MISSING, "lessons", str(error))
     count = len(list(folder.glob("*.ipynb")))
     return Finding(OK if count else MISSING, "lessons", f"{count} of vilab {vilab.__version__} in {folder}")
+
+
+def _debian() -> Finding:
+    """Kernel and busybox of `vilab run debian`, every file checked."""
+    try:
+        found = debian.find()
+    except VilabError as error:
+        return Finding(ABSENT, "debian guest", f"vilab run debian. {error}")
+    return Finding(OK, "debian guest", found.describe())
 
 
 def interop_folder() -> Path:

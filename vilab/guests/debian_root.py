@@ -53,12 +53,12 @@ CONSOLE = (5, 1)
 """Major and minor number of /dev/console (Documentation/admin-guide/devices.txt)."""
 
 
-def root(busybox: bytes, release: str, modules: Mapping[str, bytes], init: str = INIT) -> bytes:
+def root(busybox: bytes, release: str, modules: Mapping[str, bytes]) -> bytes:
     """The initramfs, compressed. ``modules``: name -> content, in loading order; ``release`` as ``uname -r`` says."""
     home = f"lib/modules/{release}"
     entries = [newc.folder(name) for name in (*FOLDERS, home)]
     entries.append(newc.character_device("dev/console", *CONSOLE))
-    entries.append(newc.file("init", init.encode(), executable=True))
+    entries.append(newc.file("init", INIT.encode(), executable=True))
     entries.append(newc.file("bin/busybox", busybox, executable=True))
     entries += [newc.link(f"bin/{name}", "busybox") for name in LINKS.split()]
     entries.append(newc.link("modules", home))
