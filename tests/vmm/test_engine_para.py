@@ -231,6 +231,20 @@ def test_a_hypercall_from_ring_3_is_an_int_like_any_other():
     assert log.of(HypercallTaken)[-1].name == "iret"
 
 
+def test_a_kernel_that_went_to_ring_3_behind_the_monitors_back_makes_no_calls_there():
+    image = load("nano", memory_bytes=MEMORY_BYTES, append="syscall 3", paravirtual=True)
+    user, by_call = bytes.fromhex("cd80 4f 75fb cd81"), bytes.fromhex("6a1b 50 50 b801000000 cd82 0f0b")
+    by_itself = by_call[:3] + b"\xcf" + b"\x90" * (len(by_call) - 4)  # IRET, which does not trap
+    segments = tuple(
+        (gpa, data.replace(user, b"\xcd\x82" + user[2:]).replace(by_call, by_itself)) for gpa, data in image.segments
+    )
+    log = EventLog(keep=True)
+    vm = VirtualMachine(msgspec.structs.replace(image, segments=segments), "para", MEMORY_BYTES, log=log)
+    vm.engine.run(until_ns=1_000_000_000)
+    assert vm.engine.exits["int 82"] > 0
+    assert [event.name for event in log.of(HypercallTaken)] == ["gdt", "idt", "task", "cr3", "cr0"]
+
+
 # Calls ---------------------------------------------------------------------------------------------------------------
 
 

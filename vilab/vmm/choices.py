@@ -5,7 +5,7 @@
     option        values                        for
     placement     packed, mirrored              bt: where translations lie
     paging        nested, shadow                svm: who walks the guest's page tables
-    trace         all, lazy, prevalidate        whoever keeps shadow page tables: trap, bt, svm with shadow paging
+    trace         all, lazy, prevalidate        whoever keeps shadow page tables: bt, para, svm with shadow paging
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ def engine_options(
         raise AdminError(f"--paging is for --engine svm: {_paging_of(engine)}.")
     if trace is not None and engine == "svm" and paging != "shadow":
         raise AdminError("--trace is for shadow page tables, which --engine svm has with --paging shadow.")
-    if trace is not None and engine not in ("bt", "svm"):
-        raise AdminError(f"--trace is for --engine bt, or svm with --paging shadow; {engine} has no choice of traces.")
+    if trace is not None and engine not in ("bt", "para", "svm"):
+        raise AdminError(
+            f"--trace is for --engine bt, para, or svm with --paging shadow; {engine} has no choice of traces."
+        )
     chosen = {"placement": placement, "paging": paging, "trace": trace}
     return {name: value for name, value in chosen.items() if value is not None}
 

@@ -111,7 +111,8 @@ class ParaEngine(TrapEngine):
 
     def on_exception(self, number: int) -> bool:
         v = self.vcpu
-        if number == hypercalls.VECTOR and self.cpu.is_software_interrupt and v.cpl == 0:
+        # A kernel that has left ring 1 by an IRET of its own is in ring 3 although nobody was told.
+        if number == hypercalls.VECTOR and self.cpu.is_software_interrupt and v.cpl == 0 and self.cpu.cpl == 1:
             self._hypercall()
             self._look_at_flag()
             return self.ended is None and not self.halted and not (self.pending and self.interrupts_enabled())
