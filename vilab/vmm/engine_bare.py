@@ -83,7 +83,6 @@ class BareEngine(Engine):
         if exit_code not in (EXIT_RDTSC, EXIT_RDTSCP):
             raise VmmBug(f"The bare processor took #VMEXIT {exit_code:#x} without a VMCB.")
         self.exits["rdtsc"] += 1
-        self.pay_port_accesses()  # a kernel that measures how long accesses take reads the counter between them
         try:
             instruction = decode(self.vcpu.fetch(), self.vcpu.eip, self.vcpu.code_bits)
             emulate.execute(self.vcpu, instruction, self)
