@@ -35,9 +35,11 @@ def world(folder: Path) -> bytes:
 
 
 class Machine:
-    """A virtual machine that is used again and again."""
+    """A virtual machine that is used again and again. ``engine``: or ``mirrored``, bt's second placement."""
 
     def __init__(self, engine: str, world: bytes, **options: Any) -> None:
+        if engine == "mirrored":
+            engine, options = "bt", {**options, "engine_options": {"placement": "mirrored"}}
         image = LoadedImage(
             name="real mode", kind="flat", segments=(), zeroed=(), entry=0, gpr={}, esp=0, gdt_base=0, gdt_limit=0,
             cs=PROGRAM_CS, ds=0, real_mode=True,

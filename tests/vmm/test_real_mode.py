@@ -157,6 +157,43 @@ gdt:    .quad   0, 0x00009b000000ffff, 0x00cf9b000000ffff
     assert vm.engine.vcpu.gpr[2] == 0x80 + 1 + 0x20
 
 
+@pytest.mark.parametrize("engine", DEPRIVILEGED)
+@pytest.mark.parametrize("mode", ["real", "protected"])
+def test_16_bit_code_cannot_enter_the_monitors_window(boot, engine: str, mode: str, tmp_path: Path):
+    text = f"""
+        .intel_syntax noprefix
+        .code16
+        .globl _start
+_start: lgdt    cs:[gdtr]
+        mov     eax, cr0
+        or      al, 1
+        mov     cr0, eax
+        ljmp    8, offset there
+there:  .if {int(mode == "real")}
+        and     al, 0xfe
+        mov     cr0, eax
+        .endif
+        mov     ebx, 0xf0010000
+        jmp     ebx
+gdtr:   .word   15
+        .long   gdt
+        .balign 8
+gdt:    .quad   0, 0x00009b000000ffff
+"""
+    ended = boot(assemble.flat(text, tmp_path, 0x7C00), engine).engine.run()
+    assert ended.reason == "conflict"
+
+
+@pytest.mark.parametrize("engine", DEPRIVILEGED)
+def test_real_mode_cannot_write_to_the_monitors_window(boot, engine: str):
+    # mov ebx, 0xf0010000; mov [ebx], eax: no limit is checked, so only the page tables stand in the way
+    vm = boot("66bb000001f0 67668903 f4", engine)
+    gdt = vm.engine.monitor._gdt_mpn << 12
+    before = vm.machine_memory.read(gdt, 0x10000)
+    assert vm.engine.run().reason == "conflict"
+    assert vm.machine_memory.read(gdt, 0x10000) == before
+
+
 # Time, steps, state --------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from tests.vmm import real_mode_machine
 from tests.vmm.real_mode_machine import Machine, differences
 from tests.vmm.real_mode_programs import Case, random_case
 
-CASES = 600
+CASES = 200
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def _shortened(case: Case, limit: int) -> Case:
 
 
 @pytest.mark.parametrize("stepped", [False, True], ids=["run", "stepped"])
-@pytest.mark.parametrize("engine", ["bt", "svm"])
+@pytest.mark.parametrize("engine", ["bt", "mirrored", "svm"])
 def test_random_programs_end_as_on_the_bare_machine(bare: Machine, world: bytes, engine: str, stepped: bool):
     rng, other = random.Random(20061021), Machine(engine, world)
     for _ in range(CASES // 3 if stepped else CASES):

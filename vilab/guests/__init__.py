@@ -4,7 +4,7 @@
 ``load``       from a name or a path to a ``LoadedImage``
 ``image``      what a loader produces: bytes at addresses and the first state of the processor
 ``layout``     where things fit: segments, and places between them for what the loader adds
-``elf`` ``multiboot`` ``linux`` ``flat`` ``function``    one file a format
+``elf`` ``multiboot`` ``linux`` ``boot_sector`` ``bios`` ``flat`` ``function``    one file a format
 ``kernel/``    the teaching kernel, in C and a little assembly; ``programs/`` its user programs
 ``bare/``      images without any kernel
 ``debian``     a stock Linux of other people's: fetched, kept, given a root file system (``apt``, ``module_files``,

@@ -3,6 +3,7 @@
 ``vm`` ``vcpu``                        what a virtual machine is made of; the two truths about a virtual CPU
 ``walk``                               the guest's page tables
 ``segments`` ``deliver`` ``far``       segment registers; interrupts; transfers between rings
+``real_mode``                          the same where there is no protection
 ``emulate``                            what each privileged instruction means, once for all engines
 ``engine``                             the loop between processor, clock and devices
 ``engine_bare``                        no VMM: the baseline
@@ -10,6 +11,7 @@
 ``engine_trap``                        trap and emulate, and the same without help
 ``hypercalls`` ``engine_para``          a kernel that asks its monitor
 ``unit`` ``translator`` ``translation_cache`` ``code_pages`` ``engine_bt``   binary translation
+``sixteen_bit`` ``sixteen_bit_vcpu`` ``sixteen_bit_engines``   real mode and 16-bit code for the three above
 ``vmcb`` ``vmcb_build`` ``svm_exits`` ``nested_paging`` ``engine_svm``       hardware assist
 ``records`` ``checkpoint`` ``tape`` ``stepping``   walking a run in both directions
 ``suspend``                            a machine as a file

@@ -109,6 +109,11 @@ class VirtualMachine:
         if memory_bytes % PAGE_BYTES:
             raise AdminError(f"Guest memory of {memory_bytes} bytes is not a whole number of 4 KB pages.")
         hypercalls.check_built_for(image, engine)
+        if image.real_mode and engine == "deprivileged":
+            raise AdminError(
+                f"{image.name} starts in real mode, which has no rings: there is nothing to deprivilege. "
+                "Run it with --engine bare, trap, bt or svm."
+            )
         self.image = image
         self.memory_bytes = memory_bytes
         self.console = console if console is not None else QuietConsole()
