@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import struct
 import subprocess
 import sys
@@ -233,3 +234,24 @@ def test_a_guest_that_ends_first_leaves_no_file(tmp_path):
     assert done.returncode == 0
     assert "was not written" in done.stderr.decode()
     assert not file.exists()
+
+
+def test_who_leaves_can_have_the_guest_suspended(tmp_path):
+    pty = pytest.importorskip("pty", reason="pseudo-terminals exist on Unix only")
+    person, process = pty.openpty()
+    file = tmp_path / "lunch.vm"
+    with subprocess.Popen(
+        [*COMMAND, "run", "shell", "--suspend-to", str(file)], stdin=process, stdout=process, stderr=subprocess.PIPE
+    ) as session:
+        seen = b""
+        while b"shell> " not in seen:
+            seen += os.read(person, 4096)
+        os.write(person, b"\x1d")
+        _, said = session.communicate(timeout=60)
+    os.close(person)
+    os.close(process)
+    assert session.returncode == 0, said
+    assert b"Ctrl-] suspends and leaves" in said
+    assert f"vilab resume {file}".encode() in said
+    rest = vilab("resume", file, typed=b"isprime 49\nexit\n")
+    assert b"isPrime(49) = 0" in rest.stdout
