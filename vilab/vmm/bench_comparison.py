@@ -61,7 +61,8 @@ def _table(costs: CostModel) -> dict[str, Any]:
         }
         paper = dict(zip(("native", "software", "hardware"), row.paper, strict=True)) if row.paper else None
         rows[row.operation] = {
-            "what": row.what, "order": row.order, "holds": row.holds, "cells": cells, "paper": paper,
+            "what": row.what, "order": row.order, "holds": row.holds,
+            "judged": [name for name in row.order.split()[::2] if name in cells], "cells": cells, "paper": paper,
         }  # fmt: skip
     rows["ptemod"]["warm_up"] = comparison_counts.warm_up(comparison_counts.TRANSLATION, "ptemod")
     return rows
@@ -157,13 +158,13 @@ def _table_text(rows: Mapping[str, Any]) -> str:
     for operation, row in rows.items():
         paper = row["paper"] or {}
         verdict = {True: "holds", False: "DOES NOT HOLD", None: "-"}[row["holds"]]
+        if row["holds"] and (absent := [name for name in row["order"].split()[::2] if name not in names]):
+            verdict += f" without {' and '.join(absent)}"
         lines.append([
             operation, *(_cycles(row["cells"][name]["cycles"]) for name in names),
             *(_cycles(paper.get(name)) for name in ("native", "software", "hardware")), verdict,
         ])  # fmt: skip
-    absent = [name for name in comparison.COLUMNS if name not in names]
-    note = f"\nNot there: {', '.join(absent)}; orders are judged without." if absent else ""
-    return _columns(lines) + note
+    return _columns(lines)
 
 
 def _forkwait_text(entries: Mapping[str, Any]) -> str:

@@ -67,7 +67,7 @@ def outcomes(
     """Every policy on every workload, workload by workload."""
     found: list[Outcome] = []
     for workload in workloads:
-        here = []
+        here: list[Outcome] = []
         for policy in POLICIES:
             way = Way(engine, (("trace", policy),))
             counts = per_round(way, workload.image, workload.append, workload.rounds)
@@ -75,9 +75,9 @@ def outcomes(
                 reason: counts[reason] * event_cost(way, reason, costs) for reason in CHARGED if counts.get(reason)
             }
             shown = {reason: counts.get(reason, 0) for reason in SHOWN}
-            here.append((policy, shown, parts, sum(parts.values())))
-        least = min(cycles for *_, cycles in here)
-        found += [Outcome(*each[:1], workload.name, *each[1:], each[3] / least) for each in here]
+            here.append(Outcome(policy, workload.name, shown, parts, sum(parts.values()), 1))
+        least = min(each.cycles for each in here)
+        found += [msgspec.structs.replace(each, ratio=each.cycles / least) for each in here]
     return found
 
 
