@@ -126,6 +126,16 @@ class FragmentChained(Event, frozen=True, tag=True):
     how: str
 
 
+class UnitRetranslated(Event, frozen=True, tag=True):
+    """The first bytes of one fragment now jump to another one for the same guest code. ``why``: ``guilty`` (a store of
+    its has hit traced pages too often, and is simulated), ``innocent`` (it has not for long), ``device``."""
+
+    eip: int
+    from_tc_address: int
+    to_tc_address: int
+    why: str
+
+
 class UnitInvalidated(Event, frozen=True, tag=True):
     """The guest's code changed under a translation, which is dropped. ``why``: ``write``, ``remap``, ``full``..."""
 

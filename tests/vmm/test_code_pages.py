@@ -28,7 +28,7 @@ def engine() -> TranslationEngine:
 
 def lead_to(engine: TranslationEngine, *pages: int) -> None:
     """The guest edits its table: pages from ``GVA`` on."""
-    engine.vm.pmap.write(TABLE + 4, b"".join((page | 7).to_bytes(4, "little") for page in pages))
+    engine.vm.pmap.write(TABLE + 4, b"".join((page | 0x27).to_bytes(4, "little") for page in pages))
 
 
 def test_a_unit_is_dropped_when_invlpg_says_that_its_page_is_another_one(engine: TranslationEngine):

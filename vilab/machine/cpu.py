@@ -82,6 +82,8 @@ VMEXIT_BASE = 0x100
 UNLIMITED = (1 << 62) - 1
 
 _TLB_FLUSH = 0x4000000B
+_REMOVE_CACHE = 0x48000009
+"""Requests to ``uc_ctl``: to write, with no and with two arguments."""
 _REP_PREFIXES = frozenset((0xF2, 0xF3))
 _PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 _STRING = frozenset((0x6C, 0x6D, 0x6E, 0x6F, 0xA4, 0xA5, 0xA6, 0xA7, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF))
@@ -287,7 +289,7 @@ class Cpu:
         compiled = None
         if self._native:
             save, restore = _address(uclib.uc_context_save), _address(uclib.uc_context_restore)
-            compiled = native_time.compile_hook(save, restore, self.layout)
+            compiled = native_time.compile_hook(save, restore, _address(uclib.uc_vmem_read), self.layout)
         if compiled is None:
             self._hook(UC_HOOK_INTR, in_python)
             return
@@ -550,8 +552,12 @@ class Cpu:
         mode = self.d[self.D_HFLAGS]
         self.d[self.D_HFLAGS] = mode & ~HF_CPL
         self.store()
-        self._uc.ctl_remove_cache(address, address + size_bytes)
+        self._forget_code(address, size_bytes)
         self.d[self.D_HFLAGS] = mode
+
+    def _forget_code(self, address: int, size_bytes: int) -> None:
+        end = ctypes.c_uint64(address + size_bytes)
+        uclib.uc_ctl(self._handle, ctypes.c_int(_REMOVE_CACHE), ctypes.c_uint64(address), end)
 
     def code_changed_at(self, mpa: int, size_bytes: int) -> None:
         """Bytes of machine memory that may have been executed were changed behind the processor's back (about 10 us).
@@ -562,7 +568,7 @@ class Cpu:
         self._save(self._handle, self._spare)
         self._restore(self._handle, self._at_power_on)
         self.flush_tlb()
-        self._uc.ctl_remove_cache(mpa, mpa + size_bytes)
+        self._forget_code(mpa, size_bytes)
         self.flush_tlb()
         self._restore(self._handle, self._spare)
 
@@ -646,7 +652,13 @@ class Cpu:
         cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = cost_ns, tsc_per_us
         cells[native_time.TC_BASE], cells[native_time.TC_SPAN] = tc_base, tc_bytes
         cells[native_time.TC_MARKS] = marks_at
-        cells[native_time.ON] = 1
+        cells[native_time.ON] = native_time.OF_CACHE
+
+    def read_own_time_natively(self, on: bool, tsc_per_us: int) -> None:
+        """Let ``native_time`` deal with RDTSC where it exits without a VMCB, until the next stop; not in counted runs."""
+        cells = self.time
+        cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = 0, tsc_per_us
+        cells[native_time.ON] = native_time.OF_PROCESSOR if on and not self._cells[native.COUNT_AT] else 0
 
     def take_native_reads(self) -> int:
         """How many there were since this was asked last; from now on there are none."""
@@ -668,9 +680,17 @@ class Cpu:
         self._cells[native.FLAG_AT] = flag_address
         self._cells[native.PENDING] = int(pending)
 
-    def count_code(self, size_bytes: int) -> None:
-        """Somebody else has done an instruction that the processor was about to execute."""
-        self._cells[native.EXECUTED] += size_bytes
+    def count_code(self, size_bytes: int, times: int = 1) -> None:
+        """Somebody else has done an instruction that the processor was about to execute (repeated so many times)."""
+        self._cells[native.EXECUTED] += size_bytes * times
+        if self._cells[native.COUNT_AT]:
+            self.count_cells[native.COUNT] += times - 1
+
+    def instructions_left(self) -> int:
+        """How many may still be counted; a large number if nobody counts."""
+        if not self._cells[native.COUNT_AT]:
+            return UNLIMITED
+        return int(self.count_cells[native.COUNT_LIMIT] - self.count_cells[native.COUNT])
 
     def _refund(self) -> None:
         cells = self._cells

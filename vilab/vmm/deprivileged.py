@@ -17,6 +17,7 @@ from vilab.errors import GuestFault
 from vilab.events import AddressSpaceSwitched, HiddenFault, TraceFault
 from vilab.machine.cpu import ECX, HF_INHIBIT_IRQ, Stop
 from vilab.vmm.engine import Engine
+from vilab.vmm.executed_code import ExecutedCode
 from vilab.vmm.monitor import Monitor, MonitorFrames
 from vilab.vmm.shadow_paging import ShadowTables
 from vilab.vmm.simulate import can_simulate, simulate
@@ -34,6 +35,8 @@ CPU_CR0 = 0x80010033
 CPU_CR4 = 0x00000014
 """PSE and TSD: RDTSC traps outside ring 0, so that time is virtual. OSFXSR is the guest's."""
 
+MOST_ITERATIONS = 64
+"""Of a repeated store that are done at once, so that time does not jump far."""
 SWEEPING = 64
 """A repeated store of so many iterations to a page table clears the page for another use."""
 
@@ -42,6 +45,8 @@ class DeprivilegedEngine(Engine):
     """The guest's kernel is in ring 1, the VMM has the machine."""
 
     kernel_ring = 1
+    kernel_runs_directly = True
+    """As it stands, and not from a translation."""
 
     def __init__(self, vm: VirtualMachine, trace: str = "all") -> None:
         super().__init__(vm)
@@ -53,6 +58,7 @@ class DeprivilegedEngine(Engine):
         self._creeping_at: int | None = None
         self.vcpu: DeprivilegedVcpu = self.make_vcpu()
         self.vcpu.mmu = self
+        self.executed_code = ExecutedCode(vm.cpu, self.vcpu, None if self.kernel_runs_directly else self.shadow.in_ring_3)
 
     def make_vcpu(self) -> DeprivilegedVcpu:
         return DeprivilegedVcpu(self.cpu, self.vm.pmap, self.monitor.flag_word)
@@ -185,11 +191,11 @@ class DeprivilegedEngine(Engine):
         if v.traps_each:
             return False
         try:
-            done = simulate(v, instruction, gva, gpa)
+            times = simulate(v, instruction, gva, gpa, min(self.cpu.instructions_left() + 1, MOST_ITERATIONS))
         except GuestFault:
             return False  # another operand faults first; the processor says which
-        self.cpu.count_code(instruction.size)
-        self.skip(instruction.size if done else 0)
+        self.cpu.count_code(instruction.size, times or 1)
+        self.skip(0 if times else instruction.size)
         self.cpu.d[self.cpu.D_HFLAGS] &= ~HF_INHIBIT_IRQ
         return True
 

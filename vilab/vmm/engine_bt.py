@@ -15,21 +15,27 @@ translation of one instruction is walked to its end before anybody looks at the 
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vilab.addresses import PAGE_SHIFT
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped, VmmBug
-from vilab.events import CacheFlushed, CalloutTaken, FragmentChained, UnitTranslated
+from vilab.events import CacheFlushed, CalloutTaken, FragmentChained, UnitRetranslated, UnitTranslated
 from vilab.machine.cpu import CS, ECX, ESP, SS, Stop
-from vilab.vmm import emulate
+from vilab.vmm import emulate, segments
+from vilab.vmm.adaptive import GUILTY_AFTER_TRAPS, Adaptive
 from vilab.vmm.code_pages import CodePages
 from vilab.vmm.monitor import CACHE, JUMP_TABLE, RETURN_TABLE, WORD_FLAGS, WORD_SPILL, WORD_TARGET
+from vilab.vmm.simulate import simulate, store_address
 from vilab.vmm.translating import TranslatingEngine
 from vilab.vmm.translation_cache import TranslationCache
 from vilab.vmm.translator import (
     SPILL_AT,
     STUB,
+    SUPERBLOCK_INSTRUCTIONS,
+    UNIT_INSTRUCTIONS,
     Mode,
     Translator,
     inhibits_interrupts,
@@ -38,8 +44,10 @@ from vilab.vmm.translator import (
 )
 from vilab.vmm.unit import IDENT, Callout, Continuation, Miss, Unit
 from vilab.vmm.vcpu import DeprivilegedVcpu
+from vilab.vmm.walk import walk
 from vilab.x86 import encode as e
-from vilab.x86.flags import IF, IOPL, TF
+from vilab.x86.decode import REP
+from vilab.x86.flags import AC, DF, ID, IF, IOPL, NT, RF, STATUS, TF, VIF, VIP, VM
 
 if TYPE_CHECKING:
     from vilab.vmm.engine import EngineState
@@ -53,6 +61,8 @@ RING_1_CODE = 0x00CFBB00
 """Flat code of DPL 1: what the CPU's CS holds while fragments run."""
 STORE_SPILL = e.store_reg(SPILL_AT, ECX)
 BIG = 1 << 22
+NOT_PLAIN = TF | IOPL | NT | VM | RF
+PLAIN_FLAGS = STATUS | IF | DF | AC | ID | VIF | VIP
 PLAIN = frozenset(("rdtsc", "cpuid"))
 """Callouts that cannot fault and change neither mode nor memory: the fragment goes on."""
 
@@ -108,6 +118,9 @@ class TranslationEngine(TranslatingEngine):
     return_entries : of the table where returns look up their target: 256, indexed by the low byte of the return address
         as in the paper, or 65536, indexed by its low half.
     smc, trace : see ``TranslatingEngine``.
+    superblocks : units go on past a conditional jump, where it is not taken, up to 48 instructions; otherwise they end
+        after 12 or with control flow, as in the paper.
+    guilty_after : trace faults until an instruction is simulated; 0: never. See ``adaptive``.
     """
 
     name = "bt"
@@ -119,6 +132,8 @@ class TranslationEngine(TranslatingEngine):
         return_entries: int = 65536,
         smc: str = "precise",
         trace: str = "all",
+        superblocks: bool = False,
+        guilty_after: int = GUILTY_AFTER_TRAPS,
     ) -> None:
         super().__init__(vm, smc, trace)
         self.vcpu: TranslatedVcpu
@@ -130,10 +145,15 @@ class TranslationEngine(TranslatingEngine):
         self.returns = memoryview(vm.machine_memory.words)[first : first + return_entries]
         self.jumps = memoryview(vm.machine_memory.words)[(m := self.monitor.map(JUMP_TABLE, 64) << 10) : m + 65536]
         self.words = memoryview(vm.machine_memory.words)[(m := self.monitor.words_mpn << 10) : m + 1024]
-        self.cache = TranslationCache(vm.cpu, self.monitor, cache_bytes)
-        self.translator = Translator(self._fetch, self.cache.new_stub, return_entries)
+        most = SUPERBLOCK_INSTRUCTIONS if superblocks else UNIT_INSTRUCTIONS
+        self.cache = TranslationCache(vm.cpu, self.monitor, cache_bytes, most)
+        self.adaptive = Adaptive(guilty_after)
+        self.translator = Translator(
+            self._fetch, self.cache.new_stub, return_entries, self.adaptive.misses, superblocks
+        )
         self.pages = CodePages(self)
-        self._mode = Mode(0, 0, True)
+        self._mode = self._mode_of_key = Mode(0, 0, True)
+        self._mode_key: tuple[int, ...] = ()
         self._units: dict[int, Unit] = {}
         self._fault_at: int | None = None
         self._settled = self._done = False
@@ -164,6 +184,7 @@ class TranslationEngine(TranslatingEngine):
         """Empty it. The processor must not be inside a fragment that is still needed."""
         lost = self.cache.flush()
         self.pages.forget()
+        self.adaptive.forget()
         self._make_tables()
         self._units = self.cache.units.setdefault(self._mode, {})
         if self.log.active:
@@ -171,22 +192,26 @@ class TranslationEngine(TranslatingEngine):
 
     def _mode_now(self) -> Mode:
         v = self.vcpu
-        _, base, _, flags = v.segment(SS)
+        cs, ss = v.code_and_stack()
         kept = self.words[WORD_FLAGS] & (IOPL | TF)
-        cs = v.segment(CS)
-        flat = base == 0 and bool(flags & BIG)
-        return Mode(cs[0], cs[1], flat and v.cpl == 0 and not kept, flat)
+        key = cs[0], cs[1], ss[1], ss[3] & BIG, v.cpl, kept
+        if key != self._mode_key:
+            flat = ss[1] == 0 and bool(ss[3] & BIG)
+            self._mode_key = key
+            self._mode_of_key = Mode(cs[0], cs[1], flat and v.cpl == 0 and not kept, flat)
+        return self._mode_of_key
 
     def _choose_mode(self) -> None:
         """Raises ``GuestStopped`` for 16-bit code."""
         v = self.vcpu
-        if not v.segment(CS)[3] & BIG:
+        if not v.code_and_stack()[0][3] & BIG:
             raise GuestStopped(f"The guest runs 16-bit code at {v.eip:08x}, which the translator does not support.")
         mode = self._mode_now()
-        if mode != self._mode:
+        if mode is not self._mode:
+            if mode != self._mode:
+                self._clear_tables()
             self._mode = mode
-            self._clear_tables()
-        self._units = self.cache.units.setdefault(self._mode, {})
+            self._units = self.cache.units.setdefault(mode, {})
 
     def _fetch(self, linear: int, size_bytes: int) -> bytes:
         return self.vcpu.read(linear, size_bytes)
@@ -443,17 +468,24 @@ class TranslationEngine(TranslatingEngine):
         i = callout.instruction
         at = cpu.eip - 1
         v.eip = i.address
-        op = i.op or "undefined"
+        op = "simulate" if callout.simulated else i.op or "undefined"
         self.exits[op] += 1
         if self.log.active:
             self.log.emit(CalloutTaken(self.now_ns(), i.address, at, op, self.costs.callout))
         self.charge(self.costs.callout)
+        if callout.simulated:
+            self._simulate(callout)
+            return
         if op in PLAIN and not self.log.active:
             self._done = True
             emulate.execute(v, i, self)
             return
         if callout.popped:
             cpu.gpr[ESP] = cpu.gpr[ESP] - 4 & 0xFFFFFFFF
+        if op == "iret" and self._returns_plainly(i):
+            self._done = True
+            self._resume()
+            return
         self._done = self._emulate(i)
         if self.ended is not None or self.halted:
             return
@@ -464,6 +496,93 @@ class TranslationEngine(TranslatingEngine):
         if v.eip == i.end and not callout.ends and callout.unit.valid and v.cpl != 3 and self._mode_now() == self._mode:
             return  # the CPU's EIP is right behind the INT3
         self._resume()
+
+    def _returns_plainly(self, i: Instruction) -> bool:
+        """IRET within the kernel that changes nothing but EIP, ESP and plain flags: done here. False: not such a one.
+
+        (Kernels use it to serialize the processor after they have changed code.)
+        """
+        v, cpu = self.vcpu, self.cpu
+        if self.log.active or not self._mode.simple or i.prefixes or cpu.q[cpu.Q_EFLAGS] & NT:
+            return False
+        cs = v.code_and_stack()[0]
+        esp = cpu.gpr[ESP] & 0xFFFFFFFF
+        try:
+            eip, selector, flags = struct.unpack("<III", v.read(esp, 12))
+            if selector & 0xFFFF != cs[0] or flags & NOT_PLAIN:
+                return False
+            low, high, _ = segments.fetch(v, cs[0])
+        except GuestFault:
+            return False
+        if segments.hidden(cs[0], low, high) != cs:
+            return False
+        cpu.gpr[ESP] = esp + 12 & 0xFFFFFFFF
+        v.set_eflags(flags & PLAIN_FLAGS)
+        v.eip = eip
+        return True
+
+    def _simulate(self, callout: Callout) -> None:
+        """A store that used to fault on traced pages."""
+        v, i = self.vcpu, callout.instruction
+        self._done = True
+        user = v.cpl == 3
+        try:
+            gva = store_address(v, i)
+            gpa = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=True, user=user).gpa
+            if gpa >= v.pmap.size_bytes:
+                # A device's registers: only the processor itself can get there.
+                self.adaptive.acquit(v.pc)
+                self._retranslate(callout.unit, "device")
+                self._resume()
+                return
+            hit = gpa >> PAGE_SHIFT in self.shadow.traced
+            simulate(v, i, gva, gpa)
+        except GuestFault as fault:
+            self.inject(fault)
+            self._resume()
+            return
+        address = v.pc
+        v.eip = i.end
+        if self.adaptive.stored(address, hit) and callout.unit.valid:
+            self._retranslate(callout.unit, "innocent")
+            self._resume()
+        elif not callout.unit.valid:
+            self._resume()
+
+    def _retranslate(self, unit: Unit, why: str) -> None:
+        """Another fragment for the same guest code, because what is known of its instructions has changed.
+
+        The old fragment's first bytes become a jump to it, so whatever leads to the old one need not be found.
+        """
+        old = self._units.get(unit.eip)
+        if old is not unit:
+            return
+        del self._units[unit.eip]
+        flushes = self.cache.flushes
+        try:
+            new = self.unit_for(unit.eip)
+        except GuestFault:
+            self._units[unit.eip] = unit
+            return
+        if self.cache.flushes != flushes:
+            return
+        unit.forwarded = (new, self.cache.read(unit.start, len(STUB)))
+        for address in range(unit.start, unit.start + len(STUB)):
+            self.cache.unmark(address)
+        self.cache.write(unit.start, e.jmp(unit.start, new.start))
+        if self.log.active:
+            self.log.emit(UnitRetranslated(self.now_ns(), unit.eip, unit.start, new.start, why))
+
+    def do_store(self, instruction: Instruction, gva: int, gpa: int) -> bool:
+        at, address, ring = self.cpu.eip, self.vcpu.pc, self.vcpu.cpl
+        if not super().do_store(instruction, gva, gpa):
+            return False
+        if ring != 3 and not instruction.prefixes & REP and self.adaptive.trapped(address):
+            unit = self.cache.unit_at.get(at)
+            if unit is not None and unit.valid:
+                self._retranslate(unit, "guilty")
+                self._resume()
+        return True
 
     def _miss(self, miss: Miss) -> None:
         cpu, v = self.cpu, self.vcpu
@@ -657,6 +776,7 @@ class TranslationEngine(TranslatingEngine):
             "marks": cache.marks.tobytes(),
             "pages": pages.contents(),
             "counts": (self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated),
+            "adaptive": self.adaptive.contents(),
             "mode": self._mode,
             "misses": self._misses,
             "eip": self.cpu.eip,
@@ -669,6 +789,7 @@ class TranslationEngine(TranslatingEngine):
          cache.flushes) = saved["cache"]  # fmt: skip
         cache.marks[:] = np.frombuffer(saved["marks"], dtype=np.uint8)
         pages.set_contents(saved["pages"])
+        self.adaptive.set_contents(saved["adaptive"])
         self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated = saved["counts"]
         self._mode, self._misses = saved["mode"], saved["misses"]
         self._units = cache.units.setdefault(self._mode, {})

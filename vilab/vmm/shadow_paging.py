@@ -70,6 +70,8 @@ class ShadowTables:
         self._monitor_tables: dict[int, int] = {}
         self._entries_of: dict[int, set[int]] = {}  # ppn -> dwords that map it, and some that do so no more
         self.traced: dict[int, int] = {}
+        self.in_ring_3 = bytearray(pmap.pages)
+        """A byte a page: 1 once ring 3 could reach it, and so execute it."""
         self.paging = False
         self.large_pages = self.global_pages = False
         self.policy: TracePolicy = policy_named(policy, self)
@@ -242,8 +244,12 @@ class ShadowTables:
         if self._words[at] & pg.PRESENT:
             self._cpu.flush_tlb()
         self._words[at] = mpa & 0xFFFFF000 | flags
+        if flags & pg.USER and self.paging and ppn < len(self.in_ring_3):
+            self.in_ring_3[ppn] = 1
         if not mapping.large:
             self._enter_reverse(ppn, at)
+            if table.snapshot is not None:
+                table.snapshot[gva >> 12 & 0x3FF] = mapping.entry
 
     def _enter_reverse(self, ppn: int, at: int) -> None:
         entries = self._entries_of.get(ppn)
@@ -260,6 +266,8 @@ class ShadowTables:
         flags = pg.PRESENT | pg.ACCESSED | rights & pg.USER
         if rights & pg.WRITABLE and rights & pg.DIRTY:
             flags |= pg.WRITABLE | pg.DIRTY
+        if rights & pg.USER and self.paging:
+            self.in_ring_3[first : first + len(frames)] = b"\1" * len(frames)
         entries = self._entries[table.at : table.at + len(frames)]
         entries[:] = np.where(frames >= 0, frames.astype(np.uint32) << PAGE_SHIFT | flags, 0)
         for ppn in range(first, first + len(frames)) if len(self.traced) > 1024 else self.traced:
@@ -304,6 +312,8 @@ class ShadowTables:
             return 0
         both = entry & rights
         flags = pg.PRESENT | pg.ACCESSED | both & pg.USER
+        if both & pg.USER:
+            self.in_ring_3[ppn] = 1
         if both & pg.WRITABLE and entry & pg.DIRTY and ppn not in self.traced:
             flags |= pg.WRITABLE | pg.DIRTY
         if entry & pg.GLOBAL and self.global_pages:

@@ -23,7 +23,7 @@ import numpy as np
 
 from vilab.addresses import PAGE_SHIFT
 from vilab.errors import AdminError
-from vilab.vmm.shadow_table import TABLE
+from vilab.vmm.shadow_table import TABLE, Words
 from vilab.x86 import paging as pg
 
 if TYPE_CHECKING:
@@ -128,10 +128,10 @@ class Prevalidate(_Policy):
     def linked(self, root: Root, table: ShadowTable) -> None:
         if table.is_large:
             return
-        if table.snapshot:
-            self._validate_table(table)
+        if table.snapshot is None:
+            table.snapshot = self._guest_entries(table)
         else:
-            table.snapshot = self._shadow.guest_page(table.ppn)
+            self._validate_table(table)
 
     def loaded(self, root: Root) -> None:
         self.loads += 1
@@ -149,12 +149,16 @@ class Prevalidate(_Policy):
 
     def _validate_table(self, table: ShadowTable) -> None:
         self.validated_entries += pg.ENTRIES
-        now = self._shadow.guest_page(table.ppn)
-        if now != table.snapshot:
-            changed = np.nonzero(np.frombuffer(now, np.uint32) != np.frombuffer(table.snapshot, np.uint32))[0]
+        assert table.snapshot is not None
+        now = self._guest_entries(table)
+        changed = np.nonzero(now != table.snapshot)[0]
+        if len(changed):
             table.snapshot = now
             for index in changed:
                 self._shadow.follow(table, int(index))
+
+    def _guest_entries(self, table: ShadowTable) -> Words:
+        return np.frombuffer(self._shadow.guest_page(table.ppn), np.uint32).copy()
 
     def invalidated(self, root: Root, gva: int) -> None:
         shadow = self._shadow

@@ -12,6 +12,9 @@ Two guest directories that lead to the same guest table (a kernel's part of ever
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from vilab.vmm.walk import Mapping
 from vilab.x86 import paging as pg
 
@@ -20,6 +23,7 @@ CODE, TABLE, CODE_MAP = 1, 2, 4
 """Why a page is traced: code was translated from it, it holds a page table, it holds a table that maps code."""
 
 Key = tuple[int, int, int]
+Words = npt.NDArray[np.uint32]
 RIGHTS = pg.WRITABLE | pg.USER
 PDE_SEEN = pg.FRAME_MASK | pg.LARGE | pg.ACCESSED | RIGHTS | pg.PRESENT
 """What of a PDE a link rests on; of a large one D, too."""
@@ -30,7 +34,8 @@ class ShadowTable:
     """``at``: its first dword in machine memory. ``links``: the (root, directory index) that lead here.
 
     ``swept``: a bit for each entry that was stored to since the table was last used; a kernel that clears the page
-    does not use it as a table any more. ``snapshot``: the guest's table as it was validated last (prevalidation).
+    does not use it as a table any more. ``snapshot``: the guest's entries as the shadow's were made from them
+    (prevalidation only).
     """
 
     __slots__ = ("at", "key", "links", "snapshot", "swept")
@@ -40,7 +45,7 @@ class ShadowTable:
         self.at = at
         self.links: dict[tuple[Root, int], None] = {}
         self.swept = 0
-        self.snapshot = b""
+        self.snapshot: Words | None = None
 
     @property
     def is_large(self) -> bool:

@@ -5,8 +5,8 @@
     MOV r/m, r    MOV r/m, imm    MOV moffs, a    XCHG r/m, r    STOS    MOVS
 
 None of them touches the flags, so nothing else has to be known. Any other instruction that stores to a traced page is
-let through once by a single step. A repeated STOS or MOVS is done one iteration at a time, as the processor would be
-stepped. Source: Intel SDM volume 2, per instruction.
+let through once by a single step. Of a repeated STOS or MOVS as many iterations are done as the page has room for.
+Source: Intel SDM volume 2, per instruction.
 """
 
 from __future__ import annotations
@@ -34,12 +34,24 @@ def can_simulate(i: Instruction) -> bool:
     return 0 <= i.modrm < 0xC0 and not i.prefixes & REP and (i.opcode < 0xC6 or i.reg == 0)
 
 
-def simulate(v: Vcpu, i: Instruction, gva: int = -1, gpa: int = 0) -> bool:
-    """Do it. True: the instruction is done; False: a repeated one has more iterations, and EIP stays on it.
+def store_address(v: Vcpu, i: Instruction) -> int:
+    """Linear address of the store."""
+    if i.opcode in MOVS or i.opcode in STOS:
+        return address_in(v, ES, v.gpr[EDI])
+    return linear(v, i)
+
+
+def simulate(v: Vcpu, i: Instruction, gva: int = -1, gpa: int = 0, most: int = 1) -> int:
+    """Do it.
 
     Parameters
     ----------
     gva, gpa : where the processor found that a store is not allowed, and what the guest's tables say of that address.
+    most : so many iterations of a repeated instruction at most.
+
+    Returns
+    -------
+    0: the instruction is done. More: so many iterations of a repeated one are done, and EIP stays on it.
 
     Raises
     ------
@@ -49,13 +61,13 @@ def simulate(v: Vcpu, i: Instruction, gva: int = -1, gpa: int = 0) -> bool:
     user = v.cpl == 3
     opcode = i.opcode
     if opcode in MOVS or opcode in STOS:
-        return _string(v, i, size, user)
+        return _string(v, i, size, user, most)
     at = linear(v, i)
     if opcode in EXCHANGE:
         old = int.from_bytes(v.read(at, size, user), "little")
         v.write(at, _register(v, i.reg, size).to_bytes(size, "little"), user)
         _set_register(v, i.reg, size, old)
-        return True
+        return 0
     if opcode in TO_OFFSET:
         value = v.gpr[EAX]
     elif opcode >= 0xC6:
@@ -67,29 +79,38 @@ def simulate(v: Vcpu, i: Instruction, gva: int = -1, gpa: int = 0) -> bool:
         v.pmap.write(gpa, data)
     else:
         v.write(at, data, user)
-    return True
+    return 0
 
 
-def _string(v: Vcpu, i: Instruction, size: int, user: bool) -> bool:
+def _string(v: Vcpu, i: Instruction, size: int, user: bool, most: int) -> int:
     repeated = bool(i.prefixes & REP)
     if repeated and not v.gpr[ECX] & 0xFFFFFFFF:
-        return True
+        return 0
     down = v.eflags() & DF
-    step = -size if down else size
+    to = address_in(v, ES, v.gpr[EDI])
+    times = 1
+    if repeated and not down:
+        # As far as the page goes that is stored to.
+        times = max(1, min(v.gpr[ECX] & 0xFFFFFFFF, most, (0x1000 - (to & 0xFFF)) // size))
     if i.opcode in MOVS:
         override = i.segment_override
-        source = address_in(v, DS if override is None or override < 0 else override, v.gpr[ESI])
-        data = v.read(source, size, user)
+        source = address_in(v, DS if override is None else override, v.gpr[ESI])
+        if times > 1:
+            times = max(1, min(times, (0x1000 - (source & 0xFFF)) // size))
+            if 0 < to - source < times * size:
+                times = 1  # it reads what it has just written
+        data = v.read(source, size * times, user)
     else:
-        data = (v.gpr[EAX] & (1 << 8 * size) - 1).to_bytes(size, "little")
-    v.write(address_in(v, ES, v.gpr[EDI]), data, user)
+        data = (v.gpr[EAX] & (1 << 8 * size) - 1).to_bytes(size, "little") * times
+    v.write(to, data, user)
+    step = -size if down else size * times
     v.gpr[EDI] = v.gpr[EDI] + step & 0xFFFFFFFF
     if i.opcode in MOVS:
         v.gpr[ESI] = v.gpr[ESI] + step & 0xFFFFFFFF
     if not repeated:
-        return True
-    v.gpr[ECX] = v.gpr[ECX] - 1 & 0xFFFFFFFF
-    return False
+        return 0
+    v.gpr[ECX] = v.gpr[ECX] - times & 0xFFFFFFFF
+    return times
 
 
 def _register(v: Vcpu, index: int, size: int) -> int:

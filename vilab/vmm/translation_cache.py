@@ -19,8 +19,8 @@ from vilab.vmm.unit import Callout, Continuation, Miss, Unit
 from vilab.x86.decode import Instruction
 
 STUB_BYTES = 8
-FRAGMENT_ROOM = 1024
-"""More than the longest fragment of 12 instructions."""
+ROOM_FOR_INSTRUCTION = 85
+"""No instruction becomes longer code than this."""
 
 
 class TranslationCache:
@@ -29,10 +29,12 @@ class TranslationCache:
     Parameters
     ----------
     size_bytes : of machine memory to give it, a multiple of 4096, at most 32 MB.
+    most_instructions : of one fragment.
     """
 
-    def __init__(self, cpu: Cpu, monitor: Monitor, size_bytes: int) -> None:
+    def __init__(self, cpu: Cpu, monitor: Monitor, size_bytes: int, most_instructions: int = 12) -> None:
         self._cpu = cpu
+        self._room_bytes = ROOM_FOR_INSTRUCTION * most_instructions
         self.size_bytes = size_bytes
         first = monitor.map(CACHE, size_bytes >> 12)
         self._to_mpa = (first << 12) - CACHE
@@ -62,7 +64,7 @@ class TranslationCache:
         return lost
 
     def has_room(self) -> bool:
-        return self.bottom - self.top > FRAGMENT_ROOM
+        return self.bottom - self.top > self._room_bytes
 
     def contains(self, address: int) -> bool:
         return CACHE <= address < self.end

@@ -27,7 +27,7 @@ it is not, or CPL or IOPL is not 0, such instructions become callouts (``Mode.si
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import msgspec
 
@@ -40,6 +40,7 @@ from vilab.x86.flags import IF
 from vilab.x86.scan import NO_BASE, length_tables
 
 UNIT_INSTRUCTIONS = 12
+SUPERBLOCK_INSTRUCTIONS = 48
 STUB = b"\xcc\x90\x90\x90\x90"
 """An INT3 with room for the JMP that replaces it."""
 
@@ -79,11 +80,21 @@ class Translator:
     fetch : (linear address, size) -> bytes, through the guest's tables; raises ``GuestFault``.
     new_stub : gives the address of a stub outside the fragment, for the taken side of a Jcc.
     return_entries : 256 or 65536; see ``TranslationEngine``.
+    superblocks : see ``TranslationEngine``.
+    guilty : linear addresses of plain stores that become callouts; see ``adaptive``.
     """
 
     def __init__(
-        self, fetch: Callable[[int, int], bytes], new_stub: Callable[[], int], return_entries: int = 256
+        self,
+        fetch: Callable[[int, int], bytes],
+        new_stub: Callable[[], int],
+        return_entries: int = 256,
+        guilty: Container[int] = frozenset(),
+        superblocks: bool = False,
     ) -> None:
+        self._guilty = guilty
+        self._superblocks = superblocks
+        self._most = SUPERBLOCK_INSTRUCTIONS if superblocks else UNIT_INSTRUCTIONS
         self._fetch = fetch
         self._new_stub = new_stub
         low_part = e.movzx_byte(ECX, ECX) if return_entries == 256 else MOVZX_ECX_CX
@@ -108,9 +119,12 @@ class Translator:
         lines = unit.lines
         inhibited = False
         one, two = length_tables()
+        guilty, most = self._guilty, self._most
         while True:
             offset = here - have_from & 0xFFFFFFFF
-            if offset + MAX_BYTES <= len(code):
+            if guilty and here + mode.cs_base & 0xFFFFFFFF in guilty:
+                pass
+            elif offset + MAX_BYTES <= len(code):
                 first = code[offset]
                 if first == 0x0F:
                     size = two[code[offset + 1] << 8 | code[offset + 2]]
@@ -130,7 +144,7 @@ class Translator:
                     source += part
                     lines.append((here, size, IDENT, tc, size))
                     here = here + size & 0xFFFFFFFF
-                    if len(lines) == UNIT_INSTRUCTIONS:
+                    if len(lines) == most:
                         break
                     continue
             try:
@@ -150,7 +164,7 @@ class Translator:
                         # The rest of it is on a page that is not there.
                         self._fetch(here + mode.cs_base + len(code) & 0xFFFFFFFF, 1)
                     break
-            if instruction.op == "sti" and not inhibited and len(lines) == UNIT_INSTRUCTIONS - 1:
+            if instruction.op == "sti" and not inhibited and len(lines) == most - 1:
                 break  # so that STI and the instruction in its shadow stand in one unit
             tc = at + len(out)
             size = len(instruction.code)
@@ -166,7 +180,7 @@ class Translator:
                 unit.source = bytes(source)
                 unit.end = at + len(out)
                 return unit, bytes(out), callouts
-            if len(lines) == UNIT_INSTRUCTIONS:
+            if len(lines) == most:
                 break
         unit.end_eip = here
         unit.source = bytes(source)
@@ -196,6 +210,10 @@ class Translator:
         """Append the translation of one instruction; its kind, and whether the unit ends with it."""
         kind = i.kind
         if kind is Kind.IDENT and i.opcode < VEX:
+            if i.address + mode.cs_base & 0xFFFFFFFF in self._guilty:
+                callouts[tc] = Callout(unit, i, simulated=True)
+                out += b"\xcc"
+                return CALLOUT, False
             if mode.cs_base and i.segment_override == CS:
                 code = _from_flat(i, mode)
                 out += code
@@ -204,8 +222,7 @@ class Translator:
             return IDENT, False
         at = unit.start
         if kind is Kind.JCC:
-            self._emit_conditional(unit, out, i, tc)
-            return CONTROL, True
+            return CONTROL, self._emit_conditional(unit, out, i, tc)
         if kind is Kind.JMP_REL and not i.prefixes & OPSIZE:
             self._stub(unit, out, at, "jump", i.target or 0)
             return CONTROL, True
@@ -234,18 +251,22 @@ class Translator:
         out += b"\xcc"
         return CALLOUT if sensitive or i.kind in (Kind.UNDEFINED, Kind.IDENT) else CONTROL, not sensitive
 
-    def _emit_conditional(self, unit: Unit, out: bytearray, i: Instruction, tc: int) -> None:
+    def _emit_conditional(self, unit: Unit, out: bytearray, i: Instruction, tc: int) -> bool:
+        """True: the unit ends here."""
         at = unit.start
         if i.op == "jcc":
             stub = self._new_stub()
             out += e.jcc(i.condition, tc, stub)
             unit.continuations.append(Continuation(unit, "taken", i.target or 0, stub, tc, i.condition))
+            if self._superblocks and len(unit.lines) < self._most - 1:
+                return False
             self._stub(unit, out, at, "fall", i.end)
         else:
             # LOOP and JECXZ reach only 127 bytes: both ways out go through stubs right behind.
             out += (b"\x67" if i.prefixes & ADDRSIZE else b"") + bytes((i.opcode, len(STUB)))
             self._stub(unit, out, at, "fall", i.end)
             self._stub(unit, out, at, "taken", i.target or 0)
+        return True
 
     def _in_cache(self, i: Instruction, tc: int, mode: Mode) -> bytes | None:
         """The in-cache form of a sensitive instruction; ``None``: a callout."""

@@ -27,11 +27,12 @@ class Unit:
     ``eip`` and ``end_eip`` bound the guest's code, ``source`` are its bytes, ``start`` and ``end`` the fragment.
     ``pages`` are the (vpn, ppn) it was read from. ``incoming`` are the continuations patched to jump here,
     ``falls_from`` the one whose stub this fragment took the place of. ``shadows`` are the places in the cache where no
-    interrupt is taken, because STI or a load of SS comes just before. ``mode`` is the translator's.
+    interrupt is taken, because STI or a load of SS comes just before. ``mode`` is the translator's. ``forwarded``: the
+    fragment that this one's first bytes jump to since it was translated anew, and the bytes that stood there.
     """
 
-    __slots__ = ("continuations", "eip", "end", "end_eip", "falls_from", "incoming", "lines", "mode", "pages",
-                 "preludes", "shadows", "source", "start", "valid")  # fmt: skip
+    __slots__ = ("continuations", "eip", "end", "end_eip", "falls_from", "forwarded", "incoming", "lines", "mode",
+                 "pages", "preludes", "shadows", "source", "start", "valid")  # fmt: skip
 
     def __init__(self, eip: int, start: int, mode: object = None) -> None:
         self.eip = eip
@@ -45,6 +46,7 @@ class Unit:
         self.continuations: list[Continuation] = []
         self.incoming: list[Continuation] = []
         self.falls_from: Continuation | None = None
+        self.forwarded: tuple[Unit, bytes] | None = None
         self.preludes: dict[int, int] = {}
         self.shadows: list[int] = []
         self.valid = True
@@ -76,16 +78,19 @@ class Callout:
     """An INT3 inside a fragment: the monitor carries out ``instruction``; the fragment goes on right behind it.
 
     ``ends``: nothing comes behind, the unit is over. ``popped``: the slow way of the in-cache POPF, which has
-    moved ESP.
+    moved ESP. ``simulated``: an ordinary store that has hit traced pages too often.
     """
 
-    __slots__ = ("ends", "instruction", "popped", "unit")
+    __slots__ = ("ends", "instruction", "popped", "simulated", "unit")
 
-    def __init__(self, unit: Unit, instruction: Instruction, ends: bool = False, popped: bool = False) -> None:
+    def __init__(
+        self, unit: Unit, instruction: Instruction, ends: bool = False, popped: bool = False, simulated: bool = False
+    ) -> None:
         self.unit = unit
         self.instruction = instruction
         self.ends = ends
         self.popped = popped
+        self.simulated = simulated
 
 
 class Miss:

@@ -92,7 +92,12 @@ class VcpuState(msgspec.Struct):
 
 
 class Vcpu:
-    """What both kinds share: memory as the guest sees it, and the state record."""
+    """What both kinds share: memory as the guest sees it, and the state record.
+
+    ``is_writing`` tells listeners of the pmap its own stores (pushes, mostly) from those of devices and of the host.
+    """
+
+    is_writing = False
 
     def __init__(self, cpu: Cpu, pmap: Pmap) -> None:
         self.cpu = cpu
@@ -173,11 +178,13 @@ class Vcpu:
         gva &= 0xFFFFFFFF
         first = min(len(data), 0x1000 - (gva & 0xFFF))
         gpa = self.translate(gva, True, user)
-        if first == len(data):
-            self.pmap.write(gpa, data)
-            return
-        self.write(gva + first, data[first:], user)
-        self.pmap.write(gpa, data[:first])
+        if first != len(data):
+            self.write(gva + first, data[first:], user)
+        self.is_writing = True
+        try:
+            self.pmap.write(gpa, data[:first])
+        finally:
+            self.is_writing = False
 
     def read_u32(self, gva: int, user: bool = False) -> int:
         return int.from_bytes(self.read(gva, 4, user), "little")
@@ -338,6 +345,10 @@ class DeprivilegedVcpu(Vcpu):
     def set_eflags(self, value: int) -> None:
         self._words[self.flag_word] = value & VIRTUAL_FLAGS
         self.cpu.set_eflags(value if self._cpl == 3 else value & ~VIRTUAL_FLAGS | IF)
+
+    def code_and_stack(self) -> tuple[HiddenSegment, HiddenSegment]:
+        """CS and SS of the guest's kernel, while it runs."""
+        return self._segments[CS], self._segments[SS]
 
     def segment(self, index: int) -> HiddenSegment:
         if index >= LDTR or (index in (CS, SS) and self._cpl != 3):
