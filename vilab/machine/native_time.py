@@ -4,12 +4,13 @@ A guest that waits reads the counter over and over: millions of exits that all e
 calls on an exception is a few machine instructions, which deal with such an exit and leave all others to Python::
 
     exception ──> translation cache's INT3 that stands for RDTSC? ──yes──> charge it, EDX:EAX = time, go on
+              ──> RDTSC itself, which exits on the bare machine?  ──yes──> EDX:EAX = time, EIP behind it, go on
                       └─ no ──> Cpu._on_interrupt (Python)
 
 It does what ``Cpu`` and the engine would have done, to the nanosecond, on cells of its own::
 
     cell  name        meaning
-    0     ON          0: everything goes to Python
+    0     ON          0: everything goes to Python; 1: marked INT3; 2: #VMEXIT of RDTSC
     1     OFFSET_NS   virtual time beside executed code (the engine's ``offset_ns``)
     2     COST_NS     what one read costs
     3     TSC_PER_US  how fast the counter counts
@@ -35,6 +36,10 @@ ON, OFFSET_NS, COST_NS, TSC_PER_US, READS, TC_BASE, TC_SPAN, TC_MARKS, CONTEXT, 
 CELLS = 11
 READS_TIME = 2
 BREAKPOINT = 3
+OF_CACHE, OF_PROCESSOR = 1, 2
+VMEXIT_OF_RDTSC = 0x100 + 0x6E
+RDTSC_CODE, RDTSC_BYTES = 0x310F, 2
+"""As it stands in memory, without prefixes; one that has some goes to Python."""
 CS = 1
 LAZY_FLAGS_GONE = ~0xCD5
 """EFLAGS without the arithmetic flags and DF, which inside a run lie elsewhere."""
@@ -44,11 +49,16 @@ target triple = "{triple}"
 
 define void @on_interrupt(i8* %uc, i32 %number, i64* %time) {{
 entry:
+  %code_p = alloca i16
   %on = load i64, i64* %time
-  %is_on = icmp ne i64 %on, 0
+  %of_cache = icmp eq i64 %on, {OF_CACHE}
   %is_breakpoint = icmp eq i32 %number, {breakpoint}
-  %maybe = and i1 %is_on, %is_breakpoint
-  br i1 %maybe, label %look, label %python
+  %maybe = and i1 %of_cache, %is_breakpoint
+  %of_processor = icmp eq i64 %on, {OF_PROCESSOR}
+  %is_exit = icmp eq i32 %number, {VMEXIT_OF_RDTSC}
+  %maybe_own = and i1 %of_processor, %is_exit
+  %either = or i1 %maybe, %maybe_own
+  br i1 %either, label %look, label %python
 look:
   %context_p = getelementptr i64, i64* %time, i64 {CONTEXT}
   %context_i = load i64, i64* %context_p
@@ -57,12 +67,33 @@ look:
   %saved = call i32 %save(i8* %uc, i8* %context)
   %eip_b = getelementptr i8, i8* %context, i64 {eip}
   %eip_p = bitcast i8* %eip_b to i64*
-  %eip = load i64, i64* %eip_p
+  %eip_found = load i64, i64* %eip_p
+  %cs_b = getelementptr i8, i8* %context, i64 {cs_base}
+  %cs_p = bitcast i8* %cs_b to i64*
+  %cs = load i64, i64* %cs_p
+  br i1 %maybe, label %breakpoint, label %own
+own:
+  %own_sum = add i64 %eip_found, %cs
+  %own_at = and i64 %own_sum, 4294967295
+  %code_b = bitcast i16* %code_p to i8*
+  %vmem_read = inttoptr i64 {vmem_read} to i32 (i8*, i64, i32, i8*, i64)*
+  %read_error = call i32 %vmem_read(i8* %uc, i64 %own_at, i32 1, i8* %code_b, i64 {RDTSC_BYTES})
+  %was_read = icmp eq i32 %read_error, 0
+  %code = load i16, i16* %code_p
+  %is_rdtsc = icmp eq i16 %code, {RDTSC_CODE}
+  %is_own = and i1 %was_read, %is_rdtsc
+  br i1 %is_own, label %skip, label %python
+skip:
+  %eip_sum = add i64 %eip_found, {RDTSC_BYTES}
+  %eip_behind = and i64 %eip_sum, 4294967295
+  store i64 %eip_behind, i64* %eip_p
+  br label %mine
+breakpoint:
   %base_p = getelementptr i64, i64* %time, i64 {TC_BASE}
   %base = load i64, i64* %base_p
   %span_p = getelementptr i64, i64* %time, i64 {TC_SPAN}
   %span = load i64, i64* %span_p
-  %behind_base = sub i64 %eip, %base
+  %behind_base = sub i64 %eip_found, %base
   %offset = sub i64 %behind_base, 1
   %inside = icmp ult i64 %offset, %span
   br i1 %inside, label %marked, label %python
@@ -73,19 +104,23 @@ marked:
   %mark_p = inttoptr i64 %mark_at to i8*
   %mark = load i8, i8* %mark_p
   %reads_time = icmp eq i8 %mark, {READS_TIME}
-  br i1 %reads_time, label %mine, label %python
+  br i1 %reads_time, label %flags_of_breakpoint, label %python
+flags_of_breakpoint:
+  %flags_b = getelementptr i8, i8* %context, i64 {eflags}
+  %flags_p = bitcast i8* %flags_b to i64*
+  %flags = load i64, i64* %flags_p
+  %flags_kept = and i64 %flags, {lazy_flags_gone}
+  store i64 %flags_kept, i64* %flags_p
+  br label %mine
 mine:
+  %eip = phi i64 [ %eip_behind, %skip ], [ %eip_found, %flags_of_breakpoint ]
+  %own_bytes = phi i64 [ {RDTSC_BYTES}, %skip ], [ 0, %flags_of_breakpoint ]
   %old_b = getelementptr i8, i8* %context, i64 {old_exception}
   %old_p = bitcast i8* %old_b to i32*
   store i32 -1, i32* %old_p
   %software_b = getelementptr i8, i8* %context, i64 {software}
   %software_p = bitcast i8* %software_b to i32*
   store i32 0, i32* %software_p
-  %flags_b = getelementptr i8, i8* %context, i64 {eflags}
-  %flags_p = bitcast i8* %flags_b to i64*
-  %flags = load i64, i64* %flags_p
-  %flags_kept = and i64 %flags, {lazy_flags_gone}
-  store i64 %flags_kept, i64* %flags_p
   %cells_pp = getelementptr i64, i64* %time, i64 {CELLS_AT}
   %cells_i = load i64, i64* %cells_pp
   %cells = inttoptr i64 %cells_i to i64*
@@ -93,9 +128,6 @@ mine:
   %size = load i64, i64* %size_p
   %block_p = getelementptr i64, i64* %cells, i64 {BLOCK}
   %block = load i64, i64* %block_p
-  %cs_b = getelementptr i8, i8* %context, i64 {cs_base}
-  %cs_p = bitcast i8* %cs_b to i64*
-  %cs = load i64, i64* %cs_p
   %sum = add i64 %eip, %cs
   %linear = and i64 %sum, 4294967295
   %done = sub i64 %linear, %block
@@ -120,7 +152,8 @@ mine:
   %reads_before = load i64, i64* %reads_p
   %reads = add i64 %reads_before, 1
   store i64 %reads, i64* %reads_p
-  %now = add i64 %executed, %offset_ns
+  %before_own = sub i64 %executed, %own_bytes
+  %now = add i64 %before_own, %offset_ns
   %speed_p = getelementptr i64, i64* %time, i64 {TSC_PER_US}
   %speed = load i64, i64* %speed_p
   %thousands = mul i64 %now, %speed
@@ -148,21 +181,25 @@ python:
 _engine: Any = None
 
 
-def compile_hook(save: int, restore: int, at: Layout) -> int | None:
+def compile_hook(save: int, restore: int, vmem_read: int, at: Layout) -> int | None:
     """Machine-code address of the function; ``None`` where llvmlite is missing.
 
     Parameters
     ----------
-    save, restore : addresses of ``uc_context_save`` and ``uc_context_restore`` in this process.
+    save, restore, vmem_read : addresses of ``uc_context_save``, ``uc_context_restore`` and ``uc_vmem_read`` in this
+        process.
     at : where the registers are in the context.
     """
     global _engine
     if _engine is None:
-        names = ("CONTEXT", "TC_BASE", "TC_SPAN", "TC_MARKS", "READS_TIME", "CELLS_AT", "COST_NS", "OFFSET_NS", "READS",
-                 "TSC_PER_US", "PYTHON")  # fmt: skip
+        names = (
+            "CONTEXT", "TC_BASE", "TC_SPAN", "TC_MARKS", "READS_TIME", "CELLS_AT", "COST_NS", "OFFSET_NS", "READS",
+            "TSC_PER_US", "PYTHON", "OF_CACHE", "OF_PROCESSOR", "VMEXIT_OF_RDTSC", "RDTSC_CODE", "RDTSC_BYTES",
+        )  # fmt: skip
         _engine = llvm.compile_module(
-            _IR, save=save, restore=restore, breakpoint=BREAKPOINT, eip=at.eip, eflags=at.eflags, eax=at.gpr,
-            edx=at.gpr + 16, cs_base=at.segments + CS * SEGMENT_BYTES + BASE, software=at.error_code + 4,
+            _IR, save=save, restore=restore, vmem_read=vmem_read, breakpoint=BREAKPOINT, eip=at.eip,
+            eflags=at.eflags, eax=at.gpr, edx=at.gpr + 16, cs_base=at.segments + CS * SEGMENT_BYTES + BASE,
+            software=at.error_code + 4,
             old_exception=at.old_exception, lazy_flags_gone=LAZY_FLAGS_GONE, SIZE=native.SIZE, BLOCK=native.BLOCK,
             LIMIT=native.LIMIT, **{name: globals()[name] for name in names},
         )  # fmt: skip

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, VmmBug
-from vilab.machine.cpu import VMEXIT_BASE
+from vilab.machine.cpu import VMEXIT_BASE, Stop
 from vilab.machine.intercept import EXIT_RDTSC, EXIT_RDTSCP
 from vilab.vmm import emulate
 from vilab.vmm.engine import Engine
@@ -58,10 +58,35 @@ class BareEngine(Engine):
     def __init__(self, vm: VirtualMachine) -> None:
         super().__init__(vm)
         self.vcpu = BareVcpu(vm.cpu, vm.pmap)
+        self._running = False
 
     def start(self) -> None:
         self.vcpu.load_state(self.vm.initial_state())
         self.cpu.intercept_rdtsc()
+
+    def enter(self) -> Stop:
+        self._running = True
+        self._read_time_natively()
+        try:
+            return super().enter()
+        finally:
+            self._running = False
+            reads = self.cpu.take_native_reads()
+            if reads:
+                self.exits["rdtsc"] += reads
+
+    def _read_time_natively(self) -> None:
+        """Not in a step, and not while an access waits to be paid: the counter shows what it has cost."""
+        on = self._running and self._owed_timer is None and self.costs.code_ns_per_byte == 1
+        self.cpu.read_own_time_natively(on, self.costs.tsc_per_us)
+
+    def charge_port_access(self, cycles: int) -> None:
+        super().charge_port_access(cycles)
+        self._read_time_natively()
+
+    def pay_port_accesses(self) -> None:
+        super().pay_port_accesses()
+        self._read_time_natively()
 
     def on_exception(self, number: int) -> bool:
         software = self.cpu.is_software_interrupt
