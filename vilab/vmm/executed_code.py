@@ -45,12 +45,13 @@ class ExecutedCode:
             # Without paging every page is ring 3's.
             concerned = bool(pages[ppn]) or not (self._vcpu.cr0 & CR0_PG or self._vcpu.is_writing)
         if concerned:
-            mpn = self._vcpu.pmap.mpn_of[ppn]
-            self._cpu.code_changed_at((mpn << PAGE_SHIFT) + offset, size_bytes)
+            mpn = self._vcpu.pmap.frame(ppn)
+            if mpn is not None:
+                self._cpu.code_changed_at((mpn << PAGE_SHIFT) + offset, size_bytes)
 
     def page_unmapped(self, ppn: Ppn) -> None:
         """The frame goes: whatever was executed from it, another page may be there next."""
-        mpn = self._vcpu.pmap.mpn_of[ppn]
+        mpn = self._vcpu.pmap.frame(ppn)
         if mpn is not None:
             self._cpu.code_changed_at(mpn << PAGE_SHIFT, 1 << PAGE_SHIFT)
 
