@@ -78,6 +78,17 @@ def test_a_guest_that_does_not_boot_is_not_a_figure():
         bench_boot.bench_boot(1, ("bt",), deaf)
 
 
+def test_an_engine_that_does_not_boot_the_guest_is_left_out_with_what_happened():
+    def deaf_under_bt(engine: str) -> Chosen:
+        chosen = small_guest(engine)
+        return Chosen(chosen.image, chosen.memory_bytes, b"never said") if engine == "bt" else chosen
+
+    found = bench_boot.bench_boot(1, ("bt", "svm_nested"), deaf_under_bt)
+    assert list(found.figures) == ["bare", "svm_nested"]
+    assert len(found.notes) == 1
+    assert "has not asked" in found.notes[0]
+
+
 def test_json_goes_to_standard_output_and_the_profile_to_standard_error(monkeypatch, capsys, booted):
     monkeypatch.setattr(bench_boot, "bench_boot", lambda rounds, only: booted)
     assert main(["bench", "boot", "--json", "--rounds", "3"]) == 0
