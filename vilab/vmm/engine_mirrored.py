@@ -77,6 +77,15 @@ class MirroredEngine(TranslatingEngine):
     def flag_address(self) -> int:
         return 0
 
+    def ring_changed(self) -> None:
+        super().ring_changed()
+        self._watch_landing()
+
+    def _watch_landing(self) -> None:
+        """EIP was changed: is it in the middle of an instruction now?"""
+        v = self.vcpu
+        self._detour_pc = v.pc if v.cpl != 3 and self.mirror.mark(v.pc) == INSIDE else -1
+
     def _resume(self) -> None:
         return  # EIP is the CPU's own
 
@@ -296,7 +305,7 @@ class MirroredEngine(TranslatingEngine):
         done = False
         if self._wants_place:
             self._wants_place = False
-            done = self._run_in_place()
+            done = self._run_in_place() is Stop.STEPPED
         while self._open and self.ended is None:
             opened, hidden = len(self._open), self.hidden_faults
             done = self.cpu.step(self.vcpu.single_steps) is Stop.STEPPED
@@ -313,26 +322,25 @@ class MirroredEngine(TranslatingEngine):
     def settle_stores(self) -> None:
         return  # ``_settle`` does
 
-    def _run_in_place(self) -> bool:
-        """One instruction of the guest's own bytes, with its own base of CS. True: it is done."""
+    def _run_in_place(self) -> Stop:
+        """One instruction of the guest's own bytes, with its own base of CS."""
         v, cpu = self.vcpu, self.cpu
-        if v.cpl == 3:
-            return False
         was = v.pc
         v.load_mirrored_code(0)
         self._in_place = True
         cpu.code_changed(was, 1)
-        done = False
+        reason = Stop.STOPPED
         while self.ended is None:
             opened, hidden = len(self._open), self.hidden_faults
-            done = cpu.step(v.single_steps) is Stop.STEPPED
-            if done or (len(self._open) == opened and self.hidden_faults == hidden):
+            reason = cpu.step(v.single_steps)
+            if reason is not Stop.STOPPED or (len(self._open) == opened and self.hidden_faults == hidden):
                 break
         self._in_place = False
         v.load_code_and_stack()
         self._close()
-        self._detour_pc = v.pc if done and v.cpl != 3 and self.mirror.mark(v.pc) == INSIDE else -1
-        return done
+        if reason is Stop.STEPPED:
+            self._watch_landing()
+        return reason
 
     def step_raw(self) -> None:
         if not self._aim():
@@ -353,42 +361,39 @@ class MirroredEngine(TranslatingEngine):
         if v.cpl != 3:
             if self._detour_pc == v.pc:
                 return self._step_detour()
-            if v.single_steps and self._emulates_pushf():
-                return Stop.STOPPED
+            pushf = self._next_if_pushf() if v.single_steps else None
+            if pushf is not None:
+                return self._emulate_uncalled(pushf)
         reason = self.cpu.step(v.single_steps)
         return Stop.STEPPED if self._settle() else reason
 
-    def _emulates_pushf(self) -> bool:
+    def _next_if_pushf(self) -> Instruction | None:
         """With the virtual TF set, PUSHF must show it."""
-        try:
-            instruction = decode(self.vcpu.fetch(), self.vcpu.eip)
-        except (GuestFault, Truncated):
-            return False
-        if instruction.op != "pushf":
-            return False
-        self._emulate_uncalled(instruction)
-        return True
+        instruction = self._next_instruction()
+        return instruction if instruction is not None and instruction.op == "pushf" else None
 
-    def _emulate_uncalled(self, instruction: Instruction) -> None:
+    def _next_instruction(self) -> Instruction | None:
+        try:
+            return decode(self.vcpu.fetch(), self.vcpu.eip)
+        except (GuestFault, Truncated):
+            return None
+
+    def _emulate_uncalled(self, instruction: Instruction) -> Stop:
         """Emulate where no INT3 has asked."""
-        if self.cpu.count_instruction():
-            self.cpu.count_code(1)
-            self._carry_out(instruction)
+        if not self.cpu.count_instruction():
+            return Stop.COUNTED
+        self.cpu.count_code(1)
+        self._carry_out(instruction)
+        return Stop.STOPPED
 
     def _step_detour(self) -> Stop:
         """In the middle of what was discovered as another instruction."""
-        v = self.vcpu
-        try:
-            instruction = decode(v.fetch(), v.eip)
-        except (GuestFault, Truncated):
-            instruction = None
-        if instruction is not None and instruction.kind in (Kind.SENSITIVE, Kind.FAR, Kind.UNDEFINED):
-            self._detour_pc = -1
-            self._emulate_uncalled(instruction)
-            if self._done and v.cpl != 3 and self.mirror.mark(v.pc) == INSIDE:
-                self._detour_pc = v.pc
-            return Stop.STOPPED
-        return Stop.STEPPED if self._run_in_place() else Stop.STOPPED
+        instruction = self._next_instruction()
+        if instruction is None or instruction.kind not in (Kind.SENSITIVE, Kind.FAR, Kind.UNDEFINED):
+            return self._run_in_place()
+        reason = self._emulate_uncalled(instruction)
+        self._watch_landing()
+        return reason
 
     def before_step(self) -> bool:
         return self._aim()
@@ -439,6 +444,8 @@ class MirroredEngine(TranslatingEngine):
                 self.page_fault(gva, cpu.error_code)
         else:
             self._fault_in_ring_1(number)
+        if self._detour_pc >= 0 and self._detour_pc == v.pc and v.cpl != 3:
+            return False
         return not (self.ended is not None or self._open or self.halted or self._wants_place or v.single_steps)
 
     def _came_upon(self, linear: int) -> bool:
@@ -494,6 +501,8 @@ class MirroredEngine(TranslatingEngine):
             self._done = instruction.op == "sti"
             if not shadowed:
                 self._shadow_bytes = cpu.executed_bytes
+        if v.eip != instruction.end:
+            self._watch_landing()
 
     def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
         self._shadow_bytes = -1

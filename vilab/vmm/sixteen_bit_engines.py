@@ -77,9 +77,9 @@ class MirroredEngine16(SixteenBitEngine, MirroredEngine):
     def flag_address(self) -> int:
         return self.monitor.flag_address if self.sixteen else 0
 
-    def ring_changed(self) -> None:
-        super().ring_changed()
-        self._detour_pc = -1
+    def _watch_landing(self) -> None:
+        if not self.sixteen:
+            super()._watch_landing()
 
     def _carry_out(self, instruction: Instruction) -> None:
         super()._carry_out(instruction)
