@@ -58,7 +58,8 @@ class DeprivilegedEngine(Engine):
         self._creeping_at: int | None = None
         self.vcpu: DeprivilegedVcpu = self.make_vcpu()
         self.vcpu.mmu = self
-        self.executed_code = ExecutedCode(vm.cpu, self.vcpu, None if self.kernel_runs_directly else self.shadow.in_ring_3)
+        pages = None if self.kernel_runs_directly else self.shadow.in_ring_3
+        self.executed_code = ExecutedCode(vm.cpu, self.vcpu, pages)
 
     def make_vcpu(self) -> DeprivilegedVcpu:
         return DeprivilegedVcpu(self.cpu, self.vm.pmap, self.monitor.flag_word)

@@ -16,6 +16,7 @@ from vilab.machine.cpu import VMEXIT_BASE, Stop
 from vilab.machine.intercept import EXIT_RDTSC, EXIT_RDTSCP
 from vilab.vmm import emulate
 from vilab.vmm.engine import Engine
+from vilab.vmm.executed_code import ExecutedCode
 from vilab.vmm.vcpu import NativeVcpu, VcpuState
 from vilab.x86.decode import decode
 
@@ -58,6 +59,7 @@ class BareEngine(Engine):
     def __init__(self, vm: VirtualMachine) -> None:
         super().__init__(vm)
         self.vcpu = BareVcpu(vm.cpu, vm.pmap)
+        self.executed_code = ExecutedCode(vm.cpu, self.vcpu)
         self._running = False
 
     def start(self) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vilab.addresses import PAGE_SHIFT
+from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 
 if TYPE_CHECKING:
     from vilab.addresses import Ppn
@@ -38,22 +38,27 @@ class ExecutedCode:
         vcpu.pmap.listeners.append(self)
 
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
-        pages = self._in_ring_3
-        if pages is None:
-            concerned = not self._vcpu.is_writing
+        v = self._vcpu
+        if self._in_ring_3 is None or not v.cr0 & CR0_PG:  # without paging every page is ring 3's
+            concerned = not v.is_writing
         else:
-            # Without paging every page is ring 3's.
-            concerned = bool(pages[ppn]) or not (self._vcpu.cr0 & CR0_PG or self._vcpu.is_writing)
+            concerned = self._reached(ppn)
         if concerned:
-            mpn = self._vcpu.pmap.frame(ppn)
-            if mpn is not None:
-                self._cpu.code_changed_at((mpn << PAGE_SHIFT) + offset, size_bytes)
+            self._forget(ppn, offset, size_bytes)
 
     def page_unmapped(self, ppn: Ppn) -> None:
-        """The frame goes: whatever was executed from it, another page may be there next."""
-        mpn = self._vcpu.pmap.frame(ppn)
-        if mpn is not None:
-            self._cpu.code_changed_at(mpn << PAGE_SHIFT, 1 << PAGE_SHIFT)
+        """What was executed from the frame must not be met in it when it is another page's."""
+        if self._reached(ppn):
+            self._forget(ppn, 0, PAGE_BYTES)
 
     def page_write_protected(self, ppn: Ppn) -> None:
         return
+
+    def _reached(self, ppn: Ppn) -> bool:
+        pages = self._in_ring_3
+        return pages is None or (ppn < len(pages) and bool(pages[ppn]))
+
+    def _forget(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
+        mpn = self._vcpu.pmap.frame(ppn)
+        if mpn is not None:
+            self._cpu.code_changed_at((mpn << PAGE_SHIFT) + offset, size_bytes)

@@ -35,6 +35,7 @@ class TranslatingEngine(DeprivilegedEngine):
     """
 
     name = "bt"
+    kernel_runs_directly = False
 
     def __init__(self, vm: VirtualMachine, smc: str = "precise", trace: str = "all") -> None:
         if smc not in ("precise", "flush"):
