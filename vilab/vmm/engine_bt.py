@@ -15,6 +15,7 @@ translation of one instruction is walked to its end before anybody looks at the 
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +119,9 @@ class TranslationEngine(TranslatingEngine):
     return_entries : of the table where returns look up their target: 256, indexed by the low byte of the return address
         as in the paper, or 65536, indexed by its low half.
     smc, trace : see ``TranslatingEngine``.
-    superblocks : units go on past a conditional jump, where it is not taken, up to 48 instructions; otherwise they end
-        after 12 or with control flow, as in the paper.
+    superblocks : units go on past a conditional jump, where it is not taken, up to 48 instructions, and are chained
+        to what is there already; otherwise they end after 12 or with control flow, and an exit is chained when it is
+        taken, as in the paper.
     guilty_after : trace faults until an instruction is simulated; 0: never. See ``adaptive``.
     """
 
@@ -148,6 +150,7 @@ class TranslationEngine(TranslatingEngine):
         most = SUPERBLOCK_INSTRUCTIONS if superblocks else UNIT_INSTRUCTIONS
         self.cache = TranslationCache(vm.cpu, self.monitor, cache_bytes, most)
         self.adaptive = Adaptive(guilty_after)
+        self._superblocks = superblocks
         self.translator = Translator(
             self._fetch, self.cache.new_stub, return_entries, self.adaptive.misses, superblocks
         )
@@ -216,8 +219,12 @@ class TranslationEngine(TranslatingEngine):
     def _fetch(self, linear: int, size_bytes: int) -> bytes:
         return self.vcpu.read(linear, size_bytes)
 
-    def unit_for(self, eip: int, falls_from: Continuation | None = None) -> Unit:
-        """The fragment for a guest address, translated if need be. Raises ``GuestFault`` if it cannot be fetched."""
+    def unit_for(self, eip: int, falls_from: Continuation | None = None, returned_to: bool = False) -> Unit:
+        """The fragment for a guest address, translated if need be. Raises ``GuestFault`` if it cannot be fetched.
+
+        ``falls_from``: the exit whose place it may take. ``returned_to``: by a RET that did not find it; in superblocks
+        the prelude that the next one needs stands right before the fragment.
+        """
         unit = self._units.get(eip)
         if unit is not None:
             return unit
@@ -230,7 +237,12 @@ class TranslationEngine(TranslatingEngine):
             at = falls_from.stub
         else:
             falls_from = None
-        unit, code, callouts = self.translator.translate(eip, at, self._mode)
+        prelude, miss = return_prelude(eip, at, None) if returned_to and self._superblocks else (b"", 0)
+        unit, code, callouts = self.translator.translate(eip, at + len(prelude), self._mode)
+        if prelude:
+            cache.write(at, prelude)
+            cache.exits[miss] = Miss(RETURNS, popped=True)
+            unit.preludes[RETURNS] = at
         if falls_from is not None:
             del cache.exits[at]
             if len(code) < len(STUB):  # the stub may have to come back
@@ -247,6 +259,11 @@ class TranslationEngine(TranslatingEngine):
         if self.log.active:
             self.log.emit(UnitTranslated(self.now_ns(), eip, unit.source, unit.start, code, tuple(unit.lines)))
         self.charge(self.costs.translate_instruction * count)
+        if self._superblocks:
+            for exit_ in unit.continuations:
+                target = self._units.get(exit_.target)
+                if target is not None:
+                    self._chain(exit_, target, "jump")
         return unit
 
     # Entering guest code -----------------------------------------------------------------------------------------
@@ -600,6 +617,9 @@ class TranslationEngine(TranslatingEngine):
             self.log.emit(CalloutTaken(self.now_ns(), target, cpu.eip - 1, reason, self.costs.callout))
         self.charge(self.costs.callout)
         v.eip = target
+        if miss.table == RETURNS and self._superblocks and not self._interrupt_comes_first() and v.eip != self.stop_eip:
+            with contextlib.suppress(GuestFault):  # it comes again in a moment
+                self.unit_for(target, returned_to=True)
         self._resume()
         if v.eip == target and v.cpl != 3 and self.ended is None and target in self._units:
             self._enter_table(miss.table, self._units[target])
@@ -644,11 +664,11 @@ class TranslationEngine(TranslatingEngine):
         self.cpu.eip = unit.start
         if self.cache.flushes != flushes or not exit_.unit.valid:
             return
-        if unit.falls_from is exit_:
-            how = "fall_through"
-        else:
+        self._chain(exit_, unit, "fall_through" if unit.falls_from is exit_ else "jump")
+
+    def _chain(self, exit_: Continuation, unit: Unit, how: str) -> None:
+        if exit_.to is None:
             self._patch(exit_, unit)
-            how = "jump"
         self.chained += 1
         if self.log.active:
             self.log.emit(FragmentChained(self.now_ns(), exit_.patch_at, unit.start, unit.eip, how))

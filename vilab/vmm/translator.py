@@ -351,24 +351,24 @@ def _load_operand(i: Instruction) -> bytes:
     return head + bytes((0x8B, i.modrm & 0xC7 | ECX << 3)) + i.code[i.modrm_at + 1 :]
 
 
-def return_prelude(eip: int, at: int, fragment: int) -> tuple[bytes, int]:
-    """Code before the fragment for a return to ``eip``, and the address of its miss."""
+def return_prelude(eip: int, at: int, fragment: int | None) -> tuple[bytes, int]:
+    """Code before the fragment for a return to ``eip``, and the address of its miss. ``fragment`` ``None``: it follows."""
     compare = e.pop_reg(ECX) + e.lea(ECX, ECX, _signed(-eip))
     return _prelude(compare, eip, at, fragment)
 
 
-def jump_prelude(eip: int, at: int, fragment: int) -> tuple[bytes, int]:
+def jump_prelude(eip: int, at: int, fragment: int | None) -> tuple[bytes, int]:
     """The same for an indirect jump, whose target is in the monitor's word."""
     compare = e.load_reg(ECX, TARGET_AT) + e.lea(ECX, ECX, _signed(-eip))
     return _prelude(compare, eip, at, fragment)
 
 
-def _prelude(compare: bytes, eip: int, at: int, fragment: int) -> tuple[bytes, int]:
+def _prelude(compare: bytes, eip: int, at: int, fragment: int | None) -> tuple[bytes, int]:
     undo = e.lea(ECX, ECX, _signed(eip))
     code = compare + e.jecxz(0, 2 + len(undo) + 1) + undo
     miss = at + len(code)
     code += b"\xcc" + e.load_reg(ECX, SPILL_AT)
-    return code + e.jmp(at + len(code), fragment), miss
+    return code if fragment is None else code + e.jmp(at + len(code), fragment), miss
 
 
 def _signed(value: int) -> int:
