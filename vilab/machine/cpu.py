@@ -42,7 +42,7 @@ from unicorn import x86_const as reg
 from unicorn.unicorn_py3.unicorn import uclib
 
 from vilab.errors import GuestFault, GuestStopped, VmmBug
-from vilab.machine import fpu, native, native_mmio, native_time
+from vilab.machine import fpu, native, native_callouts, native_mmio, native_time
 from vilab.machine.access_place import AccessPlace
 from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
 from vilab.machine.intercept import (
@@ -659,6 +659,30 @@ class Cpu:
         cells = self.time
         cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = 0, tsc_per_us
         cells[native_time.ON] = native_time.OF_PROCESSOR if on and not self._cells[native.COUNT_AT] else 0
+
+    def prepare_native_callouts(self) -> tuple[memoryview, memoryview] | None:
+        """The cells and the table of ``native_callouts``, which from now on is asked; ``None`` without native code."""
+        if not self.time[native_time.PYTHON]:
+            return None
+        save, restore = _address(uclib.uc_context_save), _address(uclib.uc_context_restore)
+        compiled = native_callouts.compile_hook(save, restore, self.layout)
+        if compiled is None:
+            return None
+        cells = np.zeros(native_callouts.CELLS, dtype=np.int64)
+        table = np.zeros(native_callouts.ENTRIES, dtype=np.int64)
+        self._alive += [cells, table]
+        cells[native_callouts.TABLE] = table.ctypes.data
+        cells[native_callouts.PYTHON] = self.time[native_time.PYTHON]
+        self.time[native_time.MORE_AT] = cells.ctypes.data
+        self.time[native_time.PYTHON] = compiled
+        first, second = memoryview(cells), memoryview(table)  # type: ignore[arg-type]
+        return first.cast("B").cast("q"), second.cast("B").cast("q")
+
+    def call_out_natively(self, cost_ns: int, tsc_per_us: int) -> None:
+        """Let ``native_callouts`` deal with what it knows until the next stop."""
+        cells = self.time
+        cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = cost_ns, tsc_per_us
+        cells[native_time.ON] = native_time.OF_MIRRORS
 
     def take_native_reads(self) -> int:
         """How many there were since this was asked last; from now on there are none."""

@@ -10,7 +10,7 @@ calls on an exception is a few machine instructions, which deal with such an exi
 It does what ``Cpu`` and the engine would have done, to the nanosecond, on cells of its own::
 
     cell  name        meaning
-    0     ON          0: everything goes to Python; 1: marked INT3; 2: #VMEXIT of RDTSC
+    0     ON          0: everything goes to Python; 1: marked INT3; 2: #VMEXIT of RDTSC; 3: see ``native_callouts``
     1     OFFSET_NS   virtual time beside executed code (the engine's ``offset_ns``)
     2     COST_NS     what one read costs
     3     TSC_PER_US  how fast the counter counts
@@ -20,7 +20,8 @@ It does what ``Cpu`` and the engine would have done, to the nanosecond, on cells
     7     TC_MARKS    and the host address of one mark a byte: ``READS_TIME`` at an INT3 that stands for RDTSC
     8     CONTEXT     host address of the buffer for the processor's context
     9     CELLS       host address of the block hook's cells
-    10    PYTHON      host address of the callback for everything else
+    10    PYTHON      host address of the callback for everything else; it gets these cells
+    11    MORE_AT     host address of the cells of ``native_callouts``, if that is the callback
 
 Virtual time is one nanosecond a byte of code here; with another cost model ON stays 0.
 """
@@ -32,11 +33,11 @@ from typing import Any
 from vilab.machine import llvm, native
 from vilab.machine.context import BASE, SEGMENT_BYTES, Layout
 
-ON, OFFSET_NS, COST_NS, TSC_PER_US, READS, TC_BASE, TC_SPAN, TC_MARKS, CONTEXT, CELLS_AT, PYTHON = range(11)
-CELLS = 11
+ON, OFFSET_NS, COST_NS, TSC_PER_US, READS, TC_BASE, TC_SPAN, TC_MARKS, CONTEXT, CELLS_AT, PYTHON, MORE_AT = range(12)
+CELLS = 12
 READS_TIME = 2
 BREAKPOINT = 3
-OF_CACHE, OF_PROCESSOR = 1, 2
+OF_CACHE, OF_PROCESSOR, OF_MIRRORS = 1, 2, 3
 VMEXIT_OF_RDTSC = 0x100 + 0x6E
 RDTSC_CODE, RDTSC_BYTES = 0x310F, 2
 """As it stands in memory, without prefixes; one that has some goes to Python."""
@@ -173,7 +174,8 @@ python:
   %python_p = getelementptr i64, i64* %time, i64 {PYTHON}
   %python_i = load i64, i64* %python_p
   %python_f = inttoptr i64 %python_i to void (i8*, i32, i8*)*
-  call void %python_f(i8* %uc, i32 %number, i8* null)
+  %time_b = bitcast i64* %time to i8*
+  call void %python_f(i8* %uc, i32 %number, i8* %time_b)
   ret void
 }}
 """

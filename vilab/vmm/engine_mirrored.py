@@ -21,10 +21,12 @@ from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped, VmmBug
 from vilab.events import CacheFlushed, CalloutTaken, UnitTranslated
 from vilab.machine.cpu import CS, Stop
+from vilab.machine.native_callouts import CELLS, DONE, ENTRIES, KINDS, SHADOW
 from vilab.vmm import emulate
 from vilab.vmm.code_pages import CodePages
 from vilab.vmm.mirror import BIASES, CALLOUT, INSIDE, INT3, LARGE_SHIFT, LINEAR, UNKNOWN, Mirror
 from vilab.vmm.mirror_discovery import EMULATED, IN_PLACE, discover
+from vilab.vmm.mirrored_fast import NATIVE, FastCallouts
 from vilab.vmm.mirrored_vcpu import MirroredVcpu
 from vilab.vmm.translating import TranslatingEngine
 from vilab.vmm.translator import inhibits_interrupts
@@ -66,6 +68,10 @@ class MirroredEngine(TranslatingEngine):
         self.pages = CodePages(self)  # type: ignore[arg-type]
         self._callouts: dict[int, tuple[Instruction, int]] = {}  # by the guest's linear address
         self._far_jumps: dict[int, dict[int, list[int]]] = {}  # page -> jump's target there -> jumps from other pages
+        self._native = self.vcpu.native = vm.cpu.prepare_native_callouts()
+        self._fast = FastCallouts(self.vcpu)
+        self._native_at: dict[int, int] = {}  # a callout's linear address -> its entry in the native table
+        self._cells = self._native[0] if self._native is not None else memoryview(bytearray(8 * CELLS)).cast("q")
         self._shadow_bytes = -1
         self._done = False
         self._wants_place = self._in_place = False
@@ -73,6 +79,16 @@ class MirroredEngine(TranslatingEngine):
 
     def make_vcpu(self) -> DeprivilegedVcpu:
         return MirroredVcpu(self.cpu, self.vm.pmap, self.monitor.flag_word)
+
+    @property
+    def _shadow_bytes(self) -> int:
+        """How many bytes had been executed when an interrupt shadow began. It is kept where native code finds it."""
+        shadow: int = self._cells[SHADOW]
+        return shadow
+
+    @_shadow_bytes.setter
+    def _shadow_bytes(self, executed_bytes: int) -> None:
+        self._cells[SHADOW] = executed_bytes
 
     def flag_address(self) -> int:
         return 0
@@ -97,6 +113,7 @@ class MirroredEngine(TranslatingEngine):
         self.pages.forget()
         self._callouts.clear()
         self._far_jumps.clear()
+        self._forget_native()
         if self.log.active:
             self.log.emit(CacheFlushed(self.now_ns(), lost, why))
 
@@ -106,6 +123,13 @@ class MirroredEngine(TranslatingEngine):
         self.invalidated += 1
         for at in self.mirror.erase(self.mirror.linear(unit.start), unit.end - unit.start):
             del self._callouts[at]
+            entry = self._native_at.pop(at, None)
+            if entry is not None and self._native is not None:
+                self._native[1][entry] = 0
+
+    def _forget_native(self) -> None:
+        self._native_at.clear()
+        self.vcpu.forget_native()
 
     def monitor_address_used(self, gva: int) -> None:
         if self.mirror.contains(gva):
@@ -270,12 +294,25 @@ class MirroredEngine(TranslatingEngine):
             if self.clock.next_ns() > self.now_ns():  # discovery takes time, and something may have become due
                 self.step_raw()
             return Stop.STEPPED
-        reason = self.cpu.run()
+        try:
+            if self._native is not None and not self.log.active and self.costs.code_ns_per_byte == 1:
+                self.cpu.call_out_natively(self.costs.ns(self.costs.callout), self.costs.tsc_per_us)
+            reason = self.cpu.run()
+        finally:
+            self._take_native_counts()
         if self._settle() and v.cpl == 3 and v.eflags() & TF:
             self.inject(GuestFault(1))
         if reason is Stop.COUNTED:
             self._aim()
         return reason
+
+    def _take_native_counts(self) -> None:
+        self.cpu.take_native_reads()
+        cells = self._cells
+        for at, op in enumerate(KINDS, DONE):
+            if cells[at]:
+                self.exits[op] += cells[at]
+                cells[at] = 0
 
     def _aim(self) -> bool:
         """Let there be code at EIP. False: the run is over."""
@@ -490,7 +527,26 @@ class MirroredEngine(TranslatingEngine):
             cpu.count_code(-1)
             self._wants_place = True
             return
+        if v.cpl == 0 and not self.log.active:
+            native = NATIVE.get(instruction.code)
+            if native is not None and self._native is not None:
+                self._native[1][v.eip & ENTRIES - 1] = v.eip << 8 | native
+                self._native_at[linear] = v.eip & ENTRIES - 1
+            elif self._do_fast(instruction):
+                return
         self._carry_out(instruction)
+
+    def _do_fast(self, instruction: Instruction) -> bool:
+        v = self.vcpu
+        try:
+            done = self._fast.do(instruction)
+        except GuestFault:
+            return False  # it will fault the full way
+        if done:
+            self._done = True
+            if v.eip != instruction.end and self.mirror.mark(v.pc) == INSIDE:
+                self._detour_pc = v.pc
+        return done
 
     def _carry_out(self, instruction: Instruction) -> None:
         """Emulate the instruction at EIP, of which one byte has been counted."""
@@ -503,6 +559,8 @@ class MirroredEngine(TranslatingEngine):
                 self._shadow_bytes = cpu.executed_bytes
         if v.eip != instruction.end:
             self._watch_landing()
+        if self._done and instruction.op == "iret" and v.cpl == 0:
+            self._fast.keep(CS)
 
     def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
         self._shadow_bytes = -1
@@ -553,11 +611,14 @@ class MirroredEngine(TranslatingEngine):
         self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated = saved["counts"]
         self._detour_pc = saved["detour"]
         self.vcpu.bias = self.mirror.bias
+        self._forget_native()
+        self._fast.forget()
         if self.vcpu.cpl != 3:
             self.vcpu.load_code_and_stack()
 
     def load_state(self, state: EngineState) -> None:
         self.flush_cache("state loaded")
+        self._fast.forget()
         self._wants_place = self._in_place = False
         self._shadow_bytes = self._detour_pc = -1
         super().load_state(state)

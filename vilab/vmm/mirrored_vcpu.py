@@ -12,18 +12,24 @@
 
 from __future__ import annotations
 
+from vilab.machine import native_callouts
 from vilab.machine.cpu import CS
 from vilab.vmm.vcpu import DeprivilegedVcpu
 from vilab.x86.flags import IF, TF
 
-SIGNED_BASE = (1 << 64) - 1
+UNSIGNED = (1 << 64) - 1
+NOTHING = memoryview(bytes(8 * native_callouts.ENTRIES)).cast("q")
 
 
 class MirroredVcpu(DeprivilegedVcpu):
-    """``bias``: the distance from the guest's code to its mirrors."""
+    """``bias``: the distance from the guest's code to its mirrors.
+
+    ``native``: the cells and the table of ``native_callouts``, if there are any.
+    """
 
     bias = 0
     sixteen = False
+    native: tuple[memoryview, memoryview] | None = None
 
     @property
     def interrupts_enabled(self) -> bool:
@@ -44,6 +50,11 @@ class MirroredVcpu(DeprivilegedVcpu):
         self._words[self.flag_word] = value & TF
         self.cpu.set_eflags(value if self._cpl == 3 else value & ~TF)
 
+    def set_mode(self, cpl: int, eflags: int) -> None:
+        if self.native is not None:
+            self.native[0][native_callouts.RING_0] = 0
+        super().set_mode(cpl, eflags)
+
     def load_code_and_stack(self) -> None:
         super().load_code_and_stack()
         if self._cpl != 3:
@@ -52,4 +63,16 @@ class MirroredVcpu(DeprivilegedVcpu):
     def load_mirrored_code(self, bias: int) -> None:
         """The CPU's CS with this bias; 0 to run code where it stands."""
         selector, _, limit, flags = self.cpu.segment(CS)
-        self.cpu.set_segment(CS, selector, self._segments[CS][1] + bias & SIGNED_BASE, limit, flags)
+        base = self._segments[CS][1] + bias
+        self.cpu.set_segment(CS, selector, base & UNSIGNED, limit, flags)
+        if self.native is not None:
+            cells = self.native[0]
+            cells[native_callouts.RING_0] = self._cpl == 0
+            if cells[native_callouts.CS_BASE] != base and bias:
+                cells[native_callouts.CS_BASE] = base
+                self.forget_native()
+
+    def forget_native(self) -> None:
+        """What stands for callouts in the table was made for another base, or is not sure any more."""
+        if self.native is not None:
+            self.native[1][:] = NOTHING

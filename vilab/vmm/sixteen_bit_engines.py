@@ -77,6 +77,13 @@ class MirroredEngine16(SixteenBitEngine, MirroredEngine):
     def flag_address(self) -> int:
         return self.monitor.flag_address if self.sixteen else 0
 
+    def on_exception(self, number: int) -> bool:
+        v = self.vcpu
+        if v.sixteen:
+            return super().on_exception(number)
+        go_on = MirroredEngine.on_exception(self, number)
+        return go_on and not v.sixteen
+
     def _watch_landing(self) -> None:
         if not self.sixteen:
             super()._watch_landing()
