@@ -655,7 +655,7 @@ class Cpu:
         cells[native_time.ON] = native_time.OF_CACHE
 
     def read_own_time_natively(self, on: bool, tsc_per_us: int) -> None:
-        """Let ``native_time`` deal with RDTSC where it exits without a VMCB, until the next stop; not in counted runs."""
+        """Let ``native_time`` answer RDTSC where it exits without a VMCB, until the next stop; not in counted runs."""
         cells = self.time
         cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = 0, tsc_per_us
         cells[native_time.ON] = native_time.OF_PROCESSOR if on and not self._cells[native.COUNT_AT] else 0

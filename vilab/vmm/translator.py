@@ -352,7 +352,7 @@ def _load_operand(i: Instruction) -> bytes:
 
 
 def return_prelude(eip: int, at: int, fragment: int | None) -> tuple[bytes, int]:
-    """Code before the fragment for a return to ``eip``, and the address of its miss. ``fragment`` ``None``: it follows."""
+    """Code before the fragment for a return to ``eip``, and the address of its miss; no ``fragment``: it follows."""
     compare = e.pop_reg(ECX) + e.lea(ECX, ECX, _signed(-eip))
     return _prelude(compare, eip, at, fragment)
 
