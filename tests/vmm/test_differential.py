@@ -122,7 +122,7 @@ def _run(machine: Machine, case: Case, interrupt_at_ns: int, stepped: bool = Fal
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     kernel=calm_choices, user=calm_choices, setting=st.integers(0, (1 << 64) - 1), limit=st.integers(1, 400),
-    option=st.integers(0, 2), at_ns=st.integers(1, 5000),
+    option=st.integers(0, len(BT_OPTIONS) - 1), at_ns=st.integers(1, 5000),
 )  # fmt: skip
 def test_a_run_logs_the_same_stepped_again_and_with_the_other_hook(engine, kernel, user, setting, limit, option, at_ns):
     case = Case(kernel, user, setting, limit, 0, option)

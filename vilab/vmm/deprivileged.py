@@ -192,13 +192,23 @@ class DeprivilegedEngine(Engine):
         if v.traps_each:
             return False
         try:
-            times = simulate(v, instruction, gva, gpa, min(self.cpu.instructions_left() + 1, MOST_ITERATIONS))
+            times = simulate(v, instruction, gva, gpa, self._most_iterations(instruction, gpa))
         except GuestFault:
             return False  # another operand faults first; the processor says which
         self.cpu.count_code(instruction.size, times or 1)
         self.skip(0 if times else instruction.size)
         self.cpu.d[self.cpu.D_HFLAGS] &= ~HF_INHIBIT_IRQ
         return True
+
+    def _most_iterations(self, instruction: Instruction, gpa: int) -> int:
+        """Of a repeated store that may be done at once: one where it might change its own bytes."""
+        v = self.vcpu
+        if not instruction.prefixes & REP:
+            return 1
+        own = walk(v.pmap, v.cr0, v.cr3, v.cr4, v.pc, write=False, user=False, set_bits=False).gpa
+        if own >> PAGE_SHIFT == gpa >> PAGE_SHIFT:
+            return 1
+        return min(self.cpu.instructions_left() + 1, MOST_ITERATIONS)
 
     def skip(self, size_bytes: int) -> None:
         """The instruction at EIP has been done (0 bytes: one iteration of it)."""
