@@ -18,11 +18,12 @@ boot_kernel_bt         the teaching kernel from power-on to its prompt under bt 
 start                  ``vilab run isprime`` as a program                          Python with ``import vilab``
 differential           random cases that ended the same under bt as bare           cases run
 differential_paging    random page-table programs, the same under every MMU        programs run
+hostile                hostile guests that reached nothing, under every engine     guests run
 =====================  ==========================================================  =====================================
 
 Both sides of an entry are measured in one process, in turn, with the same preemption (``bench_guests``); the figure is
 the pair with the median ratio (``bench_measure``). ``differential`` is there only when it is asked for,
-``differential_paging`` only when it is also named.
+``differential_paging`` and ``hostile`` only when they are also named.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ ENTRIES: dict[str, Callable[[Amount], Figure]] = {
 }
 """In the order of the output."""
 
-COMPARED = ("differential", "differential_paging")
+COMPARED = ("differential", "differential_paging", "hostile")
 
 
 def bench_vmm(
@@ -156,7 +157,7 @@ def bench_vmm(
     ----------
     quick : as little work as shows that it works; the figures mean nothing.
     differential : number of random cases to compare between bt and the bare processor; 0 leaves the entry out.
-        Of page-table programs if ``only`` says ``differential_paging``.
+        Of page-table programs if ``only`` says ``differential_paging``, of hostile guests if it says ``hostile``.
     seed : of these cases.
 
     Returns entry -> value, unit, baseline, ratio, median_of; ``differential`` also has the counts of its run.
@@ -174,6 +175,8 @@ def bench_vmm(
     }
     if differential and "differential_paging" in only:
         figures["differential_paging"] = compare_paging(differential, seed)
+    if differential and "hostile" in only:
+        figures["hostile"] = attack(differential, seed)
     if differential and (not only or "differential" in only):
         figures["differential"] = compare(differential, seed)
     return figures
@@ -201,3 +204,16 @@ def compare_paging(cases: int, seed: int) -> dict[str, Any]:
     figure = Figure(found["same"], "programs", run, found["same"] / run, 1)
     entry: dict[str, Any] = msgspec.to_builtins(figure)
     return entry | {key: found[key] for key in ("seed", "different", "faults", "wall_s", "reports")}
+
+
+def attack(guests: int, seed: int) -> dict[str, Any]:
+    """The hostile guests of ``hostile_watch.run_hostile`` under every engine."""
+    from vilab.vmm.differential_paging import all_mmus
+    from vilab.vmm.hostile_watch import run_hostile
+
+    mmus = (*all_mmus(), ("bt", {"placement": "mirrored"}), ("trap", {}))
+    found = run_hostile(guests, seed, mmus)
+    run = found["guests"] * len(mmus)
+    good = run - sum(found["broken"].values())
+    entry: dict[str, Any] = msgspec.to_builtins(Figure(good, "guests", run, good / run, 1))
+    return entry | {key: found[key] for key in ("endings", "broken", "reports")}

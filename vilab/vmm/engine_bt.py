@@ -604,7 +604,12 @@ class TranslationEngine(TranslatingEngine):
     def _miss(self, miss: Miss) -> None:
         cpu, v = self.cpu, self.vcpu
         if miss.table == RETURNS:
-            target = cpu.gpr[ECX] if miss.popped else self._peek_return()
+            try:
+                target = cpu.gpr[ECX] if miss.popped else self._peek_return()
+            except GuestFault:
+                # The processor has read the return address, though the guest has nothing there: it is the monitor's.
+                self.monitor_address_used(cpu.gpr[ESP])
+                return
             if not miss.popped:
                 cpu.gpr[ESP] = cpu.gpr[ESP] + 4 & 0xFFFFFFFF
             reason = "ret_miss"

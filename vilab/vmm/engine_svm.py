@@ -275,6 +275,14 @@ class SvmEngine(Engine):
     def _nested_fault(self, gpa: int, error_code: int) -> None:
         if self._counting is not None and self.was_counted():
             self.cpu.uncount_instruction()
+        if gpa >> 32:
+            self.end(
+                "unsupported",
+                f"The guest's page tables lead to physical address {gpa:x}, above 4 GB, which this virtual machine "
+                "does not have (PSE-36).",
+                good=False,
+            )
+            return
         mpa = self.nested.fill(gpa, bool(error_code & codes.NPF_WRITE))
         self.hidden_faults += 1
         if self.log.active:

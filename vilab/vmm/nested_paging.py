@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vilab.addresses import PAGE_SHIFT
+from vilab.errors import VmmBug
 from vilab.x86 import paging as pg
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ class NestedTables:
 
     def _slot(self, gpa: int) -> int:
         """Index of the dword with the entry for a gpa; its table is made if there is none."""
+        if gpa >> 32:
+            raise VmmBug(f"The nested tables were asked for {gpa:x}, beyond what 32-bit tables can map.")
         at = self._root + (gpa >> pg.LARGE_SHIFT)
         directory = self._words[at]
         if not directory & pg.PRESENT:
