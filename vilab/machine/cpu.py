@@ -378,6 +378,11 @@ class Cpu:
         return self.d[self._d_error]
 
     @property
+    def block_start(self) -> int:
+        """Linear address where the block begins that was entered last."""
+        return int(self._cells[native.BLOCK])
+
+    @property
     def is_software_interrupt(self) -> bool:
         """Was the exception INT n, INT3 or INTO? Then EIP is behind the instruction."""
         return bool(self.d[self._d_error + 1])

@@ -60,8 +60,8 @@ ACCEPTED: tuple[tuple[Question, str], ...] = (
         "the processor underneath switches tasks by itself; the monitor does not offer that",
     ),
     (
-        lambda i, cpl, _engine: cpl == 3 and i.op == "call far",
-        "a far CALL in ring 3: the processor underneath pushes with the rights of a supervisor",
+        lambda i, cpl, _engine: cpl == 3 and i.op in ("call far", "ret far", "iret"),
+        "far transfers in ring 3: the processor underneath uses the stack with the rights of a supervisor",
     ),
     (
         _stores_x87_environment,

@@ -40,6 +40,7 @@ from vilab.vmm import deliver, msrs
 from vilab.vmm.records import GPR_NAMES, Registers
 from vilab.vmm.vcpu import Vcpu, VcpuState, cpu_registers
 from vilab.vmm.walk import walk
+from vilab.x86.decode import disassemble
 from vilab.x86.flags import IF, TF
 
 if TYPE_CHECKING:
@@ -428,9 +429,17 @@ class Engine:
         self.ring_changed()
 
     def _software_length(self, behind: int, vector: int) -> int:
-        """INT3 (cc) and INTO (ce) have one byte, INT n (cd) two."""
+        """How long the INT was that ends there: the processor says where its block began."""
         v = self.vcpu
-        last = v.read(v.segment(CS)[1] + behind - 1 & 0xFFFFFFFF, 1, v.cpl == 3)[0]
+        base, user = v.segment(CS)[1], v.cpl == 3
+        end = behind + base & 0xFFFFFFFF
+        at = self.cpu.block_start
+        if 0 < end - at <= PAGE_BYTES:
+            code = v.read(at, end - at, user)
+            for instruction in disassemble(code, at, v.code_bits):
+                if instruction.end == end:
+                    return instruction.size
+        last = v.read(end - 1 & 0xFFFFFFFF, 1, user)[0]
         return 1 if (vector, last) in ((3, 0xCC), (4, 0xCE)) else 2
 
     def on_exception(self, number: int) -> bool:

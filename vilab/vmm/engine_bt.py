@@ -651,7 +651,7 @@ class TranslationEngine(TranslatingEngine):
         """A continuation was reached: translate its target and chain to it."""
         v = self.vcpu
         v.eip = exit_.target
-        if v.single_steps:
+        if v.single_steps or self._interrupt_comes_first():
             self._done = True
             return
         self.exits["chain"] += 1

@@ -61,7 +61,7 @@ def simulate(v: Vcpu, i: Instruction, gva: int = -1, gpa: int = 0, most: int = 1
     user = v.cpl == 3
     opcode = i.opcode
     if opcode in MOVS or opcode in STOS:
-        return _string(v, i, size, user, most)
+        return _string(v, i, size, user, most if gva == address_in(v, ES, v.gpr[EDI]) else 1, gpa)
     at = linear(v, i)
     if opcode in EXCHANGE:
         old = int.from_bytes(v.read(at, size, user), "little")
@@ -82,7 +82,7 @@ def simulate(v: Vcpu, i: Instruction, gva: int = -1, gpa: int = 0, most: int = 1
     return 0
 
 
-def _string(v: Vcpu, i: Instruction, size: int, user: bool, most: int) -> int:
+def _string(v: Vcpu, i: Instruction, size: int, user: bool, most: int, gpa: int) -> int:
     repeated = bool(i.prefixes & REP)
     if repeated and not v.gpr[ECX] & 0xFFFFFFFF:
         return 0
@@ -97,8 +97,8 @@ def _string(v: Vcpu, i: Instruction, size: int, user: bool, most: int) -> int:
         source = address_in(v, DS if override is None else override, v.gpr[ESI])
         if times > 1:
             times = max(1, min(times, (0x1000 - (source & 0xFFF)) // size))
-            if 0 < to - source < times * size:
-                times = 1  # it reads what it has just written
+            if v.translate(source, False, user) >> 12 == gpa >> 12:
+                times = 1  # it may read what it has just written
         data = v.read(source, size * times, user)
     else:
         data = (v.gpr[EAX] & (1 << 8 * size) - 1).to_bytes(size, "little") * times
