@@ -14,6 +14,7 @@ from vilab.guests import debian, debian_root
 from vilab.vmm import suspend
 from vilab.vmm.runner import RunOptions, choose
 from vilab.vmm.typist import Typist
+from vilab.vmm.choices import usual_for
 from vilab.vmm.vm import QuietConsole, VirtualMachine
 
 QUIET = "dmesg -n 1"
@@ -58,7 +59,10 @@ def ours(engine: str) -> Session:
     """Under one engine, in this process, nobody watching; where it is saved, it goes on as from the file."""
     chosen = choose(RunOptions(debian.NAME, engine))
     console = QuietConsole(SCRIPT)
-    vm = VirtualMachine(chosen.image, engine, chosen.memory_bytes, console=Typist(console, chosen.prompt))
+    vm = VirtualMachine(
+        chosen.image, engine, chosen.memory_bytes, console=Typist(console, chosen.prompt),
+        engine_options=usual_for(chosen.image.kind, engine, {}),
+    )  # fmt: skip
     try:
         assert vm.engine.run(SUSPENDED_AT_MS * 1_000_000) is None
         saved = suspend.encode(vm, prompt=chosen.prompt, said=bytes(console.output[-32:]))

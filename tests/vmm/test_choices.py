@@ -6,13 +6,21 @@ import pytest
 
 from vilab import cli
 from vilab.errors import AdminError
-from vilab.vmm.choices import engine_options
+from vilab.vmm.choices import engine_options, usual_for
 
 
 def test_what_was_not_asked_for_is_left_to_the_engine():
     assert engine_options("bt") == {}
     assert engine_options("bt", placement="packed", trace="lazy") == {"placement": "packed", "trace": "lazy"}
     assert engine_options("svm", paging="shadow", trace="prevalidate") == {"paging": "shadow", "trace": "prevalidate"}
+
+
+def test_a_stock_kernel_is_translated_the_quick_way_unless_told_otherwise():
+    assert usual_for("linux", "bt", {}) == {"trace": "prevalidate", "superblocks": True}
+    assert usual_for("linux", "bt", {"placement": "mirrored"}) == {"placement": "mirrored", "trace": "prevalidate"}
+    assert usual_for("linux", "bt", {"trace": "all"})["trace"] == "all"
+    assert usual_for("multiboot", "bt", {}) == {}
+    assert usual_for("linux", "svm", {}) == {}
 
 
 @pytest.mark.parametrize(

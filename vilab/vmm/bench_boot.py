@@ -29,6 +29,7 @@ import msgspec
 from vilab.errors import AdminError, GuestStopped, VilabError, VmmBug
 from vilab.guests import debian, debian_root
 from vilab.vmm.bench_measure import clock
+from vilab.vmm.choices import usual_for
 from vilab.vmm.runner import Chosen, RunOptions, choose
 from vilab.vmm.typist import Typist
 from vilab.vmm.vm import QuietConsole, VirtualMachine
@@ -141,7 +142,7 @@ def boot(way: Way, guest: Guest) -> Boot:
     console = _Stopwatch(chosen.prompt)
     vm = VirtualMachine(
         chosen.image, way.engine, chosen.memory_bytes, console=Typist(console, chosen.prompt),
-        engine_options=dict(way.options),
+        engine_options=usual_for(chosen.image.kind, way.engine, dict(way.options)),
     )  # fmt: skip
     try:
         translation = _time_translation(vm.engine)

@@ -37,6 +37,19 @@ def engine_options(
     return {name: value for name, value in chosen.items() if value is not None}
 
 
+def usual_for(image_kind: str, engine: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What was asked for, and the quicker ways of translation where the image is a stock kernel.
+
+    Everything else is translated as in the paper: short units, and all page tables traced.
+    """
+    if engine != "bt" or image_kind != "linux":
+        return given
+    usual: dict[str, Any] = {"trace": "prevalidate"}
+    if given.get("placement", "packed") == "packed":
+        usual["superblocks"] = True
+    return usual | given
+
+
 def _paging_of(engine: str) -> str:
     if engine == "bare":
         return "bare has no VMM, and the guest's page tables are the processor's"

@@ -23,6 +23,7 @@ from vilab.guests.image import LoadedImage
 from vilab.guests.load import load
 from vilab.protocols import Console
 from vilab.vmm import suspend
+from vilab.vmm.choices import usual_for
 from vilab.vmm.engine import Ended
 from vilab.vmm.typist import Typist
 from vilab.vmm.vm import ENGINES, MONITOR_WINDOW, VirtualMachine
@@ -165,11 +166,12 @@ def run_image(options: RunOptions, console: Console) -> RunResult:
     if count is None and chosen.image.kind in COUNTED_KINDS:
         count = 1 << 60
     with _Session(console, options, chosen.prompt) as session:
+        engine_options = usual_for(chosen.image.kind, options.engine, options.engine_options)
         vm = VirtualMachine(
             chosen.image, options.engine, chosen.memory_bytes, console=session.tee, log=session.log,
-            count_instructions=count, engine_options=options.engine_options,
+            count_instructions=count, engine_options=engine_options,
         )  # fmt: skip
-        return session.run(vm, options.engine_options, count is not None)
+        return session.run(vm, engine_options, count is not None)
 
 
 def resume_file(path: Path, console: Console, options: RunOptions) -> RunResult:
