@@ -12,9 +12,9 @@ import msgspec
 from tests.tools import require_tool
 from vilab.guests import debian, debian_root
 from vilab.vmm import suspend
+from vilab.vmm.choices import usual_for
 from vilab.vmm.runner import RunOptions, choose
 from vilab.vmm.typist import Typist
-from vilab.vmm.choices import usual_for
 from vilab.vmm.vm import QuietConsole, VirtualMachine
 
 QUIET = "dmesg -n 1"
