@@ -108,18 +108,11 @@ class CodePages:
         v = self._engine.vcpu
         return walk(v.pmap, v.cr0, v.cr3, v.cr4, linear, write=False, user=False, set_bits=False)
 
-    def _ppn(self, linear: int) -> int:
-        return self._look(linear).gpa >> PAGE_SHIFT
-
     # Contents ----------------------------------------------------------------------------------------------------
 
     def close(self, opened: list[int]) -> None:
         """Stores to traced pages have been done by the processor itself: drop what they changed."""
-        for gva in opened:
-            try:
-                ppn = self._ppn(gva)
-            except GuestFault:
-                continue
+        for ppn in opened:
             self._changed(ppn, 0, PAGE_BYTES)
 
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:

@@ -52,7 +52,7 @@ class DeprivilegedEngine(Engine):
         super().__init__(vm)
         self.frames = MonitorFrames(vm.monitor_frames)
         self.shadow = ShadowTables(vm.cpu, vm.machine_memory, self.frames, vm.pmap, trace)
-        self._open: list[int] = []
+        self._open: list[int] = []  # traced pages that a store is let through to: ppns
         self.monitor = Monitor(vm.cpu, vm.machine_memory, self.frames, self.shadow)
         self._stepping = False
         self._creeping_at: int | None = None
@@ -175,7 +175,7 @@ class DeprivilegedEngine(Engine):
             self.cpu.uncount_instruction()
         self.shadow.fill(gva, mapping, self.machine_page(mapping.gpa, True), True)
         self.shadow.open_once(gva)
-        self._open = [*self._open, gva]
+        self._open = [*self._open, ppn]
 
     def storing_instruction(self) -> Instruction | None:
         """The one at the guest's EIP, if it is a plain store, can be read and runs as it stands there."""
@@ -225,14 +225,9 @@ class DeprivilegedEngine(Engine):
             pages, self._open = self._open, []
             self.stores_done(pages)
 
-    def stores_done(self, gvas: list[int]) -> None:
+    def stores_done(self, ppns: list[int]) -> None:
         """Stores to traced pages have been let through: protect the pages again, follow what was changed."""
-        v = self.vcpu
-        for gva in gvas:
-            try:
-                ppn = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=False, user=False, set_bits=False).gpa >> PAGE_SHIFT
-            except GuestFault:
-                continue
+        for ppn in ppns:
             if ppn in self.shadow.traced:
                 self.shadow.protect(ppn)
                 self.shadow.follow_page(ppn)

@@ -756,9 +756,9 @@ class TranslationEngine(TranslatingEngine):
     def settle_stores(self) -> None:
         return  # ``_settle_down`` does
 
-    def stores_done(self, gvas: list[int]) -> None:
-        super().stores_done(gvas)
-        self.pages.close(gvas)
+    def stores_done(self, ppns: list[int]) -> None:
+        super().stores_done(ppns)
+        self.pages.close(ppns)
 
     def address_space_loaded(self) -> None:
         super().address_space_loaded()
