@@ -54,6 +54,7 @@ SLICE_BYTES = 20_000_000
 """At least this often the processor comes back to Python, so that the run can be stopped from the keyboard."""
 
 NEAR_NS = 1 << 20
+MOST_EXCEPTIONS = 2000
 DR6_BS = 1 << 14
 
 
@@ -111,6 +112,7 @@ class Engine:
         self._owed_ns = 0
         self._owed_timer: Timer | None = None
         self._in_port_access = False
+        self._exceptions, self._last_exception_bytes = 0, -1
         self.slice_end = UNLIMITED
         self.stop_eip: int | None = None
         self.vcpu: Vcpu
@@ -386,6 +388,9 @@ class Engine:
     def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
         """Give the guest an exception that is its own. ``counted``: it belongs to an instruction that was counted."""
         eip = self.vcpu.eip
+        if self._is_stuck():
+            self.end("stuck", f"The guest's exception handlers fault without end at {eip:08x}.", good=False)
+            return
         if counted and fault.vector != 1:
             self.cpu.uncount_instruction()
         if fault.vector == 14:
@@ -406,6 +411,13 @@ class Engine:
                 )
             )
         self.ring_changed()
+
+    def _is_stuck(self) -> bool:
+        """Thousands of exceptions and not one instruction between them: nothing else would end such a run."""
+        executed = self.cpu.executed_bytes
+        self._exceptions = self._exceptions + 1 if executed == self._last_exception_bytes else 0
+        self._last_exception_bytes = executed
+        return self._exceptions >= MOST_EXCEPTIONS
 
     def was_counted(self) -> bool:
         """After a page fault in a counted run: has the instruction been counted? Not if it could not be fetched."""
