@@ -8,9 +8,9 @@
                                                             └──> odd: one step of the guest's own bytes, go on
     ring 0   the VMM
 
-The paper's cache (``engine_bt``) pays for each indirect branch, because code lies elsewhere than the guest believes. Here
-the segment's base hides that. What the mirrors hold, and where they lie, is in ``mirror`` and ``mirror_discovery``.
-Source of the idea that a segment base can hide a second copy: none in the papers of this course; so compare the two.
+The paper's cache (``engine_bt``) pays for each indirect branch, because code lies elsewhere than the guest believes.
+Here the segment's base hides that. What the mirrors hold, and where they lie, is in ``mirror`` and
+``mirror_discovery``. This placement is not in the papers; that is what makes it worth comparing.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
-from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped, VmmBug
-from vilab.events import CacheFlushed, CalloutTaken, UnitTranslated
+from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped
+from vilab.events import CacheFlushed, CalloutTaken, UnitInvalidated, UnitTranslated
 from vilab.machine.cpu import CS, Stop
 from vilab.machine.native_callouts import CELLS, DONE, ENTRIES, KINDS, SHADOW
-from vilab.vmm import emulate
 from vilab.vmm.code_pages import CodePages
 from vilab.vmm.mirror import BIASES, CALLOUT, INSIDE, INT3, LARGE_SHIFT, LINEAR, UNKNOWN, Mirror
 from vilab.vmm.mirror_discovery import EMULATED, IN_PLACE, discover
@@ -33,7 +32,7 @@ from vilab.vmm.translator import inhibits_interrupts
 from vilab.vmm.unit import Unit
 from vilab.vmm.vcpu import BIG, DeprivilegedVcpu
 from vilab.vmm.walk import walk
-from vilab.x86.decode import Instruction, Kind, Truncated, decode
+from vilab.x86.decode import Instruction, Truncated, decode
 from vilab.x86.flags import TF
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CACHE_BYTES = 16 << 20
 BREAKPOINT = 3
-NO_MARKS = bytes(16)
+NO_MARKS, ALL_MARKED = bytes(16), b"\1" * 16
 
 
 class MirroredEngine(TranslatingEngine):
@@ -64,18 +63,18 @@ class MirroredEngine(TranslatingEngine):
         super().__init__(vm, smc, trace)
         self.vcpu: MirroredVcpu
         self.mirror = Mirror(vm.cpu, vm.machine_memory, self.frames, self.shadow, cache_bytes >> PAGE_SHIFT)
-        self.vcpu.bias = self.mirror.bias
+        self.vcpu.bias, self.vcpu.shadow = self.mirror.bias, self.shadow
         self.pages = CodePages(self)  # type: ignore[arg-type]
         self._callouts: dict[int, tuple[Instruction, int]] = {}  # by the guest's linear address
         self._far_jumps: dict[int, dict[int, list[int]]] = {}  # page -> jump's target there -> jumps from other pages
         self._native = self.vcpu.native = vm.cpu.prepare_native_callouts()
         self._fast = FastCallouts(self.vcpu)
+        self._stores: dict[int, Instruction | None] = {}  # what stands at a linear address that stores to traced pages
         self._native_at: dict[int, int] = {}  # a callout's linear address -> its entry in the native table
         self._cells = self._native[0] if self._native is not None else memoryview(bytearray(8 * CELLS)).cast("q")
         self._shadow_bytes = -1
         self._done = False
         self._wants_place = self._in_place = False
-        self._detour_pc = -1
 
     def make_vcpu(self) -> DeprivilegedVcpu:
         return MirroredVcpu(self.cpu, self.vm.pmap, self.monitor.flag_word)
@@ -98,9 +97,16 @@ class MirroredEngine(TranslatingEngine):
         self._watch_landing()
 
     def _watch_landing(self) -> None:
-        """EIP was changed: is it in the middle of an instruction now?"""
+        """EIP was changed by the monitor. Into the middle of an instruction? Then its page is discovered anew."""
         v = self.vcpu
-        self._detour_pc = v.pc if v.cpl != 3 and self.mirror.mark(v.pc) == INSIDE else -1
+        if v.cpl == 3 or self.mirror.mark(v.pc) != INSIDE:
+            return
+        vpn = v.pc >> PAGE_SHIFT
+        for unit, _, _ in list(self.pages.by_ppn.get(self.pages.by_vpn.get(vpn, -1), ())):
+            if unit.valid and any(seen == vpn for seen, _ in unit.pages):
+                self.drop_unit(unit)
+                if self.log.active:
+                    self.log.emit(UnitInvalidated(self.now_ns(), unit.eip, unit.start, "overlap"))
 
     def _resume(self) -> None:
         return  # EIP is the CPU's own
@@ -114,6 +120,7 @@ class MirroredEngine(TranslatingEngine):
         self._callouts.clear()
         self._far_jumps.clear()
         self._forget_native()
+        self._stores.clear()
         if self.log.active:
             self.log.emit(CacheFlushed(self.now_ns(), lost, why))
 
@@ -121,6 +128,7 @@ class MirroredEngine(TranslatingEngine):
         """The guest's bytes have changed: undiscover them."""
         unit.valid = False
         self.invalidated += 1
+        self._stores.clear()
         for at in self.mirror.erase(self.mirror.linear(unit.start), unit.end - unit.start):
             del self._callouts[at]
             entry = self._native_at.pop(at, None)
@@ -209,9 +217,11 @@ class MirroredEngine(TranslatingEngine):
     def _discover_piece(self, linear: int, eip: int, work: list[int]) -> int:
         mirror, vpn = self.mirror, linear >> PAGE_SHIFT
         page = mirror.pages.get(vpn)
-        behind = vpn + 1 & LINEAR >> PAGE_SHIFT
+        behind = vpn + 1
 
         def next_marks() -> bytes | bytearray:
+            if behind > LINEAR >> PAGE_SHIFT:
+                return ALL_MARKED  # what goes on at address 0 is run in place
             following = mirror.pages.get(behind)
             return NO_MARKS if following is None else following.marks
 
@@ -290,7 +300,7 @@ class MirroredEngine(TranslatingEngine):
         if v.cpl == 3:
             if self.creep():
                 return Stop.STEPPED
-        elif v.single_steps or self._detour_pc == v.pc:
+        elif v.single_steps:
             if self.clock.next_ns() > self.now_ns():  # discovery takes time, and something may have become due
                 self.step_raw()
             return Stop.STEPPED
@@ -300,7 +310,7 @@ class MirroredEngine(TranslatingEngine):
             reason = self.cpu.run()
         finally:
             self._take_native_counts()
-        if self._settle() and v.cpl == 3 and v.eflags() & TF:
+        if self._settle_down() and v.cpl == 3 and v.eflags() & TF:
             self.inject(GuestFault(1))
         if reason is Stop.COUNTED:
             self._aim()
@@ -321,7 +331,7 @@ class MirroredEngine(TranslatingEngine):
             if v.cpl == 3:
                 return True
             linear = v.pc
-            if self.mirror.mark(linear) != UNKNOWN or self._detour_pc == linear:
+            if self.mirror.mark(linear) != UNKNOWN:
                 return True
             if v.eip == self.stop_eip:
                 self.returned()
@@ -334,7 +344,7 @@ class MirroredEngine(TranslatingEngine):
                 self.end("unsupported", str(stopped), good=False)
         return False
 
-    def _settle(self) -> bool:
+    def _settle_down(self) -> bool:
         """After the processor stopped: do what must be done by a step of its own.
 
         True: an instruction was done here.
@@ -357,7 +367,7 @@ class MirroredEngine(TranslatingEngine):
             self.stores_done(gvas)
 
     def settle_stores(self) -> None:
-        return  # ``_settle`` does
+        return  # ``_settle_down`` does
 
     def _run_in_place(self) -> Stop:
         """One instruction of the guest's own bytes, with its own base of CS."""
@@ -396,13 +406,11 @@ class MirroredEngine(TranslatingEngine):
             return Stop.STOPPED
         v = self.vcpu
         if v.cpl != 3:
-            if self._detour_pc == v.pc:
-                return self._step_detour()
             pushf = self._next_if_pushf() if v.single_steps else None
             if pushf is not None:
                 return self._emulate_uncalled(pushf)
         reason = self.cpu.step(v.single_steps)
-        return Stop.STEPPED if self._settle() else reason
+        return Stop.STEPPED if self._settle_down() else reason
 
     def _next_if_pushf(self) -> Instruction | None:
         """With the virtual TF set, PUSHF must show it."""
@@ -422,15 +430,6 @@ class MirroredEngine(TranslatingEngine):
         self.cpu.count_code(1)
         self._carry_out(instruction)
         return Stop.STOPPED
-
-    def _step_detour(self) -> Stop:
-        """In the middle of what was discovered as another instruction."""
-        instruction = self._next_instruction()
-        if instruction is None or instruction.kind not in (Kind.SENSITIVE, Kind.FAR, Kind.UNDEFINED):
-            return self._run_in_place()
-        reason = self._emulate_uncalled(instruction)
-        self._watch_landing()
-        return reason
 
     def before_step(self) -> bool:
         return self._aim()
@@ -481,8 +480,6 @@ class MirroredEngine(TranslatingEngine):
                 self.page_fault(gva, cpu.error_code)
         else:
             self._fault_in_ring_1(number)
-        if self._detour_pc >= 0 and self._detour_pc == v.pc and v.cpl != 3:
-            return False
         return not (self.ended is not None or self._open or self.halted or self._wants_place or v.single_steps)
 
     def _came_upon(self, linear: int) -> bool:
@@ -499,10 +496,15 @@ class MirroredEngine(TranslatingEngine):
         return self._aim()
 
     def _fault_in_ring_1(self, number: int) -> None:
-        cpu, v = self.cpu, self.vcpu
+        cpu = self.cpu
         if cpu.is_software_interrupt:  # in the middle of what was discovered as another instruction
             self.exits[f"int {number:02x}"] += 1
             self.deliver_software(number)
+            return
+        if self.mirror.mark(self.vcpu.pc) == INSIDE and not self._in_place:
+            # A return or an indirect jump has led here, and the instruction must not run as it is.
+            cpu.uncount_instruction()
+            self._watch_landing()
             return
         self.exits[VECTOR_NAMES.get(number, str(number))] += 1
         error = cpu.error_code & 0xFFFF if number in VECTORS_WITH_ERROR_CODE else None
@@ -544,8 +546,8 @@ class MirroredEngine(TranslatingEngine):
             return False  # it will fault the full way
         if done:
             self._done = True
-            if v.eip != instruction.end and self.mirror.mark(v.pc) == INSIDE:
-                self._detour_pc = v.pc
+            if v.eip != instruction.end:
+                self._watch_landing()
         return done
 
     def _carry_out(self, instruction: Instruction) -> None:
@@ -568,9 +570,18 @@ class MirroredEngine(TranslatingEngine):
 
     # Stores to traced pages, mappings ----------------------------------------------------------------------------
 
-    def stores_done(self, gvas: list[int]) -> None:
-        super().stores_done(gvas)
-        self.pages.close(gvas)
+    def storing_instruction(self) -> Instruction | None:
+        v = self.vcpu
+        if v.cpl == 3 or self._in_place:
+            return super().storing_instruction()
+        linear = v.pc
+        if linear not in self._stores:
+            self._stores[linear] = super().storing_instruction()
+        return self._stores[linear]
+
+    def stores_done(self, ppns: list[int]) -> None:
+        super().stores_done(ppns)
+        self.pages.close(ppns)
 
     def address_space_loaded(self) -> None:
         super().address_space_loaded()
@@ -600,7 +611,6 @@ class MirroredEngine(TranslatingEngine):
             "callouts": (self._callouts, self._far_jumps),
             "pages": self.pages.contents(),
             "counts": (self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated),
-            "detour": self._detour_pc,
         }
 
     def load_caches(self, saved: dict[str, Any]) -> None:
@@ -609,7 +619,6 @@ class MirroredEngine(TranslatingEngine):
         self._callouts, self._far_jumps = saved["callouts"]
         self.pages.set_contents(saved["pages"])
         self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated = saved["counts"]
-        self._detour_pc = saved["detour"]
         self.vcpu.bias = self.mirror.bias
         self._forget_native()
         self._fast.forget()
@@ -620,5 +629,5 @@ class MirroredEngine(TranslatingEngine):
         self.flush_cache("state loaded")
         self._fast.forget()
         self._wants_place = self._in_place = False
-        self._shadow_bytes = self._detour_pc = -1
+        self._shadow_bytes = -1
         super().load_state(state)

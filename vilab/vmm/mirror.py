@@ -8,10 +8,10 @@
                |           CLI                            the same    callout  not discovered yet
     marks                                                 1  2  2  2  3  1  2  0  0  0
 
-With the bias added to the base of CS the processor runs the mirror while EIP holds the guest's own values: calls, returns
-and jumps of every kind are right as they stand, and so is every address that the guest can see. An INT3 (cc) is where
-the monitor comes in. The page behind the last mirror is a page of INT3s, so that the processor never fetches from a
-missing page.
+With the bias added to the base of CS the processor runs the mirror while EIP holds the guest's own values: calls,
+returns and jumps of every kind are right as they stand, and so is every address that the guest can see. An INT3 (cc) is
+where the monitor comes in. The page behind the last mirror is a page of INT3s, so that the processor never fetches from
+a missing page.
 
 The bias is chosen so that the guest has nothing where mirrors lie. If it wants a place later, the mirrors move: all are
 dropped, and discovered again somewhere else.

@@ -14,8 +14,9 @@ A piece ends behind unconditional control flow, at what is discovered already, w
 fetched. *In place* means: one step of the guest's own bytes where they stand, with the guest's own base of CS. It is
 right for everything that is not sensitive.
 
-MODEL: a return or an indirect jump into the middle of a discovered instruction runs the bytes there as they are; what is
-critical among them is not emulated. Direct jumps to such places are run in place, and what follows them, too.
+MODEL: a return or an indirect jump into the middle of a discovered instruction runs the bytes there as they are; what
+is critical among them is not emulated. Direct jumps, IRET, far transfers and deliveries go where they should: what was
+discovered there before gives way to the new reading of the bytes.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from vilab.addresses import PAGE_BYTES
 from vilab.errors import GuestFault
 from vilab.vmm.mirror import CALLOUT, INSIDE, INT3, LINEAR, MARKED, START
 from vilab.vmm.translator import DATA_SELECTOR_READS, PASSED_THROUGH, VEX
-from vilab.vmm.unit import CONTROL, IDENT, Line
 from vilab.vmm.unit import CALLOUT as CALLED_OUT
+from vilab.vmm.unit import CONTROL, IDENT, Line
 from vilab.x86.decode import CS, Instruction, Kind, Truncated, decode
 from vilab.x86.scan import scan
 
@@ -35,7 +36,11 @@ EMULATED, IN_PLACE = 0, 1
 """What becomes of a callout."""
 
 PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
-ODD_STARTS = PREFIXES | {0xC4, 0xC5, 0x62}
+CS_PREFIX = 0x2E
+VEX_STARTS = frozenset((0xC4, 0xC5, 0x62))
+JUMPS = frozenset((0x0F, 0xE8, 0xE9, 0xEB, *range(0x70, 0x80), *range(0xE0, 0xE4)))
+"""First opcode bytes of direct jumps and calls, and of others."""
+ODD_STARTS = PREFIXES | VEX_STARTS
 """First bytes of IDENT instructions that have to be looked at more closely."""
 NO_ACCESS = frozenset((0x8D, *range(0x0F18, 0x0F20)))
 """LEA and the long NOPs name memory and do not touch it."""
@@ -122,7 +127,7 @@ def discover(
             how, target = -1, None
             if kind in DIRECT and code[at] not in PREFIXES and not overlaps:
                 target = end + int.from_bytes(code[end - (1 if size == 2 else 4) : end], "little", signed=True)
-            elif kind in LOOKED_AT or code[at] in ODD_STARTS or overlaps:
+            elif kind in LOOKED_AT or overlaps or (code[at] in ODD_STARTS and _is_odd(code[at:end])):
                 instruction = decode(code[at : at + 15], eip + at & LINEAR)
                 how = _treatment(instruction, IN_PLACE if overlaps else -1)
                 if how >= 0:
@@ -154,6 +159,16 @@ def discover(
     return piece
 
 
+def _is_odd(code: memoryview) -> bool:
+    """Does it begin with prefixes, and is that more than operand size, LOCK, REP or a segment that is not CS?"""
+    for byte in code:
+        if byte == CS_PREFIX or byte in VEX_STARTS or byte in JUMPS:
+            return True
+        if byte not in PREFIXES:
+            return False
+    return True
+
+
 def _treatment(i: Instruction, how: int) -> int:
     """-1 as it is, EMULATED, or IN_PLACE. ``how``: what it would be if it were harmless."""
     kind = i.kind
@@ -161,10 +176,8 @@ def _treatment(i: Instruction, how: int) -> int:
         return EMULATED
     if kind is Kind.SENSITIVE and not _harmless(i):
         return EMULATED
-    if i.segment_override == CS and i.opcode not in NO_ACCESS:
-        if i.memory is not None or i.opcode in IMPLICIT_MEMORY:
-            return IN_PLACE
-    return how
+    reads_memory = i.opcode not in NO_ACCESS and (i.memory is not None or i.opcode in IMPLICIT_MEMORY)
+    return IN_PLACE if reads_memory and i.segment_override == CS else how
 
 
 def _harmless(i: Instruction) -> bool:

@@ -12,10 +12,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT
 from vilab.machine import native_callouts
 from vilab.machine.cpu import CS
 from vilab.vmm.vcpu import DeprivilegedVcpu
 from vilab.x86.flags import IF, TF
+from vilab.x86.paging import PRESENT
+
+if TYPE_CHECKING:
+    from vilab.vmm.shadow_paging import ShadowTables
 
 UNSIGNED = (1 << 64) - 1
 NOTHING = memoryview(bytes(8 * native_callouts.ENTRIES)).cast("q")
@@ -30,6 +37,26 @@ class MirroredVcpu(DeprivilegedVcpu):
     bias = 0
     sixteen = False
     native: tuple[memoryview, memoryview] | None = None
+    shadow: ShadowTables | None = None
+
+    @property
+    def pc(self) -> int:
+        """EIP as a linear address."""
+        base = self.cpu.segment_base(CS) if self._cpl == 3 or self.sixteen else self._segments[CS][1]
+        return self.cpu.q[self.cpu.Q_EIP] + base & 0xFFFFFFFF
+
+    def read(self, gva: int, size_bytes: int, user: bool = False) -> bytes:
+        """Memory at a linear address; where the shadow tables have it, as the processor itself would get it."""
+        gva &= 0xFFFFFFFF
+        offset = gva & PAGE_OFFSET_MASK
+        if self.shadow is not None and not user and offset + size_bytes <= PAGE_BYTES:
+            table = self.shadow.root.tables.get(gva >> 22)
+            if table is not None:
+                entry = self._words[table.at + (gva >> PAGE_SHIFT & 0x3FF)]
+                at = entry & ~PAGE_OFFSET_MASK | offset
+                if entry & PRESENT and at + size_bytes <= self.cpu.memory.size_bytes:
+                    return bytes(self.cpu.memory.view[at : at + size_bytes])
+        return super().read(gva, size_bytes, user)
 
     @property
     def interrupts_enabled(self) -> bool:

@@ -91,8 +91,11 @@ class ShadowTables:
         table = self._monitor_tables.get(index)
         if table is None:
             table = self._monitor_tables[index] = self._new_frame()
-            for root in self._roots.values():
+            for root in list(self._roots.values()):
+                if index in root.tables:
+                    self.unlink(root, index)
                 self._words[root.at + index] = table << 2 | pg.PRESENT | pg.WRITABLE | pg.ACCESSED
+            self._cpu.flush_tlb()
         flags = pg.PRESENT | pg.ACCESSED | pg.DIRTY | (pg.WRITABLE if writable else 0)
         self._words[table + (gva >> 12 & 0x3FF)] = mpn << PAGE_SHIFT | flags
 
