@@ -126,7 +126,7 @@ def machine(
     memory_bytes = 16 << 20
     reserved = None if engine in ("bare", "svm") else MONITOR_WINDOW
     image = load(name, memory_bytes=memory_bytes, append=append, reserved=reserved)
-    if engine == "bt":
+    if engine == "bt" and options.get("placement") != "mirrored":
         options.setdefault("return_entries", PAPER_RETURN_ENTRIES)
     return VirtualMachine(
         image, engine, memory_bytes, console=QuietConsole(typed), log=log, engine_options=options,
