@@ -203,6 +203,10 @@ class MirroredEngine(TranslatingEngine):
                 if self.ended is not None:
                     return
         self.mirror.forget_block(linear)
+        self.exits["discovery"] += 1
+        if self.log.active:
+            place = self.mirror.place(linear)
+            self.log.emit(CalloutTaken(self.now_ns(), self.vcpu.eip, place, "discovery", self.costs.callout))
         count, work = 0, [linear]
         while work:
             at = work.pop()
@@ -489,10 +493,6 @@ class MirroredEngine(TranslatingEngine):
         if self.mirror.mark(linear) != UNKNOWN:
             self.mirror.forget_block(linear)
             return True
-        self.exits["discovery"] += 1
-        if self.log.active:
-            place = self.mirror.place(linear)
-            self.log.emit(CalloutTaken(self.now_ns(), self.vcpu.eip, place, "discovery", self.costs.callout))
         return self._aim()
 
     def _fault_in_ring_1(self, number: int) -> None:
