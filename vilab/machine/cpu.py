@@ -665,23 +665,26 @@ class Cpu:
         cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = 0, tsc_per_us
         cells[native_time.ON] = native_time.OF_PROCESSOR if on and not self._cells[native.COUNT_AT] else 0
 
-    def prepare_native_callouts(self) -> tuple[memoryview, memoryview] | None:
-        """The cells and the table of ``native_callouts``, which from now on is asked; ``None`` without native code."""
+    def prepare_native_callouts(self) -> tuple[memoryview, memoryview, memoryview] | None:
+        """Cells, table, landings of ``native_callouts``, which from now on is asked; ``None`` without native code."""
         if not self.time[native_time.PYTHON]:
             return None
         save, restore = _address(uclib.uc_context_save), _address(uclib.uc_context_restore)
         compiled = native_callouts.compile_hook(save, restore, self.layout)
         if compiled is None:
             return None
-        cells = np.zeros(native_callouts.CELLS, dtype=np.int64)
-        table = np.zeros(native_callouts.ENTRIES, dtype=np.int64)
-        self._alive += [cells, table]
+        sizes = (native_callouts.CELLS, native_callouts.ENTRIES, native_callouts.LANDING_ENTRIES)
+        cells, table, landings = arrays = [np.zeros(size, dtype=np.int64) for size in sizes]
+        self._alive += arrays
         cells[native_callouts.TABLE] = table.ctypes.data
+        cells[native_callouts.LANDINGS] = landings.ctypes.data
+        cells[native_callouts.MEMORY] = self.memory.host_address
+        cells[native_callouts.SIZE_OF] = self.memory.size_bytes
         cells[native_callouts.PYTHON] = self.time[native_time.PYTHON]
         self.time[native_time.MORE_AT] = cells.ctypes.data
         self.time[native_time.PYTHON] = compiled
-        first, second = memoryview(cells), memoryview(table)  # type: ignore[arg-type]
-        return first.cast("B").cast("q"), second.cast("B").cast("q")
+        first, second, third = (memoryview(array).cast("B").cast("q") for array in arrays)  # type: ignore[arg-type]
+        return first, second, third
 
     def call_out_natively(self, cost_ns: int, tsc_per_us: int) -> None:
         """Let ``native_callouts`` deal with what it knows until the next stop."""

@@ -1,20 +1,31 @@
-"""CLI, STI and RDTSC of a guest's kernel without Python, where an INT3 in its mirrored code stands for them.
+"""What a guest's kernel calls out for all the time, without Python, where an INT3 in its mirrored code stands for it.
 
 A kernel switches interrupts off and on hundreds of thousands of times while it boots. Behind ``native_time`` the
 function here takes such an INT3, if the engine has said which instruction is there, and does what the engine would::
 
-    table[EIP & ffff] == EIP << 8 | what ?  ──yes──> charge it; IF <- 0, or IF <- 1, or EDX:EAX <- time; go on
-                └─ no ──> Cpu._on_interrupt (Python); the engine enters it into the table
+    table[EIP & ffff] == EIP << 8 | what ?
+        CLI, STI    IF <- 0, IF <- 1
+        RDTSC       EDX:EAX <- time
+        PUSH CS     one dword on the stack, if the shadow tables let the processor store there
+        IRET        EIP, EFLAGS, ESP popped, if CS and its descriptor are what they were and the place is known
+        anything else, or none of those ──> Cpu._on_interrupt (Python)
 
-It works on cells of its own::
+Stack and descriptor are looked up as the processor would, through the shadow tables that CR3 points to. It works on
+cells of its own::
 
-    cell  name      meaning
-    0     RING_0    nonzero: the guest is in ring 0, in its mirrors
-    1     CS_BASE   the CPU's base of CS that the entries of the table were made for
-    2     SHADOW    bytes executed when an STI was done: there no interrupt is taken yet
-    3     TABLE     host address of the table's 65,536 entries
-    4     PYTHON    host address of the callback for everything else
-    5     DONE      how many of each kind were dealt with here: CLI, STI, RDTSC
+    cell  name        meaning
+    0     RING_0      nonzero: the guest is in ring 0, in its mirrors
+    1     CS_BASE     the CPU's base of CS that the entries of the tables were made for
+    2     SHADOW      bytes executed when an STI was done: there no interrupt is taken yet
+    3     TABLE       host address of the table's 65,536 entries
+    4     PYTHON      host address of the callback for everything else
+    5     MEMORY      host address of the machine's memory,
+    6     SIZE_OF     and its length in bytes
+    7     SELECTOR    the guest's CS
+    8     DESCRIPTOR  what CS was loaded from; 0: unknown
+    9     LOADED_FROM and the linear address of that
+    10    LANDINGS    host address of 4,096 entries: EIP + 1 of a place that IRET may lead to
+    11    DONE        how many of each kind were dealt with here: CLI, STI, RDTSC, PUSH CS, IRET
 
 An STI while an interrupt waits goes to Python, for what follows is the engine's business.
 """
@@ -24,19 +35,82 @@ from __future__ import annotations
 from typing import Any
 
 from vilab.machine import llvm, native, native_time
-from vilab.machine.context import BASE, SEGMENT_BYTES, Layout
+from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, SEGMENT_BYTES, Layout
 
-RING_0, CS_BASE, SHADOW, TABLE, PYTHON, DONE = range(6)
-CLI, STI, RDTSC = range(3)
-KINDS = ("cli", "sti", "rdtsc")
+(RING_0, CS_BASE, SHADOW, TABLE, PYTHON, MEMORY, SIZE_OF, SELECTOR, DESCRIPTOR, LOADED_FROM, LANDINGS,
+ DONE) = range(12)  # fmt: skip
+CLI, STI, RDTSC, PUSH_CS, IRET = range(5)
+KINDS = ("cli", "sti", "rdtsc", "push seg", "iret")
 CELLS = DONE + len(KINDS)
-ENTRIES = 1 << 16
+ENTRIES, LANDING_ENTRIES = 1 << 16, 1 << 12
 IF = 0x200
 MORE_OF_RDTSC = 1
 """RDTSC has a second byte behind the INT3."""
+SS = 2
+BIG = 1 << 22
+NT = 1 << 14
+ARITHMETIC, DF = 0x8D5, 0x400
+IRET_TAKES = 0x257FD5
+"""What IRET in ring 0 takes from the stack: ID AC RF NT IOPL OF DF IF TF and the arithmetic flags."""
+IRET_ODD = 0x1A4100
+"""TF NT VM VIF VIP: with one of them on the stack IRET goes to Python."""
+IRET_KEEPS = ~0x3F7FD5
+PRESENT, WRITABLE, USER = 1, 2, 4
 
 _IR = """
 target triple = "{triple}"
+
+define i64 @find(i8* %context, i64* %more, i64 %gva, i64 %bytes, i64 %need, i64 %unwanted) {{
+entry:
+  ; the host address of a linear one, 0 where the shadow tables do not allow the access
+  %offset = and i64 %gva, 4095
+  %end = add i64 %offset, %bytes
+  %in_page = icmp ule i64 %end, 4096
+  br i1 %in_page, label %directory, label %no
+directory:
+  %memory_p = getelementptr i64, i64* %more, i64 {MEMORY}
+  %memory = load i64, i64* %memory_p
+  %limit_p = getelementptr i64, i64* %more, i64 {SIZE_OF}
+  %limit = load i64, i64* %limit_p
+  %cr3_b = getelementptr i8, i8* %context, i64 {cr3}
+  %cr3_p = bitcast i8* %cr3_b to i64*
+  %cr3 = load i64, i64* %cr3_p
+  %root = and i64 %cr3, 4294963200
+  %pde_index = lshr i64 %gva, 22
+  %pde_offset = shl i64 %pde_index, 2
+  %pde_at = add i64 %root, %pde_offset
+  %pde_host = add i64 %memory, %pde_at
+  %pde_p = inttoptr i64 %pde_host to i32*
+  %pde = load i32, i32* %pde_p
+  %pde_bit = and i32 %pde, {PRESENT}
+  %pde_present = icmp ne i32 %pde_bit, 0
+  br i1 %pde_present, label %table, label %no
+table:
+  %pde_64 = zext i32 %pde to i64
+  %frame = and i64 %pde_64, 4294963200
+  %pte_number = lshr i64 %gva, 12
+  %pte_index = and i64 %pte_number, 1023
+  %pte_offset = shl i64 %pte_index, 2
+  %pte_at = add i64 %frame, %pte_offset
+  %pte_host = add i64 %memory, %pte_at
+  %pte_p = inttoptr i64 %pte_host to i32*
+  %pte = load i32, i32* %pte_p
+  %pte_64 = zext i32 %pte to i64
+  %looked_at = or i64 %need, %unwanted
+  %rights = and i64 %pte_64, %looked_at
+  %allowed = icmp eq i64 %rights, %need
+  %page = and i64 %pte_64, 4294963200
+  %mpa = or i64 %page, %offset
+  %mpa_end = add i64 %mpa, %bytes
+  %in_memory = icmp ule i64 %mpa_end, %limit
+  %good = and i1 %allowed, %in_memory
+  %host = add i64 %memory, %mpa
+  br i1 %good, label %yes, label %no
+yes:
+  ret i64 %host
+no:
+  ret i64 0
+}}
 
 define void @on_callout(i8* %uc, i32 %number, i8* %time_b) {{
 entry:
@@ -69,8 +143,8 @@ save:
   %base_p = getelementptr i64, i64* %more, i64 {CS_BASE}
   %base = load i64, i64* %base_p
   %same_base = icmp eq i64 %base, %cs
-  br i1 %same_base, label %find, label %python
-find:
+  br i1 %same_base, label %search, label %python
+search:
   %at = sub i64 %eip, 1
   %index = and i64 %at, 65535
   %table_p = getelementptr i64, i64* %more, i64 {TABLE}
@@ -81,18 +155,102 @@ find:
   %entry_eip = lshr i64 %entry_v, 8
   %known = icmp eq i64 %entry_eip, %at
   %what = and i64 %entry_v, 255
+  br i1 %known, label %which, label %python
+which:
   %cells_pp = getelementptr i64, i64* %time, i64 {CELLS_AT}
   %cells_i = load i64, i64* %cells_pp
   %cells = inttoptr i64 %cells_i to i64*
+  %esp_b = getelementptr i8, i8* %context, i64 {esp}
+  %esp_p = bitcast i8* %esp_b to i64*
+  %esp = load i64, i64* %esp_p
+  %ss_b = getelementptr i8, i8* %context, i64 {ss_base}
+  %ss_p = bitcast i8* %ss_b to i64*
+  %ss = load i64, i64* %ss_p
+  %ss_flags_b = getelementptr i8, i8* %context, i64 {ss_flags}
+  %ss_flags_p = bitcast i8* %ss_flags_b to i32*
+  %ss_flags = load i32, i32* %ss_flags_p
+  %ss_big = and i32 %ss_flags, {BIG}
+  %big = icmp ne i32 %ss_big, 0
+  %flags_b = getelementptr i8, i8* %context, i64 {eflags}
+  %flags_p = bitcast i8* %flags_b to i64*
+  %flags_found = load i64, i64* %flags_p
+  %flags = and i64 %flags_found, {lazy_flags_gone}
+  switch i64 %what, label %do [ i64 {STI}, label %can_sti
+                                i64 {PUSH_CS}, label %can_push
+                                i64 {IRET}, label %can_iret ]
+can_sti:
   %pending_p = getelementptr i64, i64* %cells, i64 {PENDING}
   %pending = load i64, i64* %pending_p
   %waits = icmp ne i64 %pending, 0
-  %is_sti = icmp eq i64 %what, {STI}
-  %not_now = and i1 %waits, %is_sti
-  %now_allowed = xor i1 %not_now, true
-  %mine = and i1 %known, %now_allowed
-  br i1 %mine, label %do, label %python
+  br i1 %waits, label %python, label %do
+can_push:
+  br i1 %big, label %find_push, label %python
+find_push:
+  %esp_pushed_sum = sub i64 %esp, 4
+  %esp_pushed = and i64 %esp_pushed_sum, 4294967295
+  %push_sum = add i64 %ss, %esp_pushed
+  %push_at = and i64 %push_sum, 4294967295
+  %push_host = call i64 @find(i8* %context, i64* %more, i64 %push_at, i64 4, i64 {WRITE_NEEDS}, i64 {USER})
+  %push_found = icmp ne i64 %push_host, 0
+  br i1 %push_found, label %do, label %python
+can_iret:
+  %nt = and i64 %flags_found, {NT}
+  %no_task = icmp eq i64 %nt, 0
+  %usual = and i1 %no_task, %big
+  br i1 %usual, label %find_frame, label %python
+find_frame:
+  %frame_sum = add i64 %ss, %esp
+  %frame_at = and i64 %frame_sum, 4294967295
+  %frame_host = call i64 @find(i8* %context, i64* %more, i64 %frame_at, i64 12, i64 {PRESENT}, i64 0)
+  %frame_found = icmp ne i64 %frame_host, 0
+  br i1 %frame_found, label %read_frame, label %python
+read_frame:
+  %frame_p = inttoptr i64 %frame_host to i32*
+  %new_eip_32 = load i32, i32* %frame_p
+  %new_eip = zext i32 %new_eip_32 to i64
+  %frame_cs_p = getelementptr i32, i32* %frame_p, i64 1
+  %frame_cs_32 = load i32, i32* %frame_cs_p
+  %frame_cs_low = and i32 %frame_cs_32, 65535
+  %frame_cs = zext i32 %frame_cs_low to i64
+  %frame_flags_p = getelementptr i32, i32* %frame_p, i64 2
+  %frame_flags_32 = load i32, i32* %frame_flags_p
+  %frame_flags = zext i32 %frame_flags_32 to i64
+  %odd = and i64 %frame_flags, {IRET_ODD}
+  %plain = icmp eq i64 %odd, 0
+  %selector_p = getelementptr i64, i64* %more, i64 {SELECTOR}
+  %selector = load i64, i64* %selector_p
+  %same_selector = icmp eq i64 %selector, %frame_cs
+  %descriptor_p = getelementptr i64, i64* %more, i64 {DESCRIPTOR}
+  %descriptor = load i64, i64* %descriptor_p
+  %is_known = icmp ne i64 %descriptor, 0
+  %landings_p = getelementptr i64, i64* %more, i64 {LANDINGS}
+  %landings_i = load i64, i64* %landings_p
+  %landings = inttoptr i64 %landings_i to i64*
+  %landing_index = and i64 %new_eip, {LANDING_MASK}
+  %landing_p = getelementptr i64, i64* %landings, i64 %landing_index
+  %landing = load i64, i64* %landing_p
+  %landing_eip = sub i64 %landing, 1
+  %lands = icmp eq i64 %landing_eip, %new_eip
+  %so_far = and i1 %plain, %same_selector
+  %further = and i1 %is_known, %lands
+  %all = and i1 %so_far, %further
+  br i1 %all, label %find_descriptor, label %python
+find_descriptor:
+  %loaded_from_p = getelementptr i64, i64* %more, i64 {LOADED_FROM}
+  %loaded_from = load i64, i64* %loaded_from_p
+  %gdt_host = call i64 @find(i8* %context, i64* %more, i64 %loaded_from, i64 8, i64 {PRESENT}, i64 0)
+  %gdt_found = icmp ne i64 %gdt_host, 0
+  br i1 %gdt_found, label %compare, label %python
+compare:
+  %raw_p = inttoptr i64 %gdt_host to i64*
+  %raw = load i64, i64* %raw_p, align 1
+  %unchanged = icmp eq i64 %raw, %descriptor
+  br i1 %unchanged, label %do, label %python
 do:
+  %push_to = phi i64 [ 0, %which ], [ 0, %can_sti ], [ %push_host, %find_push ], [ 0, %compare ]
+  %esp_push = phi i64 [ 0, %which ], [ 0, %can_sti ], [ %esp_pushed, %find_push ], [ 0, %compare ]
+  %eip_iret = phi i64 [ 0, %which ], [ 0, %can_sti ], [ 0, %find_push ], [ %new_eip, %compare ]
+  %flags_popped = phi i64 [ 0, %which ], [ 0, %can_sti ], [ 0, %find_push ], [ %frame_flags, %compare ]
   %old_b = getelementptr i8, i8* %context, i64 {old_exception}
   %old_p = bitcast i8* %old_b to i32*
   store i32 -1, i32* %old_p
@@ -128,12 +286,10 @@ do:
   %count_before = load i64, i64* %count_p
   %count = add i64 %count_before, 1
   store i64 %count, i64* %count_p
-  %flags_b = getelementptr i8, i8* %context, i64 {eflags}
-  %flags_p = bitcast i8* %flags_b to i64*
-  %flags_found = load i64, i64* %flags_p
-  %flags = and i64 %flags_found, {lazy_flags_gone}
   switch i64 %what, label %cli [ i64 {STI}, label %sti
-                                 i64 {RDTSC}, label %rdtsc ]
+                                 i64 {RDTSC}, label %rdtsc
+                                 i64 {PUSH_CS}, label %push_cs
+                                 i64 {IRET}, label %iret ]
 cli:
   %flags_off = and i64 %flags, {not_if}
   br label %done_so
@@ -164,8 +320,40 @@ rdtsc:
   %edx_p = bitcast i8* %edx_b to i64*
   store i64 %high, i64* %edx_p
   br label %done_so
+push_cs:
+  %own_p = getelementptr i64, i64* %more, i64 {SELECTOR}
+  %own = load i64, i64* %own_p
+  %own_32 = trunc i64 %own to i32
+  %push_p = inttoptr i64 %push_to to i32*
+  store i32 %own_32, i32* %push_p, align 1
+  store i64 %esp_push, i64* %esp_p
+  br label %done_so
+iret:
+  store i64 %eip_iret, i64* %eip_p
+  %esp_popped_sum = add i64 %esp, 12
+  %esp_popped = and i64 %esp_popped_sum, 4294967295
+  store i64 %esp_popped, i64* %esp_p
+  %taken = and i64 %flags_popped, {IRET_TAKES}
+  %arithmetic = and i64 %taken, {ARITHMETIC}
+  %source_b = getelementptr i8, i8* %context, i64 {cc_src}
+  %source_p = bitcast i8* %source_b to i64*
+  store i64 %arithmetic, i64* %source_p
+  %operation_b = getelementptr i8, i8* %context, i64 {cc_op}
+  %operation_p = bitcast i8* %operation_b to i32*
+  store i32 {CC_OP_EFLAGS}, i32* %operation_p
+  %down_bit = and i64 %taken, {DF}
+  %up = icmp eq i64 %down_bit, 0
+  %direction = select i1 %up, i32 1, i32 -1
+  %direction_b = getelementptr i8, i8* %context, i64 {df}
+  %direction_p = bitcast i8* %direction_b to i32*
+  store i32 %direction, i32* %direction_p
+  %kept = and i64 %flags, {IRET_KEEPS}
+  %taken_rest = and i64 %taken, {lazy_flags_gone}
+  %flags_iret = or i64 %kept, %taken_rest
+  br label %done_so
 done_so:
-  %new_flags = phi i64 [ %flags_off, %cli ], [ %flags_on, %sti ], [ %flags, %rdtsc ]
+  %new_flags = phi i64 [ %flags_off, %cli ], [ %flags_on, %sti ], [ %flags, %rdtsc ], [ %flags, %push_cs ],
+                       [ %flags_iret, %iret ]
   store i64 %new_flags, i64* %flags_p
   %restore = inttoptr i64 {restore} to i32 (i8*, i8*)*
   %restored = call i32 %restore(i8* %uc, i8* %context)
@@ -192,14 +380,18 @@ def compile_hook(save: int, restore: int, at: Layout) -> int | None:
     """
     global _engine
     if _engine is None:
-        own = ("RING_0", "CS_BASE", "SHADOW", "TABLE", "PYTHON", "DONE", "STI", "RDTSC", "IF", "MORE_OF_RDTSC")
+        own = ("RING_0", "CS_BASE", "SHADOW", "TABLE", "PYTHON", "MEMORY", "SIZE_OF", "SELECTOR", "DESCRIPTOR",
+               "LOADED_FROM", "LANDINGS", "DONE", "STI", "RDTSC", "PUSH_CS", "IRET", "IF", "MORE_OF_RDTSC", "BIG", "NT",
+               "ARITHMETIC", "DF", "IRET_TAKES", "IRET_ODD", "IRET_KEEPS", "PRESENT", "USER")  # fmt: skip
         theirs = ("CONTEXT", "CELLS_AT", "COST_NS", "OFFSET_NS", "TSC_PER_US", "MORE_AT", "OF_MIRRORS")
+        ss, cs = at.segments + SS * SEGMENT_BYTES, at.segments + native_time.CS * SEGMENT_BYTES
         _engine = llvm.compile_module(
             _IR, save=save, restore=restore, breakpoint=native_time.BREAKPOINT, eip=at.eip, eflags=at.eflags,
-            eax=at.gpr, edx=at.gpr + 16, cs_base=at.segments + native_time.CS * SEGMENT_BYTES + BASE,
-            software=at.error_code + 4, old_exception=at.old_exception,
-            lazy_flags_gone=native_time.LAZY_FLAGS_GONE, not_if=~IF, SIZE=native.SIZE, BLOCK=native.BLOCK,
-            LIMIT=native.LIMIT, PENDING=native.PENDING, **{name: globals()[name] for name in own},
+            eax=at.gpr, edx=at.gpr + 16, esp=at.gpr + 32, cs_base=cs + BASE, ss_base=ss + BASE, ss_flags=ss + FLAGS,
+            software=at.error_code + 4, old_exception=at.old_exception, cc_src=at.cc_src, cc_op=at.cc_op, df=at.df,
+            cr3=at.cr + 24, lazy_flags_gone=native_time.LAZY_FLAGS_GONE, not_if=~IF, SIZE=native.SIZE,
+            BLOCK=native.BLOCK, LIMIT=native.LIMIT, PENDING=native.PENDING, LANDING_MASK=LANDING_ENTRIES - 1,
+            WRITE_NEEDS=PRESENT | WRITABLE, CC_OP_EFLAGS=CC_OP_EFLAGS, **{name: globals()[name] for name in own},
             **{name: getattr(native_time, name) for name in theirs},
         )  # fmt: skip
     return None if _engine is None else int(_engine.get_function_address("on_callout"))

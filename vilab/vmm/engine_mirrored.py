@@ -21,11 +21,11 @@ from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped
 from vilab.events import CacheFlushed, CalloutTaken, UnitInvalidated, UnitTranslated
 from vilab.machine.cpu import CS, Stop
-from vilab.machine.native_callouts import CELLS, DONE, ENTRIES, KINDS, SHADOW
+from vilab.machine.native_callouts import CELLS, DONE, ENTRIES, KINDS, LANDING_ENTRIES, SHADOW
 from vilab.vmm.code_pages import CodePages
-from vilab.vmm.mirror import BIASES, CALLOUT, INSIDE, INT3, LARGE_SHIFT, LINEAR, UNKNOWN, Mirror
+from vilab.vmm.mirror import BIASES, CALLOUT, INSIDE, INT3, LARGE_SHIFT, LINEAR, START, UNKNOWN, Mirror
 from vilab.vmm.mirror_discovery import EMULATED, IN_PLACE, discover
-from vilab.vmm.mirrored_fast import NATIVE, FastCallouts
+from vilab.vmm.mirrored_fast import NATIVE, FastCallouts, loaded_segment
 from vilab.vmm.mirrored_vcpu import MirroredVcpu
 from vilab.vmm.translating import TranslatingEngine
 from vilab.vmm.translator import inhibits_interrupts
@@ -129,6 +129,7 @@ class MirroredEngine(TranslatingEngine):
         unit.valid = False
         self.invalidated += 1
         self._stores.clear()
+        self.vcpu.forget_landings()
         for at in self.mirror.erase(self.mirror.linear(unit.start), unit.end - unit.start):
             del self._callouts[at]
             entry = self._native_at.pop(at, None)
@@ -534,21 +535,29 @@ class MirroredEngine(TranslatingEngine):
             if native is not None and self._native is not None:
                 self._native[1][v.eip & ENTRIES - 1] = v.eip << 8 | native
                 self._native_at[linear] = v.eip & ENTRIES - 1
-            elif self._do_fast(instruction):
+            if self._do_fast(instruction):
                 return
         self._carry_out(instruction)
 
     def _do_fast(self, instruction: Instruction) -> bool:
-        v = self.vcpu
         try:
             done = self._fast.do(instruction)
         except GuestFault:
             return False  # it will fault the full way
         if done:
             self._done = True
-            if v.eip != instruction.end:
-                self._watch_landing()
+            if instruction.op == "iret":
+                self._landed()
         return done
+
+    def _landed(self) -> None:
+        """By IRET within ring 0."""
+        self._watch_landing()
+        v = self.vcpu
+        if v.code_from is not None:
+            self._show(v.code_from[2])
+        if self._native is not None and self.mirror.mark(v.pc) in (START, CALLOUT):
+            self._native[2][v.eip & LANDING_ENTRIES - 1] = v.eip + 1
 
     def _carry_out(self, instruction: Instruction) -> None:
         """Emulate the instruction at EIP, of which one byte has been counted."""
@@ -561,8 +570,30 @@ class MirroredEngine(TranslatingEngine):
                 self._shadow_bytes = cpu.executed_bytes
         if v.eip != instruction.end:
             self._watch_landing()
-        if self._done and instruction.op == "iret" and v.cpl == 0:
+        if self._done and v.cpl == 0:
+            self._remember(instruction)
+
+    def _remember(self, instruction: Instruction) -> None:
+        """What has just been done the full way may be done the short way the next time."""
+        op = instruction.op
+        if op == "iret":
             self._fast.keep(CS)
+            self._landed()
+        elif op == "lgdt":
+            self._fast.forget()
+        elif (index := loaded_segment(instruction)) is not None:
+            self._fast.keep(index)
+
+    def _show(self, gva: int) -> None:
+        """Let the shadow tables have a page that the processor itself would never touch: native code looks there."""
+        v = self.vcpu
+        if self.shadow.is_monitor(gva) or self.shadow.has(gva):
+            return
+        try:
+            mapping = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=False, user=False)
+        except GuestFault:
+            return
+        self.shadow.fill(gva, mapping, self.machine_page(mapping.gpa, False), False)
 
     def inject(self, fault: GuestFault, software: bool = False, counted: bool = True) -> None:
         self._shadow_bytes = -1

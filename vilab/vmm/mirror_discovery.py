@@ -29,28 +29,30 @@ from vilab.vmm.mirror import CALLOUT, INSIDE, INT3, LINEAR, MARKED, START
 from vilab.vmm.translator import DATA_SELECTOR_READS, PASSED_THROUGH, VEX
 from vilab.vmm.unit import CALLOUT as CALLED_OUT
 from vilab.vmm.unit import CONTROL, IDENT, Line
-from vilab.x86.decode import CS, Instruction, Kind, Truncated, decode
-from vilab.x86.scan import scan
+from vilab.x86.decode import CS, MAX_BYTES, Instruction, Kind, Truncated, decode
+from vilab.x86.scan import NO_BASE, length_tables
 
 EMULATED, IN_PLACE = 0, 1
 """What becomes of a callout."""
 
 PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 CS_PREFIX = 0x2E
+PLAIN_SEGMENTS = frozenset((0x26, 0x36, 0x3E, 0x64, 0x65))
+"""Overrides that change neither length nor kind of what follows them."""
 VEX_STARTS = frozenset((0xC4, 0xC5, 0x62))
 JUMPS = frozenset((0x0F, 0xE8, 0xE9, 0xEB, *range(0x70, 0x80), *range(0xE0, 0xE4)))
 """First opcode bytes of direct jumps and calls, and of others."""
-ODD_STARTS = PREFIXES | VEX_STARTS
-"""First bytes of IDENT instructions that have to be looked at more closely."""
 NO_ACCESS = frozenset((0x8D, *range(0x0F18, 0x0F20)))
 """LEA and the long NOPs name memory and do not touch it."""
 IMPLICIT_MEMORY = frozenset((0xA4, 0xA5, 0xA6, 0xA7, 0xAC, 0xAD, 0xD7, 0x6E, 0x6F))
 ENDS = frozenset((Kind.JMP_REL, Kind.JMP_IND, Kind.RET, Kind.FAR, Kind.UNDEFINED))
-LOOKED_AT = frozenset((Kind.SENSITIVE, Kind.FAR, Kind.UNDEFINED))
-DIRECT = frozenset((Kind.JCC, Kind.JMP_REL, Kind.CALL_REL))
+SHORT = {
+    **dict.fromkeys((*range(112, 128), *range(224, 228)), (2, Kind.JCC)),
+    0xEB: (2, Kind.JMP_REL), 0xE9: (5, Kind.JMP_REL), 0xE8: (5, Kind.CALL_REL), 0xC3: (1, Kind.RET),
+}  # fmt: skip
+"""Control flow without prefixes: size and kind."""
 MARKS = tuple(bytes((START, *(INSIDE,) * (size - 1))) if size else b"" for size in range(16))
 CALLOUT_MARKS = tuple(bytes((CALLOUT, *(INSIDE,) * (size - 1))) if size else b"" for size in range(16))
-MOST_INSTRUCTIONS = PAGE_BYTES
 
 
 class Piece:
@@ -61,7 +63,7 @@ class Piece:
     address). ``lines`` only where somebody listens.
     """
 
-    __slots__ = ("callouts", "code", "count", "ident", "jumps", "lines", "marks", "source")
+    __slots__ = ("callouts", "code", "ident", "jumps", "lines", "marks", "others", "source")
 
     def __init__(self) -> None:
         self.source = b""
@@ -70,7 +72,12 @@ class Piece:
         self.callouts: list[tuple[int, Instruction, int]] = []
         self.jumps: list[tuple[int, int]] = []
         self.lines: list[Line] = []
-        self.count = self.ident = 0
+        self.ident = self.others = 0
+
+    @property
+    def count(self) -> int:
+        """Of instructions."""
+        return self.ident + self.others
 
 
 def discover(
@@ -97,69 +104,113 @@ def discover(
     room = PAGE_BYTES - offset
     found = MARKED.search(marks, offset)
     gap = found.start() - offset if found else room
-    page_code = fetch(linear, min(gap + 15, room))
-    code = memoryview(page_code)
+    code = fetch(linear, min(gap + 15, room))
     piece = Piece()
     at = 0
     pieces: list[bytes] = []
     while at < gap:
+        start, before = at, len(pieces)
+        at = _plain_run(code, at, gap, pieces)
+        piece.ident += len(pieces) - before
+        if place is not None:
+            _note_lines(piece, pieces[before:], eip, place, start)
+        if at >= gap:
+            break
         try:
-            run = scan(code[at:], eip + at & LINEAR, MOST_INSTRUCTIONS, past_sensitive=True)
+            kind, size, target, instruction = _look(code, at, eip)
         except Truncated:
             if len(code) > room:
                 break
             try:
-                page_code += fetch(linear + room & LINEAR, 15)
+                code += fetch(linear + room & LINEAR, 15)
             except GuestFault:
                 if not at:
                     raise
                 break
-            code = memoryview(page_code)
             continue
-        base = at
-        kind = Kind.IDENT
-        for here, size, kind in run:
-            at = base + here
-            if at >= gap:
-                break
-            end = at + size
-            overlaps = gap < end and (gap < room or MARKED.search(next_marks()[: end - room]) is not None)
-            how, target = -1, None
-            if kind in DIRECT and code[at] not in PREFIXES and not overlaps:
-                target = end + int.from_bytes(code[end - (1 if size == 2 else 4) : end], "little", signed=True)
-            elif kind in LOOKED_AT or overlaps or (code[at] in ODD_STARTS and _is_odd(code[at:end])):
-                instruction = decode(code[at : at + 15], eip + at & LINEAR)
-                how = _treatment(instruction, IN_PLACE if overlaps else -1)
-                if how >= 0:
-                    piece.callouts.append((at, instruction, how))
-                elif instruction.target is not None:
-                    target = instruction.target - eip
-            piece.count += 1
-            if how < 0:
-                pieces.append(MARKS[size])
-                piece.ident += 1
-                if target is not None:
-                    piece.jumps.append((at, linear + target & LINEAR))
-            else:
-                pieces.append(bytes((CALLOUT,)) if overlaps else CALLOUT_MARKS[size])
-            if place is not None:
-                name = CALLED_OUT if how >= 0 else CONTROL if kind in DIRECT or kind in ENDS else IDENT
-                piece.lines.append((eip + at & LINEAR, size, name, place + at, size))
-            at = end
-            if overlaps:
-                gap = 0
-                break
-        if kind in ENDS:
+        end = at + size
+        overlaps = gap < end and (gap < room or MARKED.search(next_marks()[: end - room]) is not None)
+        how = IN_PLACE if overlaps else -1
+        if overlaps and instruction is None:
+            instruction = decode(code[at : at + 15], eip + at & LINEAR)
+        if instruction is not None:
+            how = _treatment(instruction, how)
+        if how >= 0:
+            assert instruction is not None
+            piece.callouts.append((at, instruction, how))
+            pieces.append(CALLOUT_MARKS[1 if overlaps else size])
+            piece.others += 1
+        else:
+            pieces.append(MARKS[size])
+            piece.ident += 1
+            if target is not None:
+                piece.jumps.append((at, linear + target & LINEAR))
+        if place is not None:
+            name = CALLED_OUT if how >= 0 else IDENT if kind in (Kind.IDENT, Kind.SENSITIVE) else CONTROL
+            piece.lines.append((eip + at & LINEAR, size, name, place + at, size))
+        at = end
+        if overlaps or kind in ENDS:
             break
-    piece.source = page_code[:at]
+    piece.source = code[:at]
     piece.marks = b"".join(pieces)
-    piece.code = bytearray(page_code[: len(piece.marks)])
+    piece.code = bytearray(code[: len(piece.marks)])
     for callout, _, _ in piece.callouts:
         piece.code[callout] = INT3
     return piece
 
 
-def _is_odd(code: memoryview) -> bool:
+def _plain_run(code: bytes, at: int, gap: int, pieces: list[bytes]) -> int:
+    """Pass over what is IDENT for sure, and append its marks; where something else comes, or an overlap."""
+    one, two = length_tables()
+    last = min(gap, len(code) - 15)
+    append = pieces.append
+    while at < last:
+        here = at
+        first = code[at]
+        if first in PLAIN_SEGMENTS:
+            here += 1
+            first = code[here]
+        if first == 0x0F:
+            size = two[code[here + 1] << 8 | code[here + 2]]
+            if size > NO_BASE:
+                size -= NO_BASE - 4 if code[here + 3] & 7 == 5 else NO_BASE
+        else:
+            size = one[first << 8 | code[here + 1]]
+            if size > NO_BASE:
+                size -= NO_BASE - 4 if code[here + 2] & 7 == 5 else NO_BASE
+        end = here + size
+        if not size or end > gap or end - at > MAX_BYTES:
+            return at
+        append(MARKS[end - at])
+        at = end
+    return at
+
+
+def _look(code: bytes, at: int, eip: int) -> tuple[Kind, int, int | None, Instruction | None]:
+    """Kind, size, a direct jump's target relative to the piece's start, and the instruction if it was decoded."""
+    first = code[at]
+    size, kind = SHORT.get(first, (0, Kind.IDENT))
+    if first == 0x0F and at + 1 < len(code) and code[at + 1] >> 4 == 8:
+        size, kind = 6, Kind.JCC
+    end = at + size
+    if size and end <= len(code):
+        if kind is Kind.RET:
+            return kind, size, None, None
+        return kind, size, end + int.from_bytes(code[end - (1 if size == 2 else 4) : end], "little", signed=True), None
+    i = decode(code[at : at + 15], eip + at & LINEAR)
+    if i.kind is Kind.IDENT and not _is_odd(code[at : at + i.size]):
+        return i.kind, i.size, None, None
+    return i.kind, i.size, None if i.target is None else i.target - eip, i
+
+
+def _note_lines(piece: Piece, marks: list[bytes], eip: int, place: int, at: int) -> None:
+    for mark in marks:
+        size = len(mark)
+        piece.lines.append((eip + at & LINEAR, size, IDENT, place + at, size))
+        at += size
+
+
+def _is_odd(code: bytes) -> bool:
     """Does it begin with prefixes, and is that more than operand size, LOCK, REP or a segment that is not CS?"""
     for byte in code:
         if byte == CS_PREFIX or byte in VEX_STARTS or byte in JUMPS:

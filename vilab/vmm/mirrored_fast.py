@@ -3,8 +3,8 @@
 ::
 
     CLI, STI, RDTSC        in machine code (``native_callouts``), once the engine has entered them into its table
-    IRET within ring 0     same CS as before, and its descriptor is what it was: only EIP, ESP and flags change
-    PUSH CS                one dword on the stack
+    PUSH CS                there, too, where the processor itself could store
+    IRET within ring 0     there, too, if CS and its descriptor are what they were, and the place is known
     MOV, POP of a segment  same selector, same descriptor, same hidden part as after the last full load: nothing to do
 
 Anything out of the ordinary goes the full way (``emulate``), and so does everything while somebody listens. The results
@@ -16,7 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vilab.machine import native_callouts
-from vilab.machine.cpu import CS, ESP, SS
+from vilab.machine.cpu import CS, DS, ES, ESP, FS, GS, SS
+from vilab.vmm.operands import read_rm
 from vilab.vmm.vcpu import BIG, HiddenSegment
 from vilab.x86.decode import OPSIZE, Instruction
 from vilab.x86.flags import IF, IOPL, NT, TF, VM
@@ -24,12 +25,24 @@ from vilab.x86.flags import IF, IOPL, NT, TF, VM
 if TYPE_CHECKING:
     from vilab.vmm.mirrored_vcpu import MirroredVcpu
 
-NATIVE = {b"\xfa": native_callouts.CLI, b"\xfb": native_callouts.STI, b"\x0f\x31": native_callouts.RDTSC}
+NATIVE = {
+    b"\xfa": native_callouts.CLI, b"\xfb": native_callouts.STI, b"\x0f\x31": native_callouts.RDTSC,
+    b"\x0e": native_callouts.PUSH_CS, b"\xcf": native_callouts.IRET,
+}  # fmt: skip
 LINEAR = 0xFFFFFFFF
 IRET_FLAGS = 0x254DD5 | IOPL | IF
 """What IRET in ring 0 takes from the stack: all but VM, and VIF and VIP, which have to be 0 here."""
 ODD_FLAGS = TF | NT | VM | 3 << 19
-EVERYTHING_ELSE = ~IRET_FLAGS & LINEAR
+EVERYTHING_ELSE = ~(IRET_FLAGS | 3 << 19) & LINEAR
+POPPED = {0x07: ES, 0x1F: DS, 0x0FA1: FS, 0x0FA9: GS}
+DATA_SEGMENTS = frozenset(POPPED.values())
+
+
+def loaded_segment(i: Instruction) -> int | None:
+    """The data segment that MOV or POP loads; SS is another matter."""
+    if i.op == "pop seg":
+        return POPPED.get(i.opcode)
+    return i.reg if i.op == "mov to seg" and i.reg in DATA_SEGMENTS else None
 
 
 class FastCallouts:
@@ -41,40 +54,58 @@ class FastCallouts:
 
     def forget(self) -> None:
         self.descriptors.clear()
+        self._v.code_from = None
+        self._v.tell_descriptor()
 
     def do(self, i: Instruction) -> bool:
         """True: the instruction at EIP, in ring 0, is done. False: nothing has happened. Raises ``GuestFault``."""
-        op = i.op
         if i.prefixes & OPSIZE:
             return False
-        if op == "iret":
+        if i.op == "iret":
             return self._iret()
-        if i.code == b"\x0e":
-            return self._push_cs(i)
-        return False
+        index = loaded_segment(i)
+        return index is not None and self._load(i, index)
 
     def _descriptor(self, selector: int) -> bytes | None:
         """From the GDT; ``None`` where the checks have to be made."""
         base, limit = self._v.gdtr
-        if selector & 4 or not selector & 0xFFFC or (selector & 0xFFF8) + 7 > limit:
+        if selector & 4 or (selector & 0xFFF8) + 7 > limit:
             return None
-        return self._v.read(base + (selector & 0xFFF8) & LINEAR, 8)
+        return self._v.read(base + (selector & 0xFFF8) & LINEAR, 8) if selector & 0xFFFC else b""
 
     def keep(self, index: int) -> None:
         """A segment register has been loaded with all checks."""
-        hidden = self._v.segment(index)
+        v = self._v
+        hidden = v.segment(index)
         raw = self._descriptor(hidden[0])
-        if raw is not None:
-            self.descriptors[index, hidden[0]] = raw, hidden
+        if raw is None:
+            return
+        self.descriptors[index, hidden[0]] = raw, hidden
+        if index == CS:
+            at = v.gdtr[0] + (hidden[0] & 0xFFF8) & LINEAR
+            v.code_from = hidden, int.from_bytes(raw, "little", signed=True), at
+            v.tell_descriptor()
 
-    def is_same(self, index: int, selector: int) -> bool:
+    def _is_same(self, index: int, selector: int) -> bool:
         """Would a full load of this selector change nothing?"""
         seen = self.descriptors.get((index, selector))
-        return (
-            seen is not None
-            and seen[1] == self._v.segment(index)
-            and seen[0] == self._descriptor(selector)
-        )  # fmt: skip
+        return seen is not None and seen[1] == self._v.segment(index) and seen[0] == self._descriptor(selector)
+
+    def _load(self, i: Instruction, index: int) -> bool:
+        v = self._v
+        if i.op == "mov to seg":
+            if not self._is_same(index, read_rm(v, i, 2)):
+                return False
+        else:
+            stack = v.segment(SS)
+            esp = v.gpr[ESP]
+            if not stack[3] & BIG:
+                return False
+            if not self._is_same(index, int.from_bytes(v.read(stack[1] + esp, 4)[:2], "little")):
+                return False
+            v.gpr[ESP] = esp + 4 & LINEAR
+        v.eip = i.end
+        return True
 
     def _iret(self) -> bool:
         v = self._v
@@ -85,20 +116,9 @@ class FastCallouts:
         frame = v.read(stack[1] + esp, 12)
         flags = int.from_bytes(frame[8:], "little")
         selector = int.from_bytes(frame[4:6], "little")
-        if flags & ODD_FLAGS or not self.is_same(CS, selector):
+        if flags & ODD_FLAGS or not self._is_same(CS, selector):
             return False
         v.gpr[ESP] = esp + 12 & LINEAR
         v.eip = int.from_bytes(frame[:4], "little")
-        v.set_eflags(v.eflags() & EVERYTHING_ELSE & ~(3 << 19) | flags & IRET_FLAGS)
-        return True
-
-    def _push_cs(self, i: Instruction) -> bool:
-        v = self._v
-        stack = v.segment(SS)
-        if not stack[3] & BIG:
-            return False
-        esp = v.gpr[ESP] - 4 & LINEAR
-        v.write(stack[1] + esp, v.segment(CS)[0].to_bytes(4, "little"))
-        v.gpr[ESP] = esp
-        v.eip = i.end
+        v.set_eflags(v.eflags() & EVERYTHING_ELSE | flags & IRET_FLAGS)
         return True

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT
 from vilab.machine import native_callouts
 from vilab.machine.cpu import CS
-from vilab.vmm.vcpu import DeprivilegedVcpu
+from vilab.vmm.vcpu import DeprivilegedVcpu, HiddenSegment
 from vilab.x86.flags import IF, TF
 from vilab.x86.paging import PRESENT
 
@@ -26,18 +26,21 @@ if TYPE_CHECKING:
 
 UNSIGNED = (1 << 64) - 1
 NOTHING = memoryview(bytes(8 * native_callouts.ENTRIES)).cast("q")
+NO_LANDINGS = NOTHING[: native_callouts.LANDING_ENTRIES]
 
 
 class MirroredVcpu(DeprivilegedVcpu):
     """``bias``: the distance from the guest's code to its mirrors.
 
-    ``native``: the cells and the table of ``native_callouts``, if there are any.
+    ``native``: cells, table and landings of ``native_callouts``, if there are any. ``code_from``: hidden part of CS,
+    the descriptor that it was loaded from, and where that lies.
     """
 
     bias = 0
     sixteen = False
-    native: tuple[memoryview, memoryview] | None = None
+    native: tuple[memoryview, memoryview, memoryview] | None = None
     shadow: ShadowTables | None = None
+    code_from: tuple[HiddenSegment, int, int] | None = None
 
     @property
     def pc(self) -> int:
@@ -95,11 +98,27 @@ class MirroredVcpu(DeprivilegedVcpu):
         if self.native is not None:
             cells = self.native[0]
             cells[native_callouts.RING_0] = self._cpl == 0
+            cells[native_callouts.SELECTOR] = self._segments[CS][0]
+            self.tell_descriptor()
             if cells[native_callouts.CS_BASE] != base and bias:
                 cells[native_callouts.CS_BASE] = base
                 self.forget_native()
+
+    def tell_descriptor(self) -> None:
+        """Native code may return within this segment as long as its descriptor is what it was."""
+        if self.native is not None:
+            known = self.code_from is not None and self.code_from[0] == self._segments[CS]
+            descriptor, at = self.code_from[1:] if known and self.code_from is not None else (0, 0)
+            self.native[0][native_callouts.DESCRIPTOR] = descriptor
+            self.native[0][native_callouts.LOADED_FROM] = at
 
     def forget_native(self) -> None:
         """What stands for callouts in the table was made for another base, or is not sure any more."""
         if self.native is not None:
             self.native[1][:] = NOTHING
+        self.forget_landings()
+
+    def forget_landings(self) -> None:
+        """Code was dropped; other instructions may take its place."""
+        if self.native is not None:
+            self.native[2][:] = NO_LANDINGS

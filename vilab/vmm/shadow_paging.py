@@ -338,6 +338,11 @@ class ShadowTables:
         """All of them; how many have changed."""
         return sum(self.follow_directory(root, index) for index in list(root.pdes))
 
+    def has(self, gva: int) -> bool:
+        """May the processor read there without a fault?"""
+        table = self.root.tables.get(gva >> 22)
+        return table is not None and bool(self._words[table.at + (gva >> 12 & 0x3FF)] & pg.PRESENT)
+
     def drop_entry(self, root: Root, gva: int) -> None:
         """Forget one page."""
         table = root.tables.get(gva >> 22)
