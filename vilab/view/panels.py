@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from vilab.errors import VECTOR_NAMES
 from vilab.events import (
+    AddressSpaceSwitched,
     CalloutTaken,
     ExceptionDelivered,
     HiddenFault,
@@ -176,6 +177,8 @@ def _reason(beat: Beat, record: StepRecord) -> tuple[str, str]:
             return f"#PF({hex4(event.error_code)}) at {hex8(event.gva)}", ""
         if isinstance(event, ExceptionDelivered):
             return _exception(event, record), ""
+        if isinstance(event, AddressSpaceSwitched):
+            return f"directory {hex8(event.cr3)}", ""
         if isinstance(event, InterruptDelivered):
             return f"vector {event.vector:02x}", ""
     return "the VMM acts" if beat.actor == VMM else "", ""

@@ -2,7 +2,8 @@
 
 Glyphs say what happened before any colour does (half width 5 on the slider, 6 in a log, 9 in a picture)::
 
-    trap ▼   callout ▽   translate ■   true_fault ◆   hidden_fault ◇   io ●   memory ○   error ✕
+    trap ▼   callout ▽   translate ■   true_fault ◆   hidden_fault ◇   trace_fault □   io ●   memory ○   error ✕
+    space ❘ (another address space)
     filled: control left the guest        hollow: handled without the guest noticing
 """
 
@@ -13,7 +14,7 @@ from vilab.view.words import escape
 GLYPH_NAMES = {
     "trap": "trap", "exit": "exit", "callout": "callout", "translate": "translation", "true_fault": "true fault",
     "hidden_fault": "hidden fault", "trace_fault": "trace fault", "interrupt": "interrupt", "io": "port access",
-    "error": "wrong",
+    "error": "wrong", "space": "load of CR3",
 }  # fmt: skip
 """Kinds of events that have a glyph, in words."""
 
@@ -48,7 +49,13 @@ def glyph(kind: str, x: float, y: float, half: float) -> str:
         return (
             f'<path d="M{n(x - side)} {n(y - side)}h{n(2 * side)}v{n(2 * side)}h{n(-2 * side)}Z" class="g-translate"/>'
         )
-    if kind in ("true_fault", "hidden_fault", "trace_fault"):
+    if kind == "trace_fault":
+        side = half * 0.75
+        box = f"M{n(x - side)} {n(y - side)}h{n(2 * side)}v{n(2 * side)}h{n(-2 * side)}Z"
+        return f'<path d="{box}" class="g-hidden"/>'
+    if kind == "space":
+        return f'<path d="M{n(x)} {n(y - half)}v{n(2 * half)}" class="g-space"/>'
+    if kind in ("true_fault", "hidden_fault"):
         css = "g-true" if kind == "true_fault" else "g-hidden"
         right, left = f"L{n(x + half)} {n(y)}", f"L{n(x - half)} {n(y)}"
         return f'<path d="M{n(x)} {n(y - half)}{right}L{n(x)} {n(y + half)}{left}Z" class="{css}"/>'

@@ -20,13 +20,16 @@ from vilab.view.job import Work
 from vilab.view.playback import Playback
 from vilab.view.predict import Prediction
 from vilab.view.run_track import RingsTrack, RunTrack, TranslationTrack, before_steps
+from vilab.view.tables_track import TablesTrack
 from vilab.view.words import html
 from vilab.vmm.records import Steppable, StepRecord
 
 Make = Callable[[str, str], "Steppable | Work[Steppable]"]
 """(text, engine) to a run, or to the work that ends in one. Errors of the text are ``AdminError``."""
 
-PICTURES: dict[str, type[RunTrack]] = {"rings": RingsTrack, "translation": TranslationTrack}
+PICTURES: dict[str, type[RunTrack]] = {
+    "rings": RingsTrack, "translation": TranslationTrack, "tables": TablesTrack,
+}  # fmt: skip
 
 
 class TypedPlayback(Playback):
@@ -36,10 +39,10 @@ class TypedPlayback(Playback):
     ----------
     make : assembles the text and gives the run.
     text, engine : what stands in the form at first; it is run at once.
-    engines : the choice.
+    engines : the choice; ``names``: what to call those that have no name of their own.
     question : the heading.
     ask : the prediction before a step, as for ``run_track.before_steps``.
-    picture : ``rings`` or ``translation``; under an engine other than ``bt`` there is nothing but rings.
+    picture : ``rings``, ``translation`` (under an engine other than ``bt`` there is nothing but rings) or ``tables``.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class TypedPlayback(Playback):
         picture: str = "rings",
         show: Sequence[str] = ("registers", "log"),
         ask: Callable[[Steppable, StepRecord], Prediction | None] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self._make = make
         self._show = tuple(show)
@@ -61,6 +65,7 @@ class TypedPlayback(Playback):
         self.engine = engine
         self.error = ""
         self._ask = ask
+        self._names = names or {}
         track = self._track_of(self._wait(make(text, engine)), question)
         super().__init__(track, before_steps(track, ask) if ask else None)
 
@@ -69,7 +74,7 @@ class TypedPlayback(Playback):
         return {
             "text": self.text,
             "engine": self.engine,
-            "engines": [[engine, name(engine)] for engine in self.engines],
+            "engines": [[engine, self._names.get(engine) or name(engine)] for engine in self.engines],
             "error": html(self.error),
         }
 
@@ -114,7 +119,9 @@ class TypedPlayback(Playback):
         return self.error or super().describe()
 
     def _track_of(self, run: Steppable, question: str) -> RunTrack:
-        picture = "rings" if run.engine != "bt" else self._picture_name
+        picture = self._picture_name
+        if picture == "translation" and run.engine != "bt":
+            picture = "rings"
         return PICTURES[picture](run, question, self._show)
 
     @staticmethod

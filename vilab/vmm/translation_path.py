@@ -129,7 +129,10 @@ class Path(msgspec.Struct, frozen=True):
         shadow = self.shadow
         if shadow is None or shadow.result is None:
             return False
-        more = (shadow.writable and not self.guest.writable and self.wp) or (shadow.user and not self.guest.user)
+        supervisor_may = not self.wp and not shadow.user  # with CR0.WP = 0 it writes to read-only pages
+        more = (shadow.writable and not self.guest.writable and not supervisor_may) or (
+            shadow.user and not self.guest.user
+        )
         return shadow.result != self.meant or more
 
     @property
