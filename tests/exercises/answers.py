@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vilab.course.checkers_chaining import Transfer
@@ -103,3 +103,17 @@ def nested_walk(gva: int, cr3: int, ncr3: int, read: Callable[[int], int]) -> in
         gpa = entry & 0xFFFFF000 | gva & 0xFFF
     place = host(gpa)
     return "nested page fault" if place is None else place
+
+
+def shadow_entry(pde: int, pte: int, pmap: Mapping[int, int], traced: frozenset[int]) -> int:
+    if pte & 0x21 != 0x21:
+        return 0
+    writable = pde & pte & 2 and pte & 0x40 and pte >> 12 not in traced
+    return pmap[pte >> 12] << 12 | (0x63 if writable else 0x21) | pde & pte & 4
+
+
+def kind_of_fault(error_code: int, pde: int, pte: int, traced: bool) -> str:
+    allows = pde & pte
+    if not allows & 1 or error_code & 6 & ~allows:
+        return "true fault"
+    return "trace fault" if traced and error_code & 2 else "hidden fault"

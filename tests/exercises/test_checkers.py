@@ -12,6 +12,7 @@ from vilab.course import checkers_chaining as chaining
 from vilab.course import checkers_critical as critical
 from vilab.course import checkers_nested as nested
 from vilab.course import checkers_rings as rings
+from vilab.course import checkers_shadow as shadow
 from vilab.course import checkers_svm as svm
 from vilab.course import checkers_translation as translation
 from vilab.course.feedback import Feedback, WrongAnswer
@@ -43,6 +44,8 @@ RIGHT: dict[str, Callable[[], Feedback]] = {
     ),
     "callouts": lambda: chaining.check_callouts(answers.callouts, chaining.FIRST_GUESTS + chaining.OTHER_GUESTS),
     "intercepts": lambda: svm.check_intercepts(answers.intercepts, svm.FIRST_WANTED + svm.OTHER_WANTED),
+    "shadow entry": lambda: shadow.check_shadow_entry(answers.shadow_entry, tuple(shadow.GUESTS)),
+    "kind of fault": lambda: shadow.check_kind_of_fault(answers.kind_of_fault, tuple(shadow.GUESTS)),
     "nested walk": lambda: nested.check_nested_walk(answers.nested_walk, ("shell", "large pages"), None),
 }
 
@@ -280,3 +283,61 @@ def test_the_places_of_the_nested_walk_are_where_the_memory_map_has_them() -> No
         if place.gva & 0xFFF <= 0xFFC:
             assert tables.memory[place.answer : place.answer + 4] == vm.engine.vcpu.read(place.gva, 4)
     vm.close()
+
+
+# Lesson 05 -----------------------------------------------------------------------------------------------------------
+
+
+def spoilt(**other: Any) -> Callable[..., int]:
+    """The right shadow entry, of arguments that were changed first."""
+
+    def entry(pde: int, pte: int, pmap: Any, traced: Any) -> int:
+        given = {"pde": pde, "pte": pte, "pmap": pmap, "traced": traced}
+        return answers.shadow_entry(**{name: other.get(name, lambda value: value)(given[name]) for name in given})
+
+    return entry
+
+
+@pytest.mark.parametrize(("answer", "guest", "says"), [
+    (spoilt(pmap=lambda pmap: {ppn: ppn for ppn in pmap}), "tour", "the pmap has frame"),
+    (spoilt(pte=lambda pte: pte | 0x40), "tour", "allows something else"),
+    (spoilt(traced=lambda traced: frozenset()), "rights", "allows something else"),
+    (spoilt(pde=lambda pde: pde | 7), "rights", "allows something else"),
+    (spoilt(pte=lambda pte: pte | 0x20), "rights", "only a fault can tell"),
+    (lambda *_: None, "tour", "a whole number is wanted"),
+])  # fmt: skip
+def test_a_shadow_entry_that_forgets_something_is_shown_the_monitors(answer: Any, guest: str, says: str) -> None:
+    feedback = wrong(shadow.check_shadow_entry, answer, (guest,))
+    assert says in feedback.sentence
+    if answer(1, 1, {0: 0}, frozenset()) is not None:
+        assert any(line.startswith("shadow's") for line in feedback.trace)
+
+
+def test_a_shadow_entry_by_the_table_alone_passes_the_visible_cases_and_no_more() -> None:
+    careless = spoilt(pde=lambda pde: pde | 7)
+    assert shadow.check_shadow_entry(careless).right
+    wrong(shadow.check_shadow_entry, careless, ("rights",))
+
+
+@pytest.mark.parametrize(("answer", "says"), [
+    (lambda error, pde, pte, traced: answers.kind_of_fault(error, pde, 7 if error & 1 else pte, traced), "true fault"),
+    (lambda error, pde, pte, traced: answers.kind_of_fault(error, pde, pte, False), "trace fault"),
+    (lambda error, pde, pte, traced: answers.kind_of_fault(error | 2, pde, pte, traced), "hidden fault"),
+])  # fmt: skip
+def test_a_fault_that_is_taken_for_another_is_shown_with_what_came_of_it(answer: Any, says: str) -> None:
+    feedback = wrong(shadow.check_kind_of_fault, answer, ("rights", "tour"))
+    assert f"was a {says}" in feedback.sentence
+    assert feedback.trace[-1].startswith("came of it")
+
+
+def test_who_believes_the_error_codes_p_bit_is_refused() -> None:
+    """P in the error code is the shadow's, and says nothing about the guest's entry."""
+
+    def by_p(error: int, pde: int, pte: int, traced: bool) -> str:
+        return shadow.TRUE_FAULT if error & 1 and not traced else answers.kind_of_fault(error, pde, pte, traced)
+
+    wrong(shadow.check_kind_of_fault, by_p, ("rights", "tour"))
+
+
+def test_another_word_than_the_three_is_a_sentence() -> None:
+    assert "is wanted" in wrong(shadow.check_kind_of_fault, lambda *_: "page fault").sentence
