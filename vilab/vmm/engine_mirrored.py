@@ -260,9 +260,10 @@ class MirroredEngine(TranslatingEngine):
     def _watch_jumps(self, linear: int, jumps: list[tuple[int, int]], work: list[int]) -> None:
         """Targets in the page are discovered next; a jump into the middle of an instruction will be run in place."""
         vpn = linear >> PAGE_SHIFT
+        marks = self.mirror.pages[vpn].marks
         for offset, target in jumps:
             page = target >> PAGE_SHIFT
-            mark = self.mirror.mark(target)
+            mark = marks[target & PAGE_BYTES - 1] if page == vpn else self.mirror.mark(target)
             if mark == INSIDE:
                 self._run_jump_in_place(linear + offset & LINEAR)
             elif page != vpn:
