@@ -241,6 +241,18 @@ def test_both_readings_of_the_same_bytes_one_after_the_other():
     assert eax(vm) == 8
 
 
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("way", ["6801001000 c3", "b801001000 ffe0", "b801001000 ffd0"])
+def test_a_return_or_an_indirect_jump_into_an_instruction_finds_what_is_there(way: str, native: bool):
+    # mov ebx, imm32 at 100000h, then the way to 100001h: push cs; pop eax; ret
+    vm = machine("bb0e58c390 " + way + " c3", "bt", engine_options=MIRRORED, native_hook=native)
+    ended = vm.engine.run(until_ns=1_000_000)
+    assert ended is not None
+    assert ended.reason == "returned"
+    assert vm.cpu.gpr[3] == 0x90C3580E
+    assert eax(vm) == 8
+
+
 def test_an_instruction_across_pages_is_dropped_when_either_page_changes():
     # The instruction mov eax, imm32 stands at 100ffe to 101002; RET behind it.
     code = bytes.fromhex(

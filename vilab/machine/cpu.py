@@ -31,6 +31,7 @@ from unicorn import (
     UC_ERR_FETCH_UNMAPPED,
     UC_HOOK_BLOCK,
     UC_HOOK_CODE,
+    UC_HOOK_EDGE_GENERATED,
     UC_HOOK_INSN,
     UC_HOOK_INSN_INVALID,
     UC_HOOK_INTR,
@@ -42,7 +43,7 @@ from unicorn import x86_const as reg
 from unicorn.unicorn_py3.unicorn import uclib
 
 from vilab.errors import GuestFault, GuestStopped, VmmBug
-from vilab.machine import fpu, native, native_callouts, native_mmio, native_time
+from vilab.machine import fpu, native, native_blocks, native_callouts, native_mmio, native_time
 from vilab.machine.access_place import AccessPlace
 from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
 from vilab.machine.intercept import (
@@ -685,6 +686,23 @@ class Cpu:
         self.time[native_time.PYTHON] = compiled
         first, second, third = (memoryview(array).cast("B").cast("q") for array in arrays)  # type: ignore[arg-type]
         return first, second, third
+
+    def watch_new_blocks(self) -> memoryview:
+        """The table of ``native_blocks``: the processor stops before a block that begins at an unwelcome byte."""
+        marks = np.zeros(native_blocks.PAGES, dtype=np.int64)
+        cells = np.zeros(2, dtype=np.int64)
+        self._alive += [marks, cells]
+        table = memoryview(marks).cast("B").cast("q")  # type: ignore[arg-type]
+        kind = ctypes.CFUNCTYPE(None, *(ctypes.c_void_p,) * 4)
+        compiled = native_blocks.compile_hook() if self.is_native else None
+        if compiled is None:
+            self._hook(UC_HOOK_EDGE_GENERATED, kind(native_blocks.hook_in_python(table, self.stop)))
+            return table
+        found = kind(lambda *_: self.stop())
+        self._alive.append(found)
+        cells[native_blocks.FOUND], cells[native_blocks.MARKS] = _address(found), marks.ctypes.data
+        self._hook(UC_HOOK_EDGE_GENERATED, compiled, ctypes.c_void_p(cells.ctypes.data))
+        return table
 
     def call_out_natively(self, cost_ns: int, tsc_per_us: int) -> None:
         """Let ``native_callouts`` deal with what it knows until the next stop."""

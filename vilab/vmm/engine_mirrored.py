@@ -23,7 +23,7 @@ from vilab.events import CacheFlushed, CalloutTaken, UnitInvalidated, UnitTransl
 from vilab.machine.cpu import CS, Stop
 from vilab.machine.native_callouts import CELLS, DONE, ENTRIES, KINDS, LANDING_ENTRIES, SHADOW
 from vilab.vmm.code_pages import CodePages
-from vilab.vmm.mirror import BIASES, CALLOUT, INSIDE, INT3, LARGE_SHIFT, LINEAR, START, UNKNOWN, Mirror
+from vilab.vmm.mirror import BIASES, CALLOUT, INSIDE, LARGE_SHIFT, LINEAR, START, UNKNOWN, Mirror
 from vilab.vmm.mirror_discovery import EMULATED, IN_PLACE, discover
 from vilab.vmm.mirrored_fast import NATIVE, FastCallouts, loaded_segment
 from vilab.vmm.mirrored_vcpu import MirroredVcpu
@@ -66,7 +66,6 @@ class MirroredEngine(TranslatingEngine):
         self.vcpu.bias, self.vcpu.shadow = self.mirror.bias, self.shadow
         self.pages = CodePages(self)  # type: ignore[arg-type]
         self._callouts: dict[int, tuple[Instruction, int]] = {}  # by the guest's linear address
-        self._far_jumps: dict[int, dict[int, list[int]]] = {}  # page -> jump's target there -> jumps from other pages
         self._native = self.vcpu.native = vm.cpu.prepare_native_callouts()
         self._fast = FastCallouts(self.vcpu)
         self._stores: dict[int, Instruction | None] = {}  # what stands at a linear address that stores to traced pages
@@ -97,7 +96,7 @@ class MirroredEngine(TranslatingEngine):
         self._watch_landing()
 
     def _watch_landing(self) -> None:
-        """EIP was changed by the monitor. Into the middle of an instruction? Then its page is discovered anew."""
+        """EIP has changed. Into the middle of an instruction? Then its page is discovered anew."""
         v = self.vcpu
         if v.cpl == 3 or self.mirror.mark(v.pc) != INSIDE:
             return
@@ -118,7 +117,6 @@ class MirroredEngine(TranslatingEngine):
         lost = self.mirror.drop_all()
         self.pages.forget()
         self._callouts.clear()
-        self._far_jumps.clear()
         self._forget_native()
         self._stores.clear()
         if self.log.active:
@@ -253,49 +251,11 @@ class MirroredEngine(TranslatingEngine):
             unit.lines = piece.lines
             code = bytes(piece.code)
             self.log.emit(UnitTranslated(self.now_ns(), eip, piece.source, unit.start, code, tuple(piece.lines)))
-        self._watch_jumps(linear, piece.jumps, work)
-        self._look_at_far_jumps(linear, len(piece.code))
-        return piece.count
-
-    def _watch_jumps(self, linear: int, jumps: list[tuple[int, int]], work: list[int]) -> None:
-        """Targets in the page are discovered next; a jump into the middle of an instruction will be run in place."""
-        vpn = linear >> PAGE_SHIFT
-        marks = self.mirror.pages[vpn].marks
-        for offset, target in jumps:
-            page = target >> PAGE_SHIFT
-            mark = marks[target & PAGE_BYTES - 1] if page == vpn else self.mirror.mark(target)
-            if mark == INSIDE:
-                self._run_jump_in_place(linear + offset & LINEAR)
-            elif page != vpn:
-                self._far_jumps.setdefault(page, {}).setdefault(target, []).append(linear + offset & LINEAR)
-            elif mark == UNKNOWN and target != self.stop_eip:
+        marks = mirror.pages[vpn].marks
+        for target in piece.jumps:
+            if target >> PAGE_SHIFT == vpn and marks[target & PAGE_BYTES - 1] == UNKNOWN and target != self.stop_eip:
                 work.append(target)
-
-    def _look_at_far_jumps(self, linear: int, size_bytes: int) -> None:
-        """Does a jump of another page lead into the middle of an instruction that has just been discovered?"""
-        targets = self._far_jumps.get(linear >> PAGE_SHIFT)
-        if targets:
-            for target, jumps in list(targets.items()):
-                if target - linear & LINEAR < size_bytes and self.mirror.mark(target) == INSIDE:
-                    del targets[target]
-                    for jump in jumps:
-                        self._run_jump_in_place(jump, target)
-
-    def _run_jump_in_place(self, linear: int, target: int | None = None) -> None:
-        mark = self.mirror.mark(linear)
-        if mark in (UNKNOWN, INSIDE, CALLOUT):
-            return
-        v = self.vcpu
-        cs_base = v.segment(CS)[1]
-        try:
-            instruction = decode(v.read(linear, 6), linear - cs_base & LINEAR)
-        except (GuestFault, Truncated):
-            return
-        if instruction.target is None or (target is not None and instruction.target + cs_base & LINEAR != target):
-            return
-        self.mirror.write(linear, bytes((INT3,)), bytes((CALLOUT,)))
-        self.mirror.forget_block(linear)
-        self._callouts[linear] = instruction, IN_PLACE
+        return piece.count
 
     # Entering guest code -----------------------------------------------------------------------------------------
 
@@ -337,6 +297,7 @@ class MirroredEngine(TranslatingEngine):
             if v.cpl == 3:
                 return True
             linear = v.pc
+            self._watch_landing()
             if self.mirror.mark(linear) != UNKNOWN:
                 return True
             if v.eip == self.stop_eip:
@@ -416,7 +377,11 @@ class MirroredEngine(TranslatingEngine):
             if pushf is not None:
                 return self._emulate_uncalled(pushf)
         reason = self.cpu.step(v.single_steps)
-        return Stop.STEPPED if self._settle_down() else reason
+        in_place = self._wants_place
+        if self._settle_down():
+            return Stop.STEPPED
+        # In place hidden faults have been dealt with already: it has faulted, and is not to be tried again.
+        return Stop.INTERRUPT if in_place else reason
 
     def _next_if_pushf(self) -> Instruction | None:
         """With the virtual TF set, PUSHF must show it."""
@@ -640,7 +605,7 @@ class MirroredEngine(TranslatingEngine):
     def save_caches(self) -> dict[str, object]:
         return super().save_caches() | {
             "mirror": self.mirror.contents(),
-            "callouts": (self._callouts, self._far_jumps),
+            "callouts": self._callouts,
             "pages": self.pages.contents(),
             "counts": (self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated),
         }
@@ -648,7 +613,7 @@ class MirroredEngine(TranslatingEngine):
     def load_caches(self, saved: dict[str, Any]) -> None:
         super().load_caches(saved)
         self.mirror.set_contents(saved["mirror"])
-        self._callouts, self._far_jumps = saved["callouts"]
+        self._callouts = saved["callouts"]
         self.pages.set_contents(saved["pages"])
         self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated = saved["counts"]
         self.vcpu.bias = self.mirror.bias

@@ -24,6 +24,7 @@ decide.)
 
 from __future__ import annotations
 
+import ctypes
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,7 @@ class Mirror:
         self.bias = BIASES[0]
         self.pages: dict[int, MirrorPage] = {}  # by the guest's linear page number
         self._guards: dict[int, None] = {}  # pages behind mirrors that have none
+        self._unwelcome = cpu.watch_new_blocks()
         self._free: list[int] = []
 
     # Where mirrors lie -------------------------------------------------------------------------------------------
@@ -116,6 +118,7 @@ class Mirror:
         mpn = self._free.pop() if self._free else self._frames.run(1)
         self._memory.write(mpn << PAGE_SHIFT, ALL_INT3)
         page = self.pages[vpn] = MirrorPage(mpn, bytearray(PAGE_BYTES))
+        self._watch(vpn, page)
         self._shadow.map_monitor((vpn << PAGE_SHIFT) + self.bias, mpn, False)
         if vpn in self._guards:
             del self._guards[vpn]
@@ -125,12 +128,17 @@ class Mirror:
             self._shadow.map_monitor((vpn + 1 << PAGE_SHIFT) + self.bias, self._guard, False)
         return page
 
+    def _watch(self, vpn: int, page: MirrorPage) -> None:
+        """Where no instruction begins none should be reached: the processor is to stop there."""
+        self._unwelcome[vpn + (self.bias >> PAGE_SHIFT)] = ctypes.addressof(ctypes.c_char.from_buffer(page.marks))
+
     def drop_all(self) -> int:
         """No mirrors any more; how many there were."""
         for vpn, page in self.pages.items():
             at = (vpn << PAGE_SHIFT) + self.bias
             self._cpu.code_changed(at, PAGE_BYTES)
             self._shadow.unmap_monitor(at)
+            self._unwelcome[at >> PAGE_SHIFT] = 0
             self._free.append(page.mpn)
         for vpn in self._guards:
             at = (vpn << PAGE_SHIFT) + self.bias
@@ -187,4 +195,8 @@ class Mirror:
         return self.bias, self.pages, self._guards, self._free
 
     def set_contents(self, contents: tuple[Any, ...]) -> None:
+        for vpn in self.pages:
+            self._unwelcome[vpn + (self.bias >> PAGE_SHIFT)] = 0
         self.bias, self.pages, self._guards, self._free = contents
+        for vpn, page in self.pages.items():
+            self._watch(vpn, page)

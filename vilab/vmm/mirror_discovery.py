@@ -4,7 +4,7 @@
 
     what the guest has         what stands in the mirror         mark        unless
     most                       the same bytes                    START       it reads memory through CS: IN_PLACE
-    jumps, calls, returns      the same bytes                    START       it leads into another instruction: IN_PLACE
+    jumps, calls, returns      the same bytes                    START
     PUSHF, IN, OUT, MOV r,DS   the same bytes                    START
     what is sensitive          cc, the rest of it as it is       CALLOUT     (EMULATED by the monitor)
     an instruction that        cc, in its first byte only        CALLOUT     (run IN_PLACE)
@@ -14,9 +14,9 @@ A piece ends behind unconditional control flow, at what is discovered already, w
 fetched. *In place* means: one step of the guest's own bytes where they stand, with the guest's own base of CS. It is
 right for everything that is not sensitive.
 
-MODEL: a return or an indirect jump into the middle of a discovered instruction runs the bytes there as they are; what
-is critical among them is not emulated. Direct jumps, IRET, far transfers and deliveries go where they should: what was
-discovered there before gives way to the new reading of the bytes.
+A jump or a return into the middle of an instruction (hostile code, and some that skips a prefix) is noticed when the
+processor makes a block of what it finds there (``native_blocks``), or by the monitor where that sets EIP. Then what was
+discovered before gives way to the new reading of the bytes.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Piece:
     """What one discovery found.
 
     ``source`` are the guest's bytes, ``code`` and ``marks`` what goes into the mirror (shorter, if the last instruction
-    overlaps another). ``callouts``: (offset, instruction, EMULATED or IN_PLACE). ``jumps``: (offset, target's linear
-    address). ``lines`` only where somebody listens.
+    overlaps another). ``callouts``: (offset, instruction, EMULATED or IN_PLACE). ``jumps``: the linear addresses
+    that direct jumps and calls lead to. ``lines`` only where somebody listens.
     """
 
     __slots__ = ("callouts", "code", "ident", "jumps", "lines", "marks", "others", "source")
@@ -70,7 +70,7 @@ class Piece:
         self.code = bytearray()
         self.marks = b""
         self.callouts: list[tuple[int, Instruction, int]] = []
-        self.jumps: list[tuple[int, int]] = []
+        self.jumps: list[int] = []
         self.lines: list[Line] = []
         self.ident = self.others = 0
 
@@ -144,7 +144,7 @@ def discover(
             pieces.append(MARKS[size])
             piece.ident += 1
             if target is not None:
-                piece.jumps.append((at, linear + target & LINEAR))
+                piece.jumps.append(linear + target & LINEAR)
         if place is not None:
             name = CALLED_OUT if how >= 0 else IDENT if kind in (Kind.IDENT, Kind.SENSITIVE) else CONTROL
             piece.lines.append((eip + at & LINEAR, size, name, place + at, size))
