@@ -16,6 +16,7 @@ from vilab.events import (
     TraceFault,
     TrapTaken,
     UnitInvalidated,
+    UnitRetranslated,
     UnitTranslated,
 )
 from vilab.view import says
@@ -33,7 +34,11 @@ ON_THE_WAY = {
 
 def say(beat: Beat, record: StepRecord, guest: Registers, pair: Pair | None) -> str:
     """What has just happened. ``pair`` is the row that has run, ``None`` for code that runs directly."""
-    parts = [_first(record, guest, pair), _translated(record.events), _dropped(record.events), _ended(record.events)]
+    again = _anew(record.events)
+    parts = [
+        _first(record, guest, pair), again or _translated(record.events), _dropped(record.events),
+        _ended(record.events),
+    ]  # fmt: skip
     return " ".join(part for part in parts if part)
 
 
@@ -50,10 +55,15 @@ def _first(record: StepRecord, guest: Registers, pair: Pair | None) -> str:
         delivered = _one(record.events, ExceptionDelivered)
         if isinstance(delivered, ExceptionDelivered):
             what = f", which enters the guest's handler at `{hex8(delivered.handler)}`"
+        if callout.reason == "simulate":
+            return f"`{name}` has hit traced pages too often: in its place the cache **calls the VMM**, which stores."
         return f"`{name}` cannot run here: the cache **calls the VMM**{what} and comes back."
     trap = _one(record.events, TrapTaken)
     if isinstance(trap, TrapTaken):
         return f"`{name}` **traps** to the VMM: {trap.why or 'a fault'}."
+    traced = _one(record.events, TraceFault)
+    if isinstance(traced, TraceFault) and traced.eip == record.eip:
+        return f"`{name}` hits the traced page at `{hex8(traced.gva & ~0xFFF)}`: it **faults**, and the VMM does it."
     if pair is None:
         where = "user code: it **runs directly**, untranslated" if record.cpu_cpl == 3 else "not in the cache"
         return f"`{name}` is {where}{effect}."
@@ -91,6 +101,17 @@ def _translated(events: Sequence[Event]) -> str:
     if chained:
         words += f" The exit is **chained** to `{hex8(chained[-1].to_tc_address)}`."
     return words.strip()
+
+
+def _anew(events: Sequence[Event]) -> str:
+    anew = _one(events, UnitRetranslated)
+    if not isinstance(anew, UnitRetranslated):
+        return ""
+    why = {"guilty": "That was once too often", "innocent": "It has not for long"}.get(anew.why, "It is a device")
+    return (
+        f"{why}: the unit at `{hex8(anew.eip)}` is **translated anew**, and the old fragment jumps to "
+        f"`{hex8(anew.to_tc_address)}`."
+    )
 
 
 def _dropped(events: Sequence[Event]) -> str:
