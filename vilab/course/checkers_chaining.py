@@ -22,6 +22,7 @@ from vilab.course.exercise_student import call
 from vilab.course.feedback import Feedback, WrongAnswer, columns, right
 from vilab.events import CalloutTaken, EventLog, UnitTranslated
 from vilab.guests import load
+from vilab.vmm.engine_bt import PAPER_RETURN_ENTRIES
 from vilab.vmm.records import StepRecord
 from vilab.vmm.vm import VirtualMachine
 from vilab.x86.assemble import assemble
@@ -64,7 +65,10 @@ def _record(guest: str) -> tuple[_Recorded, ...]:
         vm = GuestMachine(assemble(guest, BASE).code, "bt", log=log)
     else:
         name, _, argument = guest.partition(" ")
-        vm = VirtualMachine(load(name, memory_bytes=MEMORY_BYTES, append=argument), "bt", MEMORY_BYTES, log=log)
+        vm = VirtualMachine(
+            load(name, memory_bytes=MEMORY_BYTES, append=argument), "bt", MEMORY_BYTES, log=log,
+            engine_options={"return_entries": PAPER_RETURN_ENTRIES},
+        )  # fmt: skip
     records = list(steps.walk(vm, MOST_STEPS))
     ends = {unit.lines[-1][3]: unit.eip for unit in log.of(UnitTranslated)}
     vm.close()

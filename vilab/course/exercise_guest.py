@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from vilab.events import EventLog
 from vilab.guests.image import LoadedImage
 from vilab.vmm.engine import Engine
+from vilab.vmm.engine_bt import PAPER_RETURN_ENTRIES
 from vilab.vmm.records import GPR_NAMES
 from vilab.vmm.vcpu import HiddenSegment, VcpuState
 from vilab.vmm.vm import VirtualMachine
@@ -119,7 +120,8 @@ class GuestMachine(VirtualMachine):
     ) -> None:  # fmt: skip
         self._begin = (cpl, eflags, {"esp": base + STACK - 64, **(gpr or {})}, base)
         self._maker = make_engine
-        super().__init__(image(code, base, extra), engine, memory_bytes, log=log)
+        options: dict[str, object] = {"return_entries": PAPER_RETURN_ENTRIES} if engine == "bt" else {}
+        super().__init__(image(code, base, extra), engine, memory_bytes, log=log, engine_options=options)
 
     def _make_engine(self, name: str, options: dict[str, object]) -> Engine:
         return self._maker(self) if self._maker is not None else super()._make_engine(name, options)
