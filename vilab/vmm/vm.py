@@ -151,6 +151,13 @@ class VirtualMachine:
             from vilab.vmm.engine_bare import BareEngine as Chosen
         elif name == "svm":
             from vilab.vmm.engine_svm import SvmEngine as Chosen  # type: ignore[assignment]
+
+            paging = options.get("paging", "nested")
+            options = {key: value for key, value in options.items() if key not in ("paging", "trace")}
+            if paging != "nested":
+                raise AdminError(
+                    f"AMD-V has nested paging here, not {paging}; shadow page tables come with bt, trap and para."
+                )
         elif name == "bt":
             placement = options.get("placement", "packed")
             options = {key: value for key, value in options.items() if key != "placement"}
@@ -159,7 +166,9 @@ class VirtualMachine:
             elif placement == "packed":
                 from vilab.vmm.sixteen_bit_engines import TranslationEngine16 as Chosen  # type: ignore[assignment]
             else:
-                raise AdminError(f"There is no placement {placement!r} of translated code; there are packed and mirrored.")
+                raise AdminError(
+                    f"There is no placement {placement!r} of translated code; there are packed and mirrored."
+                )
         elif name == "para":
             from vilab.vmm.engine_para import ParaEngine as Chosen  # type: ignore[assignment]
         elif name == "trap":
