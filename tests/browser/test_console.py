@@ -36,9 +36,7 @@ def test_a_guest_boots_answers_and_is_looked_back_at(lesson, screenshots):
     linux = "vilab#" in screen.inner_text()
     line.fill("uname -a; dmesg | grep -i hypervisor" if linux else "isprime 49")
     line.press("Enter")
-    wait_for(
-        lambda: ("i686 GNU/Linux" if linux else "isPrime(49) = 0") in screen.inner_text(), 60, "an answer"
-    )
+    wait_for(lambda: ("i686 GNU/Linux" if linux else "isPrime(49) = 0") in screen.inner_text(), 60, "an answer")
     wait_for(lambda: state() == "waiting", 60, "The guest waits again")
     assert not linux or screen.inner_text().count("Hypervisor detected: VMware") == 2  # at boot, and in dmesg
     assert "most often" in root.locator(".vl-say").inner_text()

@@ -54,7 +54,7 @@ def test_without_adaptation_each_store_traps():
 
 
 def test_what_is_stored_is_the_same_either_way():
-    edit = "bf00182000 b9{count} 8907 83c704 83c001 49 75f5".format(count=words(64))
+    edit = f"bf00182000 b9{words(64)} 8907 83c704 83c001 49 75f5"
     memory = [
         run(BUILD + "b800500000" + edit + END, guilty_after=after).pmap.read(TABLE, 0x1000) for after in (0, 1, 3)
     ]

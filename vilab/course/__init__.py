@@ -5,6 +5,8 @@
 ``lessons``          what the cells of the lessons call
 ``predictions``      questions whose answers a second machine works out
 ``critical_table`` ``translation_figures`` ``hardware_assist``   the figures of lessons 2, 3 and 4
+``adaptation_figures`` ``placement_figures`` ``comparison_figures`` ``comparison_views``   of lessons 3 and 6
+``live_guest`` ``live_views``                        a guest that boots while you watch, for lesson 7
 ``exercise_guest`` ``exercise_steps`` ``exercise_student``       how an exercise runs an answer, with a limit
 ``checkers_``...     one checker for each exercise; ``feedback`` says what was wrong, with the steps that show it
 ``workcopy``         what students get, as a copy of their own

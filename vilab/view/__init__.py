@@ -10,10 +10,12 @@ Pure Python, no Jupyter needed:
 ``predict``                     predict, then reveal
 ``translation`` ``cache``       guest code beside translated code; the translation cache
 ``critical``                    the critical instructions in every engine
+``bars`` ``turning``              counts and costs as bars; where the order of two ways turns
+``exits``                       what left a guest, through time
 ``job`` ``typed`` ``quiz``      work that takes its time; what a student types; questions on their own
 ``still``                       a moment as an SVG file
 
-With Jupyter: ``widget`` (the player in a notebook). ``vilab.view.Player`` and
+With Jupyter: ``widget`` (the player in a notebook), ``console`` (a running guest to type to). ``vilab.view.Player`` and
 ``vilab.view.Quiz`` load it when they are asked for.
 """
 

@@ -85,7 +85,7 @@ class Model:
     def restore(self, saved: tuple[object, ...]) -> None:
         frames, self.cr0, self.cr3, self.cr4, faults, self._stale, self._stale_directory = saved  # type: ignore[assignment]
         self.frames = {number: bytearray(frame) for number, frame in frames.items()}  # type: ignore[attr-defined]
-        del self.faults[faults:]  # type: ignore[misc]
+        del self.faults[int(faults) :]  # type: ignore[call-overload]
 
     # Entries -----------------------------------------------------------------------------------------------------
 
