@@ -81,3 +81,19 @@ def test_placements_are_counted_as_the_comparison_counts():
     other = Counter(run(BARE, "nano", "call-ret 2000"))["code bytes"]
     assert bare == pytest.approx(other, rel=0.05)
     assert len(placement.placements_text().splitlines()) == 1 + 3 * len(placement.GUESTS)
+
+
+def test_the_papers_hardware_is_worked_out_from_events_that_cannot_be_translated_away():
+    found = figures.forkwaits()
+    hardware, software = found[figures.WORKED_OUT], found["software"]
+    assert hardware.counts["trace faults"] > 10 * software.counts["trace faults"]
+    assert 8 <= hardware.slowdown <= 30
+    assert 3 <= software.slowdown <= 10
+    assert 2 <= hardware.slowdown / software.slowdown <= 4
+    assert figures.exits("forkwait") == pytest.approx(sum(hardware.counts.values()), abs=3)
+
+
+def test_a_free_exit_leaves_what_the_guest_does_itself():
+    free = figures.worked_out(figures.with_exit(DEFAULT_COSTS, 0))
+    assert free.slowdown == pytest.approx(1, abs=0.01)
+    assert "hardware*" in figures.forkwait_text()

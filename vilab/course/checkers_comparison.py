@@ -15,7 +15,7 @@ from functools import cache
 import msgspec
 
 from vilab.costs import DEFAULT_COSTS, CostModel
-from vilab.course.comparison_figures import assist, exit_lines, operation
+from vilab.course.comparison_figures import assist_in, exit_lines, operation
 from vilab.course.exercise_student import call
 from vilab.course.feedback import Feedback, WrongAnswer, columns, right
 from vilab.view.turning import Way as Line
@@ -88,7 +88,7 @@ def _number(value: object, words: str) -> float:
 
 def _pair(workload: str, costs: CostModel) -> tuple[Line, Line]:
     lines = {line.name: line for line in exit_lines(workload, costs)}
-    return lines["software"], lines[assist()]
+    return lines["software"], lines[assist_in(lines)]
 
 
 def cycles_at(workload: str, costs: CostModel = DEFAULT_COSTS) -> Callable[[float], tuple[float, float]]:
@@ -121,7 +121,7 @@ def check_turning_exit(
 
 
 def _shown(at: Callable[[float], tuple[float, float]], said: float, due: float | None) -> tuple[str, ...]:
-    rows = [("an exit costs", "software", assist())]
+    rows = [("an exit costs", "software", "hardware assist")]
     for x in sorted({0.0, said, *(() if due is None else (due / 2, due * 2))}):
         software, assisted = at(x)
         rows.append((f"{x:,.0f}", f"{software:.4f}", f"{assisted:.4f}"))

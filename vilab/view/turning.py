@@ -28,7 +28,7 @@ from vilab.view.words import NBSP, grouped, plain
 
 LEFT, RIGHT, TOP, BOTTOM = 64.0, WIDTH - 168.0, 32.0, 300.0
 HEIGHT = 344.0
-_HUES = {"software": "vmm", "hardware": "guest", "nested": "shared", "para": "host"}
+_HUES = {"software": "vmm", "hardware": "guest", "hardware*": "guest", "nested": "shared", "para": "host"}
 _DASHES = {"hardware": "", "software": "", "nested": "8 4", "para": "2 4"}
 _LABEL_GAP = 20.0
 
