@@ -59,13 +59,13 @@ def ours(engine: str) -> Session:
     """Under one engine, in this process, nobody watching; where it is saved, it goes on as from the file."""
     chosen = choose(RunOptions(debian.NAME, engine))
     console = QuietConsole(SCRIPT)
+    options = usual_for(chosen.image.kind, engine, {})
     vm = VirtualMachine(
-        chosen.image, engine, chosen.memory_bytes, console=Typist(console, chosen.prompt),
-        engine_options=usual_for(chosen.image.kind, engine, {}),
+        chosen.image, engine, chosen.memory_bytes, console=Typist(console, chosen.prompt), engine_options=options,
     )  # fmt: skip
     try:
         assert vm.engine.run(SUSPENDED_AT_MS * 1_000_000) is None
-        saved = suspend.encode(vm, prompt=chosen.prompt, said=bytes(console.output[-32:]))
+        saved = suspend.encode(vm, options, prompt=chosen.prompt, said=bytes(console.output[-32:]))
         vm.load_state(vm.save_state())
         ended = vm.engine.run()
         assert ended is not None

@@ -46,7 +46,7 @@ from vilab.vmm.monitor import MonitorFrames
 from vilab.vmm.nested_paging import NestedTables
 from vilab.vmm.records import Registers
 from vilab.vmm.svm_exits import exit_reason
-from vilab.vmm.vcpu import NativeVcpu, cpu_registers
+from vilab.vmm.vcpu import NativeVcpu, VcpuState, cpu_registers
 from vilab.vmm.vmcb_build import refused_because, save_area
 from vilab.vmm.walk import walk
 from vilab.x86 import paging as pg
@@ -155,7 +155,7 @@ class SvmEngine(Engine):
     def start(self) -> None:
         """Build the VMCB and execute VMRUN. The first fetch finds the nested tables empty, and that is far enough."""
         state = self.vm.initial_state()
-        values = self.control_area() | save_area(state)
+        values = self.control_area() | self.state_area(state)
         refused = refused_because(values)
         if refused:
             raise VmmBug(f"VMRUN would refuse this VMCB: {'; '.join(refused)}.")
@@ -193,6 +193,10 @@ class SvmEngine(Engine):
             "n_cr3": self.nested.root_mpn << PAGE_SHIFT,
         }
 
+    def state_area(self, state: VcpuState) -> vmcb.Values:
+        """What VMRUN loads: the guest as it is."""
+        return save_area(state)
+
     # Exits -------------------------------------------------------------------------------------------------------
 
     def on_exception(self, number: int) -> bool:
@@ -229,14 +233,17 @@ class SvmEngine(Engine):
         if code == codes.NPF:
             self._nested_fault(info2, info1)
         elif codes.EXCEPTION_BASE <= code < codes.INTR:
-            vector = code - codes.EXCEPTION_BASE
-            self.inject(self._exception(vector, info1, info2), counted=vector != 14 or self.was_counted())
+            self.exception_exit(code - codes.EXCEPTION_BASE, info1, info2)
         elif codes.EXITS[code].reason in NOT_OFFERED:
             self.inject(GuestFault(6, why=f"CPUID offers no {codes.EXITS[code].reason.upper()}"))
         elif instruction is None:
             raise VmmBug(f"The instruction at {self.vcpu.eip:08x} exited with code {code:x}, but it cannot be read.")
         else:
             self._emulate(instruction)
+
+    def exception_exit(self, vector: int, error_code: int, address: int) -> None:
+        """An exception that is intercepted: the guest's own."""
+        self.inject(self._exception(vector, error_code, address), counted=vector != 14 or self.was_counted())
 
     def _leave(self, code: int, info1: int, info2: int, instruction: bytes) -> None:
         """The book-keeping of one #VMEXIT and of the VMRUN that follows it."""
@@ -392,8 +399,8 @@ class SvmEngine(Engine):
         return instruction
 
     def _look(self, gva: int, size_bytes: int, user: bool) -> bytes:
-        cpu, pmap = self.cpu, self.vm.pmap
-        at = walk(pmap, cpu.cr(0), cpu.cr(3), cpu.cr(4), gva, write=False, user=user, set_bits=False)
+        v, pmap = self.vcpu, self.vm.pmap
+        at = walk(pmap, v.cr0, v.cr3, v.cr4, gva, write=False, user=user, set_bits=False)
         return pmap.read(at.gpa, size_bytes)
 
     def how_next(self) -> tuple[str, int]:

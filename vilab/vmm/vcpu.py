@@ -156,6 +156,11 @@ class Vcpu:
         return (self.eip + self.segment(CS)[1]) & 0xFFFFFFFF
 
     @property
+    def traps_each(self) -> bool:
+        """Does the guest want a trap after the next instruction?"""
+        return bool(self.eflags() & TF)
+
+    @property
     def code_bits(self) -> int:
         """32, or 16 where CS says so: how instructions are decoded."""
         return 32 if self.segment(CS)[3] & BIG else 16

@@ -150,14 +150,14 @@ class VirtualMachine:
         if name == "bare":
             from vilab.vmm.engine_bare import BareEngine as Chosen
         elif name == "svm":
-            from vilab.vmm.engine_svm import SvmEngine as Chosen  # type: ignore[assignment]
-
             paging = options.get("paging", "nested")
-            options = {key: value for key, value in options.items() if key not in ("paging", "trace")}
-            if paging != "nested":
-                raise AdminError(
-                    f"AMD-V has nested paging here, not {paging}; shadow page tables come with bt, trap and para."
-                )
+            options = {key: value for key, value in options.items() if key != "paging"}
+            if paging == "nested":
+                from vilab.vmm.engine_svm import SvmEngine as Chosen  # type: ignore[assignment]
+            elif paging == "shadow":
+                from vilab.vmm.svm_shadow import SvmShadowEngine as Chosen  # type: ignore[assignment]
+            else:
+                raise AdminError(f"There is no paging {paging!r} under AMD-V; there are nested and shadow.")
         elif name == "bt":
             placement = options.get("placement", "packed")
             options = {key: value for key, value in options.items() if key != "placement"}
