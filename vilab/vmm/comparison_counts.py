@@ -59,7 +59,7 @@ def _parameters(engine: str) -> frozenset[str]:
     kinds = {"bt": TranslationEngine, "svm": SvmEngine, "para": ParaEngine}
     if engine not in kinds:
         return frozenset()
-    chosen_by_vm = {"placement"} if engine == "bt" else set()
+    chosen_by_vm = {"bt": {"placement"}, "svm": {"paging"}}.get(engine, set())
     return frozenset(inspect.signature(kinds[engine]).parameters) | chosen_by_vm
 
 

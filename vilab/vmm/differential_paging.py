@@ -13,7 +13,6 @@ what a TLB holds (``differential_paging_model``), so there are no accepted diffe
 
 from __future__ import annotations
 
-import inspect
 import random
 import struct
 import time
@@ -47,10 +46,7 @@ _RECORD = struct.Struct("<12I")
 
 def all_mmus() -> tuple[Mmu, ...]:
     """Shadow tables under each trace policy; nested tables; under hardware assist shadow tables too."""
-    from vilab.vmm.engine_svm import SvmEngine
-
-    has_shadow = "paging" in inspect.signature(SvmEngine.__init__).parameters
-    return *BT_MMUS, ("svm", {}), *([("svm", {"paging": "shadow"})] if has_shadow else [])
+    return *BT_MMUS, ("svm", {}), *(("svm", {"paging": "shadow", "trace": trace}) for trace in POLICIES)
 
 
 class PagingCase(msgspec.Struct, frozen=True):
