@@ -15,7 +15,7 @@ from functools import cache
 import msgspec
 
 from vilab.costs import DEFAULT_COSTS, CostModel
-from vilab.course.comparison_figures import assist_in, exit_lines, operation
+from vilab.course.comparison_figures import exit_lines, operation
 from vilab.course.exercise_student import call
 from vilab.course.feedback import Feedback, WrongAnswer, columns, right
 from vilab.view.turning import Way as Line
@@ -88,7 +88,7 @@ def _number(value: object, words: str) -> float:
 
 def _pair(workload: str, costs: CostModel) -> tuple[Line, Line]:
     lines = {line.name: line for line in exit_lines(workload, costs)}
-    return lines["software"], lines[assist_in(lines)]
+    return lines["software"], lines["hardware"]
 
 
 def cycles_at(workload: str, costs: CostModel = DEFAULT_COSTS) -> Callable[[float], tuple[float, float]]:

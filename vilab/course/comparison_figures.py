@@ -7,13 +7,12 @@
                         ├── table_text     every operation under every engine, the paper's cycles beside ours
                         ├── made_of        one cell, event by event
                         ├── forkwait_text  what it is worth for processes that come and go
-                        ├── worked_out     that on the paper's hardware VMM, from the events that it would exit for
                         └── with_exit      the same costs, but for what an exit costs
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -23,11 +22,9 @@ from vilab.view.bars import write
 from vilab.view.turning import Way as Line
 from vilab.view.turning import turning_point
 from vilab.vmm import comparison
-from vilab.vmm import comparison_counts as counting
-from vilab.vmm.comparison import COLUMNS, OPERATIONS, PAPER, Cell, Macro, Operation, Row, event_cost
-from vilab.vmm.comparison_counts import SHADOW, TRUE, Way
+from vilab.vmm.comparison import COLUMNS, OPERATIONS, PAPER, Cell, Operation, Row
+from vilab.vmm.comparison_counts import SHADOW
 
-NEVER_ADAPTS = Way("bt", (("guilty_after", 0),))  # type: ignore[arg-type]
 PAPER_COLUMNS = ("native", "software", "hardware")
 PAPER_FORKWAIT = {"software": 6.1, "hardware": 17.7}
 """Times native, on the Pentium 4: 36.95 s and 106.4 s over 6.02 s (section 6.2)."""
@@ -90,39 +87,12 @@ def made_of(name: str, column: str, costs: CostModel = DEFAULT_COSTS) -> str:
     return "\n".join(aligned(rows))
 
 
-WORKED_OUT = "hardware*"
-EXITS_WITH_SHADOW_TABLES = ("hidden faults", "trace faults", TRUE, "mov to cr", "invlpg", "in", "out", "hlt")
-"""What guest mode must exit for when the VMM keeps shadow tables. A trap cannot be translated away there."""
-
-
-def worked_out(costs: CostModel = DEFAULT_COSTS) -> Macro:
-    """``forkwait`` on the paper's hardware VMM, which vilab does not have: guest mode with shadow tables.
-
-    MODEL: counted under a translator that never adapts, since its shadow tables see what such a VMM's would; each of
-    these events is an exit, and everything else runs as on the bare machine.
-    """
-    counted = counting.per_round(NEVER_ADAPTS, "forkwait", "{} 16", counting.PROCESSES)
-    found = comparison.forkwait(costs)
-    native = found["native"].parts
-    parts = {name: cycles for name, cycles in native.items() if name != "ports"}
-    counts = {reason: counted[reason] for reason in EXITS_WITH_SHADOW_TABLES if counted.get(reason)}
-    parts |= {reason: count * event_cost(SHADOW, reason, costs) for reason, count in counts.items()}
-    cycles = sum(parts.values())
-    return Macro(cycles, cycles / found["native"].cycles, parts, counts)
-
-
-def forkwaits(costs: CostModel = DEFAULT_COSTS) -> dict[str, Macro]:
-    """Every column; where the paper's hardware VMM cannot be run, it is worked out, and called ``hardware*``."""
-    found = comparison.forkwait(costs)
-    return found if "hardware" in found else found | {WORKED_OUT: worked_out(costs)}
-
-
 def forkwait_text(costs: CostModel = DEFAULT_COSTS, most: int = 4) -> str:
     """Times native for a process that is created, dies, and is waited for; and the dearest kinds of event."""
     rows: list[tuple[str, ...]] = [("", "times native", "the paper", "cycles of one process, the dearest first")]
-    for name, found in forkwaits(costs).items():
+    for name, found in comparison.forkwait(costs).items():
         dearest = sorted(found.parts.items(), key=lambda part: -part[1])[:most]
-        measured = PAPER_FORKWAIT.get(name.rstrip("*"))
+        measured = PAPER_FORKWAIT.get(name)
         paper = f"{measured:.1f}" if measured else "-"
         words = ", ".join(f"{write(cycles)} {reason}" for reason, cycles in dearest)
         rows.append((name, f"{found.slowdown:.1f}", paper, words))
@@ -139,21 +109,16 @@ def with_exit(costs: CostModel, cycles: int) -> CostModel:
 def exit_lines(workload: str = "forkwait", costs: CostModel = DEFAULT_COSTS) -> list[Line]:
     """Times native over the cost of an exit: software first, then whatever has exits. ``workload``: or an operation."""
     free, dear = (_slowdowns(workload, with_exit(costs, cycles)) for cycles in (0, 1000))
-    names = [name for name in ("software", "hardware", WORKED_OUT, "nested") if name in free]
+    names = [name for name in ("software", "hardware", "nested") if name in free]
     return [Line(name, free[name], (dear[name] - free[name]) / 1000) for name in names]
 
 
 def _slowdowns(workload: str, costs: CostModel) -> Mapping[str, float]:
     if workload == "forkwait":
-        return {name: found.slowdown for name, found in forkwaits(costs).items()}
+        return {name: found.slowdown for name, found in comparison.forkwait(costs).items()}
     row = comparison.row(operation(workload), costs)
     native = row.cells["native"].cycles
     return {name: each.cycles / native for name, each in row.cells.items()}
-
-
-def assist_in(lines: Collection[str]) -> str:
-    """The line that stands for the paper's hardware VMM: run, worked out, or at least its successor."""
-    return next(name for name in ("hardware", WORKED_OUT, "nested") if name in lines)
 
 
 def turning_text(costs: CostModel = DEFAULT_COSTS) -> str:
@@ -161,7 +126,7 @@ def turning_text(costs: CostModel = DEFAULT_COSTS) -> str:
     rows: list[tuple[str, ...]] = [("", "exits a round", "software is cheaper if an exit costs more than")]
     for name in (*(each.name for each in OPERATIONS), "forkwait"):
         lines = {each.name: each for each in exit_lines(name, costs)}
-        assisted = lines[assist_in(lines)]
+        assisted = lines["hardware"]
         x = turning_point(lines["software"], assisted)
         words = f"{x:,.0f} cycles" if x is not None else "-"
         rows.append((name, f"{exits(name):g}", words))
@@ -171,7 +136,7 @@ def turning_text(costs: CostModel = DEFAULT_COSTS) -> str:
 def exits(workload: str) -> float:
     """Exits of hardware assist a round: what the cost of an exit is multiplied with."""
     lines = {each.name: each for each in exit_lines(workload)}
-    line = lines[assist_in(lines)]
+    line = lines["hardware"]
     if workload == "forkwait":
         return round(line.events * comparison.forkwait()["native"].cycles, 2)
     return round(line.events * cell(workload, "native").cycles, 2)
