@@ -87,7 +87,8 @@ def test_the_papers_hardware_exits_for_what_cannot_be_translated_away():
     found = comparison.forkwait(DEFAULT_COSTS)
     hardware, software = found["hardware"], found["software"]
     assert hardware.counts["trace faults"] > 10 * software.counts["trace faults"]
-    caused = sum(hardware.counts[reason] for reason in ("trace faults", "hidden faults", "true faults", "invlpg", "cr3 write"))
+    reasons = ("trace faults", "hidden faults", "true faults", "invlpg", "cr3 write")
+    caused = sum(hardware.counts[reason] for reason in reasons)
     assert figures.exits("forkwait") == pytest.approx(caused, rel=0.05)
 
 
