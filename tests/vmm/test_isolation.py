@@ -17,7 +17,7 @@ from vilab.vmm.monitor import GDT
 
 MMUS: list[Mmu] = [
     ("bt", {"cache_bytes": 1 << 17}), ("bt", {"trace": "lazy", "cache_bytes": 1 << 15}),
-    ("bt", {"placement": "mirrored"}), ("trap", {}), ("svm", {}),
+    ("bt", {"placement": "mirrored"}), ("trap", {}), ("svm", {}), ("svm", {"paging": "shadow"}),
 ]  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from vilab.vmm.shadow_paging import ShadowTables
 from vilab.vmm.vcpu import CR0_TRANSLATION, CR4_PGE, CR4_TRANSLATION, VcpuState
 
 if TYPE_CHECKING:
+    from vilab.addresses import Ppn
     from vilab.vmm.vm import VirtualMachine
 
 SHADOW_INTERCEPTS = (
@@ -113,6 +114,12 @@ class SvmShadowEngine(ShadowFaults, SvmEngine):
             self.page_fault(address & 0xFFFFFFFF, error_code)
         else:
             super().exception_exit(vector, error_code, address)
+
+    def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
+        """The processor may have executed what stood there: which pages it has, shadow tables do not tell."""
+        mpn = self.vm.pmap.frame(ppn)
+        if mpn is not None and not self.vcpu.is_writing:
+            self.cpu.code_changed_at((mpn << PAGE_SHIFT) + offset, size_bytes)
 
     def hidden_fault_cost(self) -> int:
         return 0  # the exit has been charged

@@ -30,7 +30,10 @@ def save_area(state: VcpuState) -> vmcb.Values:
 
 
 def refused_because(values: Mapping[str, int | SegmentValue]) -> list[str]:
-    """Why a processor would answer VMRUN with exit code -1; empty: it would not. APM volume 2, section 15.5.1."""
+    """Why a processor would answer VMRUN with exit code -1; empty: it would not. APM volume 2, section 15.5.1.
+
+    CR0.PG without CR0.PE is allowed: paged real mode, section 15.19.
+    """
 
     def number(name: str) -> int:
         value = values.get(name, 0)
@@ -43,8 +46,6 @@ def refused_because(values: Mapping[str, int | SegmentValue]) -> list[str]:
         found.append("EFER.SVME of the guest is 0")
     if cr0 >> 29 & 3 == 1:
         found.append("CR0.CD is 0 and CR0.NW is 1")
-    if cr0 >> 31 & 3 == 1 and not cr0 & 1:
-        found.append("CR0.PG is 1 and CR0.PE is 0")
     if cr0 >> 32:
         found.append("CR0 has bits above 31")
     if (number("dr6") | number("dr7")) >> 32:
