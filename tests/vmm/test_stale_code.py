@@ -15,7 +15,8 @@ from vilab.vmm.differential_paging_code import Step, assemble, u32
 from vilab.vmm.vm import VirtualMachine
 
 ENGINES: list[Mmu] = [
-    ("bare", {}), ("trap", {}), ("svm", {}), ("svm", {"paging": "shadow"}), ("bt", {}), ("bt", {"smc": "flush"}), ("bt", {"placement": "mirrored"}),
+    ("bare", {}), ("trap", {}), ("svm", {}), ("svm", {"paging": "shadow"}), ("bt", {}), ("bt", {"smc": "flush"}),
+    ("bt", {"placement": "mirrored"}),
 ]  # fmt: skip
 
 BODY, PLACE = "8d0480 01c0 83c0{digit} c3", 6
