@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page
 from tests.browser.lab import Lab
 
 RUN_SECONDS = 120
-ANSWER_SECONDS = 20
+ANSWER_SECONDS = 60
 
 IS_READY = """() => {
     const panel = window.jupyterapp.shell.currentWidget;
