@@ -230,7 +230,10 @@ class ShadowTables:
                 self.policy.linked(root, table)
             self._words[root.at + index] = table.at << 2 | LINKED
             self._cpu.flush_tlb()
-        root.pdes[index] = seen(mapping.pde)
+        pde = seen(mapping.pde)
+        if root.pdes.get(index) != pde:
+            root.pdes[index] = pde
+            root.page = None
         table.swept = 0
         ppn = mapping.gpa >> PAGE_SHIFT
         flags = pg.PRESENT | pg.ACCESSED
@@ -253,6 +256,7 @@ class ShadowTables:
             self._enter_reverse(ppn, at)
             if table.snapshot is not None:
                 table.snapshot[gva >> 12 & 0x3FF] = mapping.entry
+                table.page = None
 
     def _enter_reverse(self, ppn: int, at: int) -> None:
         entries = self._entries_of.get(ppn)
@@ -291,6 +295,9 @@ class ShadowTables:
         """Bring one entry into line with the guest's. True: it has changed."""
         _, base, rights = table.key
         entry = self._pmap.read_u32(base + 4 * index)
+        if table.snapshot is not None:
+            table.snapshot[index] = entry
+            table.page = None
         at = table.at + index
         old = self._words[at]
         new = 0
@@ -336,6 +343,10 @@ class ShadowTables:
 
     def follow_directories(self, root: Root) -> int:
         """All of them; how many have changed."""
+        page = self.guest_page(root.name)
+        if page == root.page:
+            return 0
+        root.page = page
         return sum(self.follow_directory(root, index) for index in list(root.pdes))
 
     def has(self, gva: int) -> bool:

@@ -149,13 +149,16 @@ class Prevalidate(_Policy):
 
     def _validate_table(self, table: ShadowTable) -> None:
         self.validated_entries += pg.ENTRIES
-        assert table.snapshot is not None
-        now = self._guest_entries(table)
+        page = self._shadow.guest_page(table.ppn)
+        if page == table.page:
+            return
+        now = np.frombuffer(page, np.uint32).copy()
         changed = np.nonzero(now != table.snapshot)[0]
         if len(changed):
             table.snapshot = now
             for index in changed:
                 self._shadow.follow(table, int(index))
+        table.page = page
 
     def _guest_entries(self, table: ShadowTable) -> Words:
         return np.frombuffer(self._shadow.guest_page(table.ppn), np.uint32).copy()

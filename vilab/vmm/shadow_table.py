@@ -35,10 +35,10 @@ class ShadowTable:
 
     ``swept``: a bit for each entry that was stored to since the table was last used; a kernel that clears the page
     does not use it as a table any more. ``snapshot``: the guest's entries as the shadow's were made from them
-    (prevalidation only).
+    (prevalidation only); ``page``: the guest's whole table when they all agreed with it, ``None`` since one was filled.
     """
 
-    __slots__ = ("at", "key", "links", "snapshot", "swept")
+    __slots__ = ("at", "key", "links", "page", "snapshot", "swept")
 
     def __init__(self, key: Key, at: int) -> None:
         self.key = key
@@ -46,6 +46,7 @@ class ShadowTable:
         self.links: dict[tuple[Root, int], None] = {}
         self.swept = 0
         self.snapshot: Words | None = None
+        self.page: bytes | None = None
 
     @property
     def is_large(self) -> bool:
@@ -62,15 +63,17 @@ class ShadowTable:
 
 
 class Root:
-    """A shadow directory. ``name``: the guest directory's ppn, -1 without paging. ``pdes``: as they were linked."""
+    """A shadow directory. ``name``: the guest directory's ppn, -1 without paging. ``pdes``: as they were linked;
+    ``page``: the whole directory when they all agreed with it, ``None`` since one was linked."""
 
-    __slots__ = ("at", "name", "pdes", "tables")
+    __slots__ = ("at", "name", "page", "pdes", "tables")
 
     def __init__(self, name: int, at: int) -> None:
         self.name = name
         self.at = at
         self.tables: dict[int, ShadowTable] = {}
         self.pdes: dict[int, int] = {}
+        self.page: bytes | None = None
 
     @property
     def mpn(self) -> int:
