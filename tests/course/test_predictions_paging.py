@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vilab.course import lessons
-from vilab.course.paging_runs import PAGE_A, WAYS, fork, of_text, tour
+from vilab.course.paging_runs import PAGE_A, WAYS, compare, fork, of_text, tour
 from vilab.course.predictions_paging import COMES_TO, came_to, page_faults, policy_questions
 from vilab.vmm import translation_path as tp
 from vilab.vmm.comparison_counts import HIDDEN, TRUE
@@ -68,10 +68,19 @@ def test_every_way_runs_the_tour_to_the_same_registers() -> None:
     assert len(set(ends.values())) == 1
 
 
-def test_the_real_kernel_forks_within_the_recording() -> None:
-    run = fork("lazy", limit=2500)
-    kinds = {came_to(record) for record in run.records}
-    assert {tp.HIDDEN, tp.NOTHING} <= kinds
+def test_the_real_kernels_child_stores_into_a_page_that_it_shares() -> None:
+    run = fork("lazy", limit=1500)
+    stores = [record for record in run.records if came_to(record) == tp.TRUE]
+    assert stores
+    assert stores[0].cpl == 3
+    assert stores[0].events[0].gva == 0x0804_9000
+
+
+def test_columns_of_what_keeping_the_tables_costs() -> None:
+    lines = compare({way: tour(way) for way in ("all", "lazy")}).splitlines()
+    assert lines[1].split()[-2:] == ["1", "1"]
+    assert lines[4].split()[-2] == "0"
+    assert len({len(line) for line in lines}) == 1
 
 
 def test_who_loses_is_asked_before_each_workload() -> None:

@@ -147,3 +147,25 @@ def test_a_run_without_paging_has_a_picture() -> None:
     t = TablesTrack(run_program("isprime", "bt", limit=5), QUESTION)
     assert t.picture(3).stage.over
     assert t.panels(3)[0].rows
+
+
+def test_an_accessed_bit_that_the_guest_takes_back_is_not_set_again_under_lazy() -> None:
+    text = "mov dword ptr [0xc0103128], 0x00202007\nmov eax, [0x0804a000]\n"
+    text += "and dword ptr [0xc0103128], 0xffffffdf\nmov eax, [0x0804a000]"
+    lazy, traced = (TablesTrack(run_typed(text, "bt", trace=trace), QUESTION, gva=PAGE_A) for trace in ("lazy", "all"))
+    assert lazy.scene(3).moment.slot.relation == tables.STALE
+    assert "changes the guest's entry, 00202027 → 00202007" in lazy.describe(3)
+    assert "nobody sets A or D" in lazy.describe(4)
+    assert lazy.scene(4).moment.slot.left == 0x00202007
+    assert traced.scene(4).moment.slot.left == 0x00202027
+
+
+def test_a_brief_track_stops_only_where_something_happens_to_page_tables() -> None:
+    brief, whole = TablesTrack(tour("lazy"), QUESTION, gva=PAGE_A, brief=True), track("lazy")
+    assert 5 < brief.total < whole.total
+    for position in range(1, brief.total + 1):
+        at = brief.beats[position - 1].position
+        assert brief.describe(position) == whole.describe(at)
+        assert brief.scene(position).moment == whole.scene(at).moment
+        brief.go(position)
+        assert brief.run.position == at

@@ -16,6 +16,7 @@ from vilab.vmm.records import StepRecord
 WAYS = {
     "bare": ("bare", {}), "all": ("bt", {"trace": "all"}), "lazy": ("bt", {"trace": "lazy"}),
     "prevalidate": ("bt", {"trace": "prevalidate"}), "trap": ("trap", {}), "svm": ("svm", {}),
+    "svm shadow": ("svm", {"paging": "shadow"}),
 }  # fmt: skip
 FIRST, PAGES = 0x0804_A000, 4
 ENTRIES, DIRECTORY_ENTRY = 0xC010_3128, 0xC010_1080
@@ -102,7 +103,7 @@ def all_seen(way: str) -> dict[str, int]:
     engine, options = WAYS[way]
     total: dict[str, int] = {}
     for seed in range(6):
-        run = run_typed(guest(seed, engine in ("bare", "svm")), engine, **options)
+        run = run_typed(guest(seed, way in ("bare", "svm")), engine, **options)
         for what, count in compare(run).items():
             total[what] = total.get(what, 0) + count
         run.vm.close()
@@ -115,7 +116,7 @@ def test_what_is_expected_is_what_the_access_comes_to(way: str) -> None:
     assert seen[tp.NOTHING] > 5
     assert seen[tp.TRUE] > 2
     assert (seen.get(tp.HIDDEN, 0) > 5) == (way != "bare")
-    assert (seen.get(tp.TRACE, 0) > 5) == (way in ("all", "trap"))
+    assert (seen.get(tp.TRACE, 0) > 5) == (way in ("all", "trap", "svm shadow"))
 
 
 def test_looking_leaves_no_trace() -> None:

@@ -55,9 +55,11 @@ def translation(run: Run, question: str, ask: Question | None = None, show: Sequ
 
 def page_tables(
     run: Run, question: str, gva: int | None = None, ask: Question | None = None, show: Sequence[str] = ("walk", "log"),
+    brief: bool = False,
 ) -> Player:  # fmt: skip
-    """The guest's tables beside shadow or nested tables. ``gva``: the page that is followed at first."""
-    return _player(TablesTrack(run, question, show, gva), ask)
+    """The guest's tables beside shadow or nested tables. ``gva``: the page that is followed at first. ``brief``: only
+    the steps in which something happens to page tables."""
+    return _player(TablesTrack(run, question, show, gva, brief), ask)
 
 
 def typed_tables(text: str, way: str, question: str, ask: Question | None = None) -> Player:

@@ -27,8 +27,8 @@ import msgspec
 from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.guests.image import LoadedImage
-from vilab.vmm.deprivileged import DeprivilegedEngine
 from vilab.vmm.engine_svm import SvmEngine
+from vilab.vmm.shadow_faults import ShadowFaults
 from vilab.vmm.vcpu import HiddenSegment, VcpuState
 from vilab.vmm.vm import VirtualMachine
 from vilab.vmm.walk import walk
@@ -124,15 +124,17 @@ def touch_pages(vm: VirtualMachine) -> None:
     pages = [KERNEL, KERNEL + PAGE, HANDLERS, STACK_PAGE]
     if vm.pmap.read(PROGRAM_FRAME, 16) != bytes(16):
         pages += [PROGRAM, PROGRAM_STACK - PAGE]
-    if isinstance(engine, SvmEngine):
+    if isinstance(engine, SvmEngine) and isinstance(engine, ShadowFaults):
+        pages += [TSS, IDT, GDT]  # the CPU itself reads them there
+    elif isinstance(engine, SvmEngine):
         for gpa in (DIRECTORY, KERNEL_TABLE, PROGRAM_TABLE, TSS - KERNEL_BASE, IDT - KERNEL_BASE, GDT - KERNEL_BASE):
             engine.nested.fill(gpa, True)
     for gva in pages:
         mapping = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=False, user=False)
-        if isinstance(engine, SvmEngine):
-            engine.nested.fill(mapping.gpa, True)
-        elif isinstance(engine, DeprivilegedEngine):
+        if isinstance(engine, ShadowFaults):
             engine.shadow.fill(gva, mapping, engine.machine_page(mapping.gpa, False), False)
+        elif isinstance(engine, SvmEngine):
+            engine.nested.fill(mapping.gpa, True)
 
 
 def _descriptors() -> dict[int, d.Segment]:

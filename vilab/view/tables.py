@@ -115,11 +115,19 @@ def relation(path: tp.Path) -> str:
         return ALONE
     if theirs.result is None:
         return NOT_YET if path.guest.result is not None else NO_PAGE
-    if path.stale:
+    if path.stale or (path.shadow is not None and _too_early(path.guest, path.shadow)):
         return STALE
     if path.guest.writable and not theirs.writable:
         return WATCHED if path.traced else CLEAN
     return FOLLOWS
+
+
+def _too_early(guest: tp.Walk, shadow: tp.Walk) -> bool:
+    """The guest has taken back A or D, and the shadow lets accesses through that should set them."""
+    if not guest.entries:
+        return False
+    last = guest.entries[-1].value
+    return not last & pg.ACCESSED or (shadow.writable and guest.writable and not last & pg.DIRTY)
 
 
 def window(gva: int) -> list[int]:
@@ -230,8 +238,7 @@ def _changed(gva: int, side: str, old: int | None, new: int | None) -> list[Chan
     return [Change(gva, side, old, new)] if old != new and (old | new) & pg.PRESENT else []
 
 
-def scene(history: TablesHistory, position: int, total: int, engine: str, say: str) -> TablesScene:
-    """The picture after ``position`` steps. Looks at nothing behind it."""
-    now = history.at(position)
-    now = msgspec.structs.replace(now, counts=history.counts(position))
-    return TablesScene(position, total, now, history.changes(position), history.switched(position), engine, say)
+def scene(history: TablesHistory, at: int, position: int, total: int, engine: str, say: str) -> TablesScene:
+    """The picture after ``at`` steps of the machine, ``position`` of the player. Looks at nothing behind it."""
+    now = msgspec.structs.replace(history.at(at), counts=history.counts(at))
+    return TablesScene(position, total, now, history.changes(at), history.switched(at), engine, say)

@@ -43,20 +43,22 @@ def _first(record: StepRecord, guest: Registers, before: Moment, now: Moment, fo
         return _invlpg(name, now, found)
     mine = [each for each in found if each.side == tp.GUEST]
     for change in mine:
-        if (change.old ^ change.new) & ~_SET_BY_CPU:
+        if (change.old ^ change.new) & ~_SET_BY_CPU or change.old & ~change.new:
             return _unnoticed(name, change, now)
     if mine:
         done = _from_to(mine[0])
         return f"{name} finds its way without a fault. The CPU itself sets A and D in the guest's entry: {done}."
     stale = _uses_stale(record, now)
     if stale:
+        if not now.path.stale:
+            return f"{name} goes through the **stale** entry: no fault, and nobody sets A or D in the guest's."
         return f"{name} goes through the **stale** entry, to {hex8(now.path.mpa)}: no fault, and the old page."
     effect = says.effect(record, guest)
     if record.mnemonic == "int" and record.cpl == 3:
         return f"{name} enters the guest's kernel{effect}."
     if "[" in record.operands:
         return f"{name} finds its way without a fault{effect}."
-    return f"{name}{effect}: the page tables are not asked for anything new."
+    return f"{name}{effect}. No page table is asked for anything new."
 
 
 def is_switch(record: StepRecord) -> bool:

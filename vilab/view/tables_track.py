@@ -41,15 +41,18 @@ class TablesTrack(RunTrack):
     run : a stepper; its machine is asked for its tables at every position.
     gva : the page that is followed at first; ``None``: the one of the first page fault that is not in kernel space.
     show : panels: ``walk``, ``log``, ``truths``, ``registers``.
+    brief : only steps with a fault, a load of CR3, or a change of an entry on screen; for long runs.
     """
 
     def __init__(
-        self, run: Stepper, question: str, show: Sequence[str] = ("walk", "log"), gva: int | None = None
-    ) -> None:
+        self, run: Stepper, question: str, show: Sequence[str] = ("walk", "log"), gva: int | None = None,
+        brief: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(run, question, show)
         self._stepper = run
         self._gva = first_page(run) if gva is None else gva
         self._pinned: int | None = None
+        self._brief = brief
         self._history = tables.TablesHistory(run, self._gva)
 
     def make_beats(self, records: Sequence[StepRecord]) -> list[Beat]:
@@ -59,22 +62,28 @@ class TablesTrack(RunTrack):
                 tuple(each for each in record.events if isinstance(each, OF_THE_MMU)), False, record.virtual_ns,
             )
             for step, record in enumerate(records)
+            if not self._brief or kind_of(record) or self._history.changes(step + 1)
         ]  # fmt: skip
 
+    def _machine_at(self, position: int) -> int:
+        """The step of the machine that a position shows."""
+        return self.beats[position - 1].position if position else 0
+
     def scene(self, position: int) -> tables.TablesScene:
-        return tables.scene(self._history, position, self.total, self.run.engine, self.sentence(position))
+        words = self.sentence(position)
+        return tables.scene(self._history, self._machine_at(position), position, self.total, self.run.engine, words)
 
     def sentence(self, position: int) -> str:
         if not position:
             return self.nothing_yet()
-        records = self.run.records
-        guest, _ = truths_before(records, position - 1, self.start)
-        before, now = self._history.at(position - 1), self._history.at(position)
-        return tables_says.say(records[position - 1], guest, before, now, self._history.changes(position))
+        records, at = self.run.records, self._machine_at(position)
+        guest, _ = truths_before(records, at - 1, self.start)
+        before, now = self._history.at(at - 1), self._history.at(at)
+        return tables_says.say(records[at - 1], guest, before, now, self._history.changes(at))
 
     def open(self, row: int) -> None:
         """Follow the page of a row from now on; the same row again lets the picture choose."""
-        slots = self._history.at(self._at).slots
+        slots = self._history.at(self._machine_at(self._at)).slots
         if not 0 <= row < len(slots):
             return
         self._pinned = None if slots[row].gva == self._pinned else slots[row].gva
@@ -100,7 +109,7 @@ class TablesTrack(RunTrack):
 
     def _walk(self, position: int) -> Panel:
         """Every entry that the CPU reads for the followed page, in order."""
-        path = self._history.at(position).path
+        path = self._history.at(self._machine_at(position)).path
         rows = [
             Row((
                 Cell(f"{entry.side} {entry.level}", "c-guest" if entry.side == "guest" else "c-vmm"),

@@ -5,7 +5,7 @@
                  guest's tables                pmap
     gva ────> directory ──> table ────> gpa ─ ─ ─ ─ ─> mpa         what the guest means
      │
-     ├──────> shadow directory ──> shadow table ─────> mpa         bt, trap, para: what the CPU walks
+     ├──────> shadow directory ──> shadow table ─────> mpa         bt, trap, para, svm with shadow paging
      │
      └─> gpa ─> nested directory ─> nested table ────> mpa         svm: what the CPU walks behind the guest's tables
 
