@@ -9,10 +9,14 @@ import pytest
 from tests.view import sample_runs
 from tests.view.harness import open_player, open_quiz
 from tests.view.sample_critical import results
+from tests.view.test_policies import FOUND
 from tests.view.test_typed_quiz_job import quiz, typed
+from vilab.course.paging_runs import PAGE_A, tour
 from vilab.view.critical import CriticalTrack
 from vilab.view.playback import Playback
+from vilab.view.policies import PolicyTrack
 from vilab.view.run_track import RingsTrack, TranslationTrack
+from vilab.view.tables_track import TablesTrack
 
 pytestmark = pytest.mark.browser
 
@@ -35,6 +39,35 @@ def critical(position: int = 6) -> Playback:
 
 def rings(position: int = 7) -> Playback:
     return Playback(RingsTrack(sample_runs.silent_pushf(), "Does `pushf` tell the truth?"), position=position)
+
+
+def tables(position: int = 9) -> Playback:
+    """The stale entry under lazy: the fullest moment."""
+    return Playback(TablesTrack(tour("lazy"), "Who knows that an entry has changed?", (), PAGE_A), position=position)
+
+
+def dropped() -> Playback:
+    return Playback(TablesTrack(tour("lazy"), "Who knows that an entry has changed?", (), PAGE_A), position=40)
+
+
+def nested() -> Playback:
+    return Playback(TablesTrack(tour("nested"), "Who knows that an entry has changed?", (), PAGE_A), position=9)
+
+
+def policies() -> Playback:
+    return Playback(PolicyTrack(FOUND, "Which is best?"), position=2)
+
+
+def test_the_row_cursor_of_the_page_tables_reads_an_entry_out_and_enter_follows_it(page: Any) -> None:
+    open_player(page, tables(5))
+    page.evaluate("document.querySelector('.vl-stage').focus()")
+    heard(page, "page 08048000: guest 00200067 P RW U A D; shadow 03200067 P RW U A D; follows")
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    heard(page, "page 0804b000: guest 00203007 P RW U; shadow nothing; not yet")
+    assert "0804b000" not in page.inner_text(".vl-stage")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.vl-stage').textContent.includes('0804b000')")
 
 
 def test_tab_goes_slider_transport_stage_panels(page: Any) -> None:
@@ -115,7 +148,7 @@ def test_the_quiz_by_keys(page: Any) -> None:
     page.wait_for_selector(".vl-opt.mine")
 
 
-@pytest.mark.parametrize("make", [rings, translation, critical])
+@pytest.mark.parametrize("make", [rings, translation, critical, tables, dropped, nested, policies])
 @pytest.mark.parametrize("width", [848, 960])
 def test_no_word_stands_on_another_in_the_widest_font(page: Any, make: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
@@ -137,7 +170,7 @@ def test_no_word_stands_on_another_in_the_widest_font(page: Any, make: Any, widt
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("make", [rings, translation, critical])
+@pytest.mark.parametrize("make", [rings, translation, critical, tables, dropped, nested, policies])
 @pytest.mark.parametrize(("lecture", "width", "budget"), [(False, 960, 720), (True, 1440, 1080)])
 def test_question_to_text_twin_fit_the_height_budget(
     page: Any, make: Any, lecture: bool, width: int, budget: int
@@ -200,7 +233,7 @@ LOW_CONTRAST = """() => {
 """Texts whose computed colour has less than 4.5 against what they stand on."""
 
 
-@pytest.mark.parametrize("make", [rings, translation, critical])
+@pytest.mark.parametrize("make", [rings, translation, critical, tables, dropped, nested, policies])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_words_have_their_contrast_on_what_they_stand_on(page: Any, make: Any, theme: str) -> None:
     open_player(page, make(), theme=theme)

@@ -5,6 +5,7 @@
 ``lessons``          what the cells of the lessons call
 ``predictions``      questions whose answers a second machine works out
 ``critical_table`` ``translation_figures`` ``hardware_assist``   the figures of lessons 2, 3 and 4
+``paging_runs`` ``predictions_paging``                the runs and questions of lesson 5
 ``adaptation_figures`` ``placement_figures`` ``comparison_figures`` ``comparison_views``   of lessons 3 and 6
 ``live_guest`` ``live_views``                        a guest that boots while you watch, for lesson 7
 ``exercise_guest`` ``exercise_steps`` ``exercise_student``       how an exercise runs an answer, with a limit

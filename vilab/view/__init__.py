@@ -9,6 +9,8 @@ Pure Python, no Jupyter needed:
 ``run_track`` ``playback``      a run that can be played; where the player stands
 ``predict``                     predict, then reveal
 ``translation`` ``cache``       guest code beside translated code; the translation cache
+``tables`` ``tables_draw`` ``tables_says`` ``tables_track``   the guest's page tables beside the VMM's
+``policies``                    three trace policies on several workloads, as bars
 ``critical``                    the critical instructions in every engine
 ``bars`` ``turning``              counts and costs as bars; where the order of two ways turns
 ``exits``                       what left a guest, through time

@@ -79,7 +79,7 @@ def _hidden(name: str, record: StepRecord, faults: Sequence[HiddenFault], now: M
     event = faults[-1]
     more = f", {len(faults)} of them" if len(faults) > 1 else ""
     mine = next((each for each in found if each.side == tp.GUEST and (each.old ^ each.new) & ~_SET_BY_CPU), None)
-    stored = "" if mine is None else f" Its store changes the guest's own entry, {_from_to(mine)}."
+    stored = "" if mine is None else f" Then its store changes the guest's own entry, {_from_to(mine)}."
     if now.path.nested is not None:
         return (
             f"{name} needs gpa `{hex8(event.gva)}`, which the nested tables do not allow yet: exit 400, "
@@ -88,6 +88,8 @@ def _hidden(name: str, record: StepRecord, faults: Sequence[HiddenFault], now: M
     entry = next((each for each in found if each.side == tp.SHADOW and each.gva == event.gva & ~0xFFF), None)
     what = f"frame {event.mpn:05x} is entered" if entry is None else f"the entry becomes **{hex8(entry.new)}**"
     reason = "finds no shadow entry" if not event.error_code & pg.ERROR_PRESENT else "finds the shadow entry too narrow"
+    if stored:
+        return f"{name} {reason}; the guest allows it: a **hidden fault**{more}.{stored}"
     page = hex8(event.gva & ~0xFFF)
     return f"{name} {reason}; the guest allows it: a **hidden fault**{more}. For page `{page}` {what}.{stored}"
 

@@ -13,6 +13,7 @@
 ``unit`` ``translator`` ``translation_cache`` ``code_pages`` ``engine_bt``   binary translation
 ``sixteen_bit`` ``sixteen_bit_vcpu`` ``sixteen_bit_engines``   real mode and 16-bit code for the three above
 ``vmcb`` ``vmcb_build`` ``svm_exits`` ``nested_paging`` ``engine_svm``       hardware assist
+``translation_path``                   gva to gpa to mpa at any moment, without side effects
 ``records`` ``checkpoint`` ``tape`` ``stepping``   walking a run in both directions
 ``suspend``                            a machine as a file
 ``choices`` ``typist`` ``runner``      which options an engine takes; who types what was piped in; one run, its figures
