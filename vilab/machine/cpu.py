@@ -53,6 +53,7 @@ from vilab.machine.intercept import (
     IDTR_READ,
     RDTSC,
     RDTSCP,
+    TR_WRITE,
     find_intercept_word,
 )
 from vilab.machine.memory import MachineMemory
@@ -92,7 +93,8 @@ _PORT_IN_BYTE = frozenset((0xE4, 0xE5, 0xE6, 0xE7))
 _SHIFTS = frozenset((0xC0, 0xC1, 0xD0, 0xD1, 0xD2, 0xD3))
 CC_OP_FIRST = 2
 """The first operation of the lazy flags: a byte, then a word, a dword, a qword, then those of the next."""
-_MEMORY_FAULTS = frozenset((14, 0x500))
+_MEMORY_FAULTS = frozenset((14, 0x14E, 0x500))
+"""#PF, its #VMEXIT, and that of a nested page fault."""
 _UNWOUND = frozenset((0, 5, 10, 11, 12, 13, 14, 17, 0x500))
 """Faults that come in the middle of an instruction: the processor goes back to what it was at its start."""
 _COMPARING = frozenset((0xA6, 0xA7, 0xAE, 0xAF))
@@ -529,6 +531,10 @@ class Cpu:
         self.d[self.D_HFLAGS] = mode ^ HF_GUEST
         self.d[word], self.d[word + 1] = (IDTR_READ | GDTR_READ if on else 0), 0
         self.d[word + 2] = self.d[word + 2] & ~0xFFFF | (CR0_READ if on else 0)
+
+    def intercept_task_register(self) -> None:
+        """In guest mode, LTR arrives as #VMEXIT from now on, whatever the VMCB says; see ``intercept``."""
+        self.d[find_intercept_word() // 4] |= TR_WRITE
 
     def count_instruction(self) -> bool:
         """One of the guest's is about to be done by somebody else. False: the limit has been reached."""

@@ -24,6 +24,7 @@ RDTSC = 1 << 14
 RDTSCP = 1 << 39
 EXIT_RDTSC, EXIT_RDTSCP = 0x6E, 0x87
 IDTR_READ, GDTR_READ = 1 << 6, 1 << 7
+TR_WRITE = 1 << 13
 CR0_READ = 1 << 0
 """Of the second word, which has one bit for reads of each control register."""
 EXIT_CR0_READ, EXIT_IDTR_READ, EXIT_GDTR_READ = 0x00, 0x66, 0x67

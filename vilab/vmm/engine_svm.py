@@ -18,6 +18,8 @@ VMRUN. Both ways are charged (``costs.vm_exit + costs.vm_entry``). The processor
 exit code and its two words are written here on every exit, the rest when somebody asks (``read_vmcb``).
 MODEL: EXITINFO1 of a nested page fault lacks bits 32 and 33 (final address or table walk): the processor drops them.
 MODEL: INVD exits here with the code of WBINVD, and gets its own back.
+MODEL: LTR is done here, as the processor's own work (no exit, no cost): the processor would take a null selector, and
+give up, all of it, where it uses such a task register.
 MODEL: IN and OUT ignore the I/O permission map and never exit. They are counted, logged and charged as the IOIO exits
 that they are on hardware (the map in the VMCB says: every port).
 MODEL: an access to a device's registers in memory does not exit either, but is served in the middle of the guest, and
@@ -46,7 +48,7 @@ from vilab.vmm.monitor import MonitorFrames
 from vilab.vmm.nested_paging import NestedTables
 from vilab.vmm.records import Registers
 from vilab.vmm.svm_exits import exit_reason
-from vilab.vmm.vcpu import NativeVcpu, VcpuState, cpu_registers
+from vilab.vmm.vcpu import TR, NativeVcpu, VcpuState, cpu_registers
 from vilab.vmm.vmcb_build import refused_because, save_area
 from vilab.vmm.walk import walk
 from vilab.x86 import paging as pg
@@ -174,6 +176,8 @@ class SvmEngine(Engine):
         self._entering = False
         if not cpu.in_guest_mode:
             raise VmmBug(f"VMRUN has not entered the guest; the processor is at {cpu.eip:08x}.")
+        cpu.intercept_task_register()
+        self.vcpu.set_segment(TR, *state.segments[TR])
         cpu.set_executed_bytes(0)
         if self._counting is not None:
             cpu.count_instructions(self._counting)
@@ -229,6 +233,9 @@ class SvmEngine(Engine):
         instruction = None if paging else self.instruction()
         if instruction is not None and instruction.op == "invd":
             code = codes.INVD
+        if instruction is not None and code == codes.TR_WRITE and "tr write" not in self.intercepts:
+            self.as_processor(instruction)
+            return
         self._leave(code, info1, info2, b"" if instruction is None else instruction.code)
         if code == codes.NPF:
             self._nested_fault(info2, info1)
@@ -263,21 +270,33 @@ class SvmEngine(Engine):
 
     def _emulate(self, instruction: Instruction) -> None:
         """Do it for the guest; a fault of its own is the guest's."""
-        eip = self.vcpu.eip
+        eip, traced = self.vcpu.eip, bool(self.vcpu.eflags() & TF)
+        effect = self._execute(instruction)
+        if effect is not None and self.log.active:
+            self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))
+        if effect is not None and traced and not self.halted and self.ended is None:
+            self.inject(GuestFault(1))  # the guest's own trap flag, for the instruction that is done now
+
+    def as_processor(self, instruction: Instruction) -> None:
+        """Do what the processor should do by itself, and cannot be trusted with: no exit, no cost."""
         traced = bool(self.vcpu.eflags() & TF)
+        if self._execute(instruction) is not None:
+            self.cpu.count_code(instruction.size)
+            if traced:
+                self.inject(GuestFault(1))
+
+    def _execute(self, instruction: Instruction) -> str | None:
+        """What it has done; ``None``: it has faulted, or the run is over."""
         try:
             effect = emulate.execute(self.vcpu, instruction, self)
         except GuestFault as fault:
             self.inject(fault)
-            return
+            return None
         except GuestStopped as stopped:
             self.end("unsupported", str(stopped), good=False)
-            return
+            return None
         self.cpu.d[self.cpu.D_HFLAGS] &= ~HF_INHIBIT_IRQ  # a shadow of STI covers one instruction, and this was it
-        if self.log.active:
-            self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))
-        if traced and not self.halted and self.ended is None:
-            self.inject(GuestFault(1))  # the guest's own trap flag, for the instruction that is done now
+        return effect
 
     def _nested_fault(self, gpa: int, error_code: int) -> None:
         if self._counting is not None and self.was_counted():

@@ -177,15 +177,23 @@ class ShadowFaults(Engine):
         self.vcpu.eip = self.vcpu.eip + size_bytes & 0xFFFFFFFF
 
     def settle_stores(self) -> None:
-        """Step what was let through, then see what it has changed."""
+        """Step what was let through, then see what it has changed. The guest's own trap flag holds for it, too."""
+        traced = bool(self._open) and self.vcpu.traps_each
+        if self.step_stores() and traced and self.ended is None:
+            self.inject(GuestFault(1))
+
+    def step_stores(self) -> bool:
+        """True: an instruction that was let through is done."""
+        reason = Stop.STOPPED
         while self._open and self.ended is None:
             opened, hidden = len(self._open), self.hidden_faults
-            self.cpu.step()
+            reason = self.cpu.step()
             if len(self._open) == opened and self.hidden_faults == hidden:
                 break
         if self._open:
             pages, self._open = self._open, []
             self.stores_done(pages)
+        return reason is Stop.STEPPED
 
     def stores_done(self, ppns: list[int]) -> None:
         """Stores to traced pages have been let through: protect the pages again, follow what was changed."""

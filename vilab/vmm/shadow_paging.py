@@ -154,6 +154,14 @@ class ShadowTables:
             self.policy.invalidated(self.root, gva)
         self._cpu.flush_tlb()
 
+    def unlinked_slot(self, but: int) -> int:
+        """A directory index that leads nowhere in any root, not ``but``; where there is none, all is dropped."""
+        linked = {index for root in self._roots.values() for index in root.tables} | {but, *self._monitor_tables}
+        if len(linked) == pg.ENTRIES:
+            self.flush()
+            linked = {but, *self._monitor_tables}
+        return next(index for index in reversed(range(pg.ENTRIES)) if index not in linked)
+
     def _new_frame(self) -> int:
         if self._free:
             return self._free.pop()

@@ -86,9 +86,13 @@ class SixteenBitEngine(DeprivilegedEngine):
         if not self.sixteen:
             super().settle_stores()
             return
-        DeprivilegedEngine.settle_stores(self)
+        traced = bool(self._open) and self.vcpu.single_steps_16
+        done = self.step_stores()
         if self.sixteen:
             self.vcpu.eip = self.cpu.eip
+        if done and traced and self.ended is None:
+            self.inject(GuestFault(1))
+            self._aim_16()
 
     def step_raw(self) -> None:
         v = self.vcpu

@@ -22,7 +22,7 @@ import msgspec
 from vilab.vmm.vmcb import INTERCEPT_FIELDS
 from vilab.x86.decode import REP, REPNE, Instruction
 
-INTR, INVD, HLT, IOIO, SHUTDOWN = 0x60, 0x76, 0x78, 0x7B, 0x7F
+INTR, TR_WRITE, INVD, HLT, IOIO, SHUTDOWN = 0x60, 0x6D, 0x76, 0x78, 0x7B, 0x7F
 VMRUN, NPF = 0x80, 0x400
 EXCEPTION_BASE = 0x40
 INVALID = (1 << 64) - 1
