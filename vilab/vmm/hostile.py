@@ -119,6 +119,27 @@ def forged_tables(r: random.Random) -> bytes:
     return out + r.choice((b"", load, b"\xcd" + bytes((r.getrandbits(8),)), b"\xb8\x28\0\0\0\x0f\x00\xd8"))
 
 
+def tasks(r: random.Random) -> bytes:
+    """A null task register, a gate to ring 0 for ring 3, a TSS to switch to with a CR3 of its own, IRET with NT."""
+    kind = r.randrange(5)
+    descriptor = b"\xc7\x05" + u32(g.GDT + g.TASK)
+    if kind == 0:
+        return bytes.fromhex("31c0 0f00d8")
+    if kind == 1:
+        gate = u32(g.KERNEL_CS << 16 | g.PROGRAM & 0xFFFF), u32(g.PROGRAM & 0xFFFF0000 | 0xEC00)
+        return descriptor + gate[0] + b"\xc7\x05" + u32(g.GDT + g.TASK + 4) + gate[1]
+    if kind == 2:
+        return b"\x9a" + u32(0) + (g.TASK | 3).to_bytes(2, "little")
+    if kind == 3:
+        return bytes.fromhex("9c 810c2400400000 9d cf")
+    out = descriptor + u32((g.TSS & 0xFFFF) << 16 | 0x67) + b"\xc7\x05" + u32(g.GDT + g.TASK + 4)
+    out += u32(g.TSS & 0xFF000000 | g.TSS >> 16 & 0xFF | r.choice((0x8900, 0x8900, 0x8100, 0xE900)))
+    cr3 = r.choice((r.randrange(0x3400) << 12, g.DIRECTORIES[0] << 12, r.getrandbits(32)))
+    for at, value in ((0x1C, cr3), (0x20, g.PROGRAM), (0x24, 2), (0x4C, g.KERNEL_CS), (0x50, g.KERNEL_SS)):
+        out += b"\xc7\x05" + u32(g.TSS + at) + u32(value)
+    return out + r.choice((b"\xea", b"\x9a")) + u32(0) + g.TASK.to_bytes(2, "little")
+
+
 def page_tables(r: random.Random) -> bytes:
     """Lead somewhere that is none of the guest's business, and go there."""
     frame = r.choice((
@@ -236,7 +257,7 @@ def random_bytes(r: random.Random) -> bytes:
 SNIPPETS: tuple[Snippet, ...] = (
     stores, stores, string_stores, jumps, jumps, far_transfers, segments, segments, forged_tables, page_tables,
     page_tables, page_tables, ports, backdoor, floods, stacks, flags, floating_point, registers_of_the_system,
-    registers_of_the_system, random_bytes, random_bytes,
+    registers_of_the_system, random_bytes, random_bytes, tasks, tasks,
 )  # fmt: skip
 
 

@@ -113,6 +113,9 @@ class HostileMachine:
     def compare(self) -> None:
         if time.perf_counter() > self._until_s:
             raise Hung(f"no end after {MOST_SECONDS} s, at {self.vm.engine.now_ns()} ns")
+        shadow = getattr(self.vm.engine, "shadow", None)
+        if shadow is not None and self.vm.cpu.cr(3) != shadow.root_mpn << 12:
+            raise Breach(f"the processor walks tables at {self.vm.cpu.cr(3):08x}, which are not the monitor's")
         now = self._monitor[: len(self._seen)]
         if not np.array_equal(now, self._seen):
             for page in np.unique(np.flatnonzero(now != self._seen) >> 12):
