@@ -29,9 +29,11 @@ cases = st.builds(
 )
 
 
-@pytest.mark.parametrize(("engine", "cases"), [("bt", 500), ("svm", 500)])
-def test_random_programs_end_as_on_the_bare_processor(engine: str, cases: int):
-    result = run_differential(cases, seed=1, engine=engine)
+@pytest.mark.parametrize(
+    ("engine", "options", "cases"), [("bt", {}, 500), ("svm", {}, 500), ("svm", {"paging": "shadow"}, 500)]
+)
+def test_random_programs_end_as_on_the_bare_processor(engine: str, options: dict[str, str], cases: int):
+    result = run_differential(cases, seed=1, engine=engine, options=options)
     assert result["cases"] == cases
     assert result["instructions"] > 50 * cases
     assert result["same"] > 0.9 * cases

@@ -12,11 +12,13 @@ from vilab.events import EventLog, VmExit
 from vilab.guests.image import LoadedImage, flat_gdt
 from vilab.machine.cpu import TR
 from vilab.vmm import differential_paging_guest as g
+from vilab.vmm import suspend
+from vilab.vmm.checkpoint import Checkpoints
 from vilab.vmm.differential_paging import Mmu, PagingMachine, PagingOutcome, differences, named
 from vilab.vmm.differential_paging_code import Step, assemble
 from vilab.vmm.engine_svm import SvmVcpu
 from vilab.vmm.svm_shadow import SvmShadowEngine, SvmShadowVcpu
-from vilab.vmm.vm import VirtualMachine
+from vilab.vmm.vm import QuietConsole, VirtualMachine
 from vilab.x86.descriptors import TSS32, Segment, build_tss
 
 SESSION = b"isprime 49\nforkwait 8\ntoucher 12 3\ncow\nworkers 3 2000\nfault\ndivzero\npoweroff\n"
@@ -66,6 +68,51 @@ def test_the_guest_reads_its_own_control_registers():
 def test_no_other_paging():
     with pytest.raises(AdminError, match="nested and shadow"):
         bundled("isprime", "svm", engine_options={"paging": "paravirtual"})
+
+
+@pytest.mark.parametrize("trace", POLICIES)
+def test_a_stepped_run_is_the_run(trace: str):
+    seen = []
+    for stepped in (False, True):
+        log = EventLog(keep=True)
+        vm, _ = bundled("forkwait", "svm", append="1 2", log=log, engine_options={"paging": "shadow", "trace": trace})
+        if stepped:
+            while vm.engine.step_instruction():
+                pass
+        else:
+            vm.engine.run(until_ns=60_000_000_000)
+        seen.append((log.events, vm.engine.statistics()))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("trace", POLICIES)
+def test_going_back_logs_the_same_again(trace: str):
+    log, options = EventLog(keep=True), {"paging": "shadow", "trace": trace}
+    vm, _ = bundled("forkwait", "svm", append="20 4", log=log, engine_options=options)
+    checkpoints = Checkpoints(vm)
+    vm.engine.run(until_ns=31_000_000)
+    taken = checkpoints.take()
+    vm.engine.run(until_ns=60_000_000_000)
+    events, statistics = list(log.events), vm.engine.statistics()
+    checkpoints.restore(taken)
+    assert 100 < len(log.events) < len(events) - 100
+    vm.engine.run(until_ns=60_000_000_000)
+    assert (log.events, vm.engine.statistics()) == (events, statistics)
+
+
+def test_suspended_it_goes_on_in_another_machine():
+    options = {"paging": "shadow", "trace": "lazy"}
+    vm, console = bundled("shell", "svm", SESSION, engine_options=options)
+    vm.engine.run(until_ns=31_500_000)
+    file, said, untyped = suspend.encode(vm, options), bytes(console.output), console._typed
+    assert not untyped
+    resumed = suspend.decode(file).resume(other := QuietConsole())
+    assert isinstance(resumed.engine, SvmShadowEngine)
+    assert resumed.engine.shadow.policy.name == "lazy"
+    resumed.engine.run(until_ns=60_000_000_000)
+    vm.engine.run(until_ns=60_000_000_000)
+    assert said + other.output == console.output
+    assert len(other.output) > 50
 
 
 # The task register ---------------------------------------------------------------------------------------------------

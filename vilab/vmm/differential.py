@@ -71,17 +71,17 @@ def differences(one: Outcome, other: Outcome) -> list[str]:
 
 
 class Differential:
-    """The judge and the engines under test, kept for many cases."""
+    """The judge and the engines under test, kept for many cases. ``options``: of an engine that is not bt."""
 
-    def __init__(self, engine: str = "bt") -> None:
-        self.engine = engine
+    def __init__(self, engine: str = "bt", options: dict[str, Any] | None = None) -> None:
+        self.engine, self.options = engine, options or {}
         self._machines: dict[tuple[str, int], Machine] = {}
 
     def machine(self, engine: str, option: int = 0) -> Machine:
         option = option % len(BT_OPTIONS) if engine == "bt" else 0
         machine = self._machines.get((engine, option))
         if machine is None:
-            options = BT_OPTIONS[option] if engine == "bt" else {}
+            options = BT_OPTIONS[option] if engine == "bt" else self.options if engine == self.engine else {}
             machine = self._machines[engine, option] = Machine(engine, options)
         return machine
 
@@ -196,15 +196,16 @@ def _shortened(case: Case, limit: int) -> Case:
 
 
 def run_differential(
-    cases: int = 20_000, seed: int = 2006, engine: str = "bt", seconds: float | None = None
-) -> dict[str, Any]:
+    cases: int = 20_000, seed: int = 2006, engine: str = "bt", seconds: float | None = None,
+    options: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Compare that many random cases with the bare machine.
 
     Returns counts (``cases``, ``same``, ``excused`` with ``reasons``, ``different``), ``instructions`` executed by
     the bare machine, ``wall_s``, and for up to ten differing cases an explanation. ``seconds`` ends it early.
     """
     rng = random.Random(seed)
-    test = Differential(engine)
+    test = Differential(engine, options)
     same = instructions = done = 0
     excused: Counter[str] = Counter()
     different: list[str] = []
