@@ -203,6 +203,7 @@ def records(mmu: Mmu, *codes: str) -> tuple[PagingOutcome, PagingOutcome]:
     return PagingMachine(("bare", {})).run(program), PagingMachine(mmu).run(program)
 
 
+ALL_SVM: list[Mmu] = [("svm", {}), *(("svm", {"paging": "shadow", "trace": trace}) for trace in POLICIES)]
 SHADOWED: list[Mmu] = [("svm", {"paging": "shadow"}), ("bt", {}), ("bt", {"placement": "mirrored"})]
 TABLE_ENTRY = (g.KERNEL_TABLE + 4 * 0x3FF).to_bytes(4, "little").hex()
 
@@ -232,6 +233,15 @@ def test_flags_survive_a_hidden_fault_of_setcc():
     assert differences(bare, other) == []
 
 
+@pytest.mark.parametrize("mmu", ALL_SVM, ids=map(named, ALL_SVM))
+def test_code_that_the_tables_do_not_lead_to_any_more_runs_on_or_faults(mmu: Mmu):
+    """CPUID behind the store that takes its own page away: nobody has told the processor yet."""
+    entry = (g.KERNEL_TABLE + 4 * (g.PROGRAM >> 12)).to_bytes(4, "little").hex()
+    _, other = records(mmu, f"c705{entry}00000000 31c0 0fa2 89c6 0fa2 fa f4")
+    stale = mmu[1].get("trace") in ("lazy", "prevalidate")
+    assert [r[:2] for r in other.records[:1]] == ([] if stale else [(14, 0)])
+
+
 # What is shown -------------------------------------------------------------------------------------------------------
 
 
@@ -249,15 +259,17 @@ def test_the_block_in_memory_shows_the_real_control_registers():
 
 
 def test_an_access_to_registers_in_memory_is_a_page_fault_exit_at_their_address():
+    """The local APIC's registers, mapped at 600000 by a 4 MB page, three ways."""
+    code = (
+        "0f20e0 83c810 0f22e0 b800800000 0f22d8 0f20c0 0d00000080 0f22c0bff0006000 a1f0006000 c705f000600000010000 ab"
+    )
+    directory = (0x83).to_bytes(4, "little") + (0xFEC00083).to_bytes(4, "little")
     log = EventLog(keep=True)
-    code = "a1f000e0fe c705f000e0fe00010000 bff000e0fe 31c0 ab c3"  # the local APIC's, three ways
-    vm = VirtualMachine(code_image(code), "svm", MEMORY_BYTES, log=log, engine_options={"paging": "shadow"})
+    image = code_image(bytes.fromhex(code + "c3"), more=((0x8000, directory),))
+    vm = VirtualMachine(image, "svm", MEMORY_BYTES, log=log, engine_options={"paging": "shadow"})
     vm.engine.run()
-    seen = [(e.reason, e.info1, e.info2, e.code.hex()[:2]) for e in log.of(VmExit) if e.info2 == 0xFEE000F0]
-    reason = "exception 0e"
-    faults = [entry for entry in seen if entry[3] == ""]
-    assert [e for e in seen if e not in faults] == [
-        (reason, 0, 0xFEE000F0, "a1"),
-        (reason, 2, 0xFEE000F0, "c7"),
-        (reason, 2, 0xFEE000F0, "ab"),
-    ]
+    assert vm.engine.ended is not None
+    assert vm.engine.ended.reason == "returned"
+    seen = [(e.reason, e.info1, e.code.hex()[:2]) for e in log.of(VmExit) if e.info2 == 0x6000F0 and e.code]
+    assert seen == [("exception 0e", 0, "a1"), ("exception 0e", 2, "c7"), ("exception 0e", 2, "ab")]
+    assert vm.engine.exits["mmio"] == 3

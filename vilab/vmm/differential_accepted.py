@@ -116,7 +116,7 @@ def store_address(v: Vcpu, i: Instruction) -> int:
     """Where the instruction reads or writes, if it names a place; else where a push would."""
     if i.opcode in (0xA4, 0xA5, 0xAA, 0xAB, 0x6C, 0x6D):
         return v.segment(ES)[1] + v.gpr[EDI] & 0xFFFFFFFF
-    if i.modrm_at >= 0 and i.memory is not None:
+    if i.memory is not None:
         at = v.segment(i.memory.segment)[1] + i.memory.offset(v.gpr)
         if i.opcode in (0x0FA3, 0x0FAB, 0x0FB3, 0x0FBB):  # BT and its kin reach far with a register operand
             bits = 16 if i.prefixes & OPSIZE else 32

@@ -144,6 +144,7 @@ class SvmEngine(Engine):
         self._decoded: dict[tuple[int, bytes, int], Instruction] = {}
         self._left_by_hlt = self._stopped_for_it = False
         self._counting: int | None = None
+        self._fetching_again: tuple[int, int] | None = None
         self._cycles = self.costs.vm_exit + self.costs.vm_entry
 
     def _filled(self, frames: int) -> int:
@@ -244,9 +245,18 @@ class SvmEngine(Engine):
         elif codes.EXITS[code].reason in NOT_OFFERED:
             self.inject(GuestFault(6, why=f"CPUID offers no {codes.EXITS[code].reason.upper()}"))
         elif instruction is None:
-            raise VmmBug(f"The instruction at {self.vcpu.eip:08x} exited with code {code:x}, but it cannot be read.")
+            self._fetch_again(code)
         else:
             self._emulate(instruction)
+
+    def _fetch_again(self, code: int) -> None:
+        """The processor has fetched by its TLB what the guest's tables do not lead to any more. Without, it faults."""
+        now = self.vcpu.eip, self.cpu.executed_bytes
+        if now == self._fetching_again:
+            raise VmmBug(f"The instruction at {now[0]:08x} exited with code {code:x}, but it cannot be read.")
+        self._fetching_again = now
+        self.cpu.uncount_instruction()
+        self.cpu.flush_tlb()
 
     def exception_exit(self, vector: int, error_code: int, address: int) -> None:
         """An exception that is intercepted: the guest's own."""
@@ -418,6 +428,7 @@ class SvmEngine(Engine):
         return instruction
 
     def _look(self, gva: int, size_bytes: int, user: bool) -> bytes:
+        """Code as the processor has fetched it."""
         v, pmap = self.vcpu, self.vm.pmap
         at = walk(pmap, v.cr0, v.cr3, v.cr4, gva, write=False, user=user, set_bits=False)
         return pmap.read(at.gpa, size_bytes)

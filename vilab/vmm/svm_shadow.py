@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vilab.addresses import PAGE_SHIFT
+from vilab.addresses import PAGE_OFFSET_MASK, PAGE_SHIFT
 from vilab.events import VmExit
 from vilab.machine.cpu import EDI, ES, VMEXIT_BASE, Cpu
 from vilab.memory.pmap import Pmap
@@ -208,6 +208,16 @@ class SvmShadowEngine(ShadowFaults, SvmEngine):
         mpn = self.vm.pmap.frame(ppn)
         if mpn is not None and not self.vcpu.is_writing:
             self.cpu.code_changed_at((mpn << PAGE_SHIFT) + offset, size_bytes)
+
+    def _look(self, gva: int, size_bytes: int, user: bool) -> bytes:
+        """Through the shadow tables: the guest may have changed its own and told nobody yet."""
+        words = self._memory.words
+        entry = words[self.shadow.root.at + (gva >> pg.LARGE_SHIFT)]
+        if entry & pg.PRESENT:
+            entry = words[entry >> PAGE_SHIFT << 10 | gva >> PAGE_SHIFT & 0x3FF]
+            if entry & pg.PRESENT and entry & pg.FRAME_MASK < self._memory.size_bytes:
+                return self._memory.read(entry & pg.FRAME_MASK | gva & PAGE_OFFSET_MASK, size_bytes)
+        return super()._look(gva, size_bytes, user)
 
     def read_vmcb(self) -> vmcb.Values:
         values = super().read_vmcb()
