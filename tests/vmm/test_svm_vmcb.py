@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tools import require_file
@@ -65,6 +65,7 @@ def test_fields_do_not_overlap_and_stay_in_their_area():
     assert end <= vmcb.VMCB_BYTES
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_what_is_put_can_be_parsed(data: st.DataObject):
     values: vmcb.Values = {}
