@@ -290,6 +290,18 @@ def test_every_cut_is_truncated_or_already_undefined(code: bytes) -> None:
             assert caught.value.have_bytes == size
 
 
+@given(st.sampled_from(list(opcodes())), st.binary(min_size=13, max_size=13), st.sampled_from((16, 32)))
+@settings(max_examples=2000)
+@example(b"\x85", bytes.fromhex("98140f4af0") + bytes(8), 32)
+@example(b"\xa1", bytes(13), 32)
+def test_an_undefined_instruction_has_no_operand(opcode: bytes, rest: bytes, bits: int) -> None:
+    i = decode((b"\xf0" + opcode + rest)[:15], 0x1000, bits)
+    if i.kind is Kind.UNDEFINED:
+        assert i.memory is None
+    else:
+        assert i.memory is not None, "LOCK only goes with memory"
+
+
 def test_more_than_15_bytes_are_too_long() -> None:
     instruction = decode(b"\x66" * 14 + b"\x90" * 2, 0)
     assert (instruction.kind, instruction.size) == (Kind.IDENT, 15)

@@ -144,7 +144,12 @@ class Instruction(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True
 
     @property
     def memory(self) -> MemoryOperand | None:
-        """The explicit memory operand, ``None`` where there is none. String instructions' is implicit: not here."""
+        """The explicit memory operand, ``None`` where there is none. String instructions' is implicit: not here.
+
+        Neither has an undefined instruction one: nobody says where its operands would begin.
+        """
+        if self.kind is Kind.UNDEFINED:
+            return None
         override, bits = self.segment_override, self.address_bits
         if 0xA0 <= self.opcode <= 0xA3:
             address = int.from_bytes(self.code[self.immediate_at :], "little")
