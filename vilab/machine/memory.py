@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,19 +63,21 @@ class FrameAllocator:
     def __init__(self, memory: MachineMemory) -> None:
         self._memory = memory
         self._next = 0
-        self._freed: list[int] = []
+        self._freed = array("i")
+        self._free_runs: list[range] = []
+        self._is_free = bytearray(memory.frames)
 
     @property
     def free_frames(self) -> int:
-        return self._memory.frames - self._next + len(self._freed)
+        return self._memory.frames - self._next + len(self._freed) + sum(map(len, self._free_runs))
 
     @property
     def used_frames(self) -> int:
         """No frame at or above this has ever been handed out."""
         return self._next
 
-    def allocate(self) -> Mpn:
-        """One zeroed frame.
+    def allocate(self, zeroed: bool = True) -> Mpn:
+        """One frame, of zeros unless the caller fills it.
 
         Raises
         ------
@@ -81,16 +85,30 @@ class FrameAllocator:
         """
         if self._freed:
             mpn = self._freed.pop()
-            self._memory.zero_frame(mpn)
-        else:
-            mpn = self._next
-            if mpn >= self._memory.frames:
-                raise AdminError(f"The machine's {self._memory.size_bytes >> 20} MB of memory are all in use.")
+        elif self._next < self._memory.frames:
             self._next += 1
+            return Mpn(self._next - 1)
+        elif self._free_runs:
+            run = self._free_runs.pop()
+            mpn = run[0]
+            if len(run) > 1:
+                self._free_runs.append(run[1:])
+        else:
+            raise AdminError(f"The machine's {self._memory.size_bytes >> 20} MB of memory are all in use.")
+        self._is_free[mpn] = 0
+        if zeroed:
+            self._memory.zero_frame(mpn)
         return Mpn(mpn)
 
     def allocate_run(self, count: int) -> Mpn:
         """The first of ``count`` adjacent zeroed frames."""
+        for index, run in enumerate(self._free_runs):
+            if len(run) >= count:
+                first = run[0]
+                self._free_runs[index : index + 1] = [run[count:]] if len(run) > count else []
+                self._is_free[first : first + count] = bytes(count)
+                self._memory.bytes[first << PAGE_SHIFT : (first + count) << PAGE_SHIFT] = 0
+                return Mpn(first)
         if self._next + count > self._memory.frames:
             raise AdminError(
                 f"The machine has {self.free_frames >> 8} MB of memory left; {count >> 8} MB in one piece are needed."
@@ -100,9 +118,18 @@ class FrameAllocator:
         return Mpn(first)
 
     def free(self, mpn: Mpn) -> None:
-        if mpn in self._freed or mpn >= self._next:
+        if mpn >= self._next or self._is_free[mpn]:
             raise VmmBug(f"Frame {mpn:#x} was freed twice or never allocated.")
+        self._is_free[mpn] = 1
         self._freed.append(mpn)
+
+    def free_run(self, first: Mpn, count: int) -> None:
+        """Give back adjacent frames; they may become a run again."""
+        if first + count > self._next or any(self._is_free[first : first + count]):
+            raise VmmBug(f"Frames {first:#x} to {first + count - 1:#x} were freed twice or never allocated.")
+        self._is_free[first : first + count] = b"\1" * count
+        if count:
+            self._free_runs.append(range(first, first + count))
 
     def mpa(self, mpn: Mpn) -> Mpa:
         return Mpa(mpn << PAGE_SHIFT)

@@ -13,7 +13,7 @@ mapping becomes less than it was; the pmap knows none of them. Waldspurger 2002,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +38,10 @@ class PmapListener(Protocol):
         """Somebody other than the guest's processor (DMA, the host) has written there."""
         ...
 
+    def page_watched(self, ppn: Ppn) -> None:
+        """The next access of any kind has to ask again; what is there stays there."""
+        ...
+
 
 class Pmap:
     """One guest's pages.
@@ -48,13 +52,18 @@ class Pmap:
     frames : ``frames[ppn]`` is the machine frame of page ``ppn``.
     """
 
+    all_writable = True
+    """No page is shared: what may be read may be written."""
+
     def __init__(self, memory: MachineMemory, frames: Sequence[int]) -> None:
         self.memory = memory
-        self.mpn_of: list[int] = list(frames)
+        self.mpn_of: MutableSequence[int] = list(frames)
         self.pages = len(self.mpn_of)
         self.size_bytes = self.pages << PAGE_SHIFT
         self.listeners: list[PmapListener] = []
         self._high: dict[int, int] = {}
+        self.on_wait: Callable[[int], None] | None = None
+        """Called with the nanoseconds that a page took to get."""
 
     def map_high(self, ppn: int, mpn: int) -> None:
         """A frame beyond the end of memory: a ROM's. MODEL: it can be written."""
@@ -70,6 +79,26 @@ class Pmap:
     def frame(self, ppn: int) -> Mpn | None:
         """The frame that is behind a page at this moment, without asking for one."""
         return Mpn(self.mpn_of[ppn]) if 0 <= ppn < self.pages else self.resolve(ppn, False)
+
+    def mappable(self, ppn: int) -> Mpn | None:
+        """The frame that a mapping made unasked may lead to; ``None`` where the first access has to ask."""
+        return self.frame(ppn)
+
+    def writable(self, ppn: int) -> bool:
+        """May a mapping of the frame that is behind a page allow writes?"""
+        return True
+
+    def writable_frames(self, first_ppn: int, count: int) -> npt.NDArray[np.bool_]:
+        """The same for up to ``count`` pages."""
+        return np.ones(max(0, min(count, self.pages - first_ppn)), np.bool_)
+
+    def content(self) -> bytes:
+        """All of the guest's memory, in order."""
+        return self.read(0, self.size_bytes)
+
+    def restore(self, content: bytes) -> None:
+        """Become these bytes."""
+        self.write(0, content)
 
     def frames(self, first_ppn: int, count: int) -> npt.NDArray[np.int64]:
         """The frames behind up to ``count`` pages at this moment, -1 for none; fewer where memory ends."""

@@ -43,7 +43,7 @@ class Checkpoints:
     def __init__(self, vm: VirtualMachine) -> None:
         self._vm = vm
         vm.tape.record()
-        self._used = vm.frames.used_frames * PAGE_BYTES
+        self._used = vm.machine_memory.size_bytes
         vm.load_state(vm.save_state())
         self._base: Bytes = vm.machine_memory.bytes[: self._used].copy()
 

@@ -123,9 +123,13 @@ class CodePages:
         self._code.pop(ppn, None)
         for unit, _, _ in self.by_ppn.pop(ppn, ()):
             self._drop(unit, "unmapped")
+        self._shadow.untrace(ppn)
 
     def page_write_protected(self, ppn: Ppn) -> None:
         return
+
+    def page_watched(self, ppn: Ppn) -> None:
+        """MODEL: translations are run without a look at the page they were made from: that is no access."""
 
     def _changed(self, ppn: int, offset: int, size_bytes: int) -> None:
         if ppn in self._maps:

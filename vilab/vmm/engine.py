@@ -155,7 +155,11 @@ class Engine:
         It may stand anywhere in a block of code, and time must not jump there. What accesses owe is added at an
         instruction boundary that is the same in every run: an exit, or ``SETTLE_NS`` later.
         """
-        self._owed_ns += self.costs.ns(cycles)
+        self.owe_ns(self.costs.ns(cycles))
+
+    def owe_ns(self, ns: int) -> None:
+        """The guest waits this much longer, from the next such boundary on."""
+        self._owed_ns += ns
         if self._owed_timer is None:
             self._owed_timer = self.clock.at(self.now_ns() + SETTLE_NS, self.pay_port_accesses)
 

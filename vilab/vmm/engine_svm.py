@@ -471,6 +471,12 @@ class SvmEngine(Engine):
         self.cpu.flush_tlb()
 
     def page_unmapped(self, ppn: Ppn) -> None:
+        """What was executed from the frame must not be met in it when it is another page's."""
+        mpn = self.vm.pmap.frame(ppn)
+        if mpn is not None:
+            self.cpu.code_changed_at(mpn << PAGE_SHIFT, PAGE_BYTES)
+
+    def page_watched(self, ppn: Ppn) -> None:
         """The nested tables hear of it themselves."""
 
     def page_write_protected(self, ppn: Ppn) -> None:

@@ -54,6 +54,9 @@ class ExecutedCode:
     def page_write_protected(self, ppn: Ppn) -> None:
         return
 
+    def page_watched(self, ppn: Ppn) -> None:
+        return
+
     def _reached(self, ppn: Ppn) -> bool:
         pages = self._in_ring_3
         return pages is None or (ppn < len(pages) and bool(pages[ppn]))

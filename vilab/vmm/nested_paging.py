@@ -143,6 +143,9 @@ class NestedTables:
             self._words[self._slot(ppn << PAGE_SHIFT)] = 0
             self._flush()
 
+    def page_watched(self, ppn: Ppn) -> None:
+        self.page_unmapped(ppn)
+
     def page_write_protected(self, ppn: Ppn) -> None:
         entry = self.entry(ppn << PAGE_SHIFT)
         if entry & pg.WRITABLE:

@@ -247,7 +247,7 @@ class ShadowTables:
         flags = pg.PRESENT | pg.ACCESSED
         if mapping.user:
             flags |= pg.USER
-        if ppn not in self.traced:
+        if ppn not in self.traced and (write or self._pmap.writable(ppn)):
             if mapping.writable and mapping.dirty:
                 flags |= pg.WRITABLE | pg.DIRTY
             elif write and not mapping.writable:
@@ -285,6 +285,8 @@ class ShadowTables:
             self.in_ring_3[first : first + len(frames)] = b"\1" * len(frames)
         entries = self._entries[table.at : table.at + len(frames)]
         entries[:] = np.where(frames >= 0, frames.astype(np.uint32) << PAGE_SHIFT | flags, 0)
+        if not self._pmap.all_writable:
+            entries[~self._pmap.writable_frames(first, 1024)] &= ~np.uint32(pg.WRITABLE)
         for ppn in range(first, first + len(frames)) if len(self.traced) > 1024 else self.traced:
             if first <= ppn < first + len(frames) and ppn in self.traced:
                 entries[ppn - first] &= ~np.uint32(pg.WRITABLE)
@@ -325,14 +327,14 @@ class ShadowTables:
     def _entry_for(self, entry: int, rights: int) -> int:
         """The shadow of a guest PTE that has been accessed before; 0 where only a fault can tell."""
         ppn = entry >> PAGE_SHIFT
-        mpn = self._pmap.frame(ppn)
+        mpn = self._pmap.mappable(ppn)
         if mpn is None:
             return 0
         both = entry & rights
         flags = pg.PRESENT | pg.ACCESSED | both & pg.USER
         if both & pg.USER:
             self.in_ring_3[ppn] = 1
-        if both & pg.WRITABLE and entry & pg.DIRTY and ppn not in self.traced:
+        if both & pg.WRITABLE and entry & pg.DIRTY and ppn not in self.traced and self._pmap.writable(ppn):
             flags |= pg.WRITABLE | pg.DIRTY
         if entry & pg.GLOBAL and self.global_pages:
             flags |= GLOBAL_MARK
@@ -501,6 +503,11 @@ class ShadowTables:
 
     def page_write_protected(self, ppn: Ppn) -> None:
         self.protect(ppn)
+
+    def page_watched(self, ppn: Ppn) -> None:
+        for at in self._dwords(ppn):
+            self._words[at] = 0
+        self._cpu.flush_tlb()
 
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
         self.written(ppn, offset, size_bytes)

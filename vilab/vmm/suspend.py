@@ -104,7 +104,7 @@ def encode(
 ) -> bytes:
     """The file's bytes. The machine stands between two instructions and goes on as if nothing had been."""
     state = vm.save_state(memory=False)
-    pages = np.frombuffer(vm.pmap.read(0, vm.memory_bytes), np.uint8).reshape(-1, PAGE_BYTES)
+    pages = np.frombuffer(vm.pmap.content(), np.uint8).reshape(-1, PAGE_BYTES)
     here = pages.any(axis=1)
     image = msgspec.structs.replace(vm.image, segments=(), zeroed=())
     header = Header(

@@ -25,8 +25,7 @@ from vilab.errors import AdminError
 from vilab.events import EventLog, PoweredOn
 from vilab.guests.image import CR0_AT_ENTRY, CR0_IN_REAL_MODE, LoadedImage
 from vilab.machine.cpu import Cpu
-from vilab.machine.memory import FrameAllocator, MachineMemory
-from vilab.memory.pmap import Pmap
+from vilab.memory.grant import MemoryGrant, alone
 from vilab.vmm import hypercalls
 from vilab.vmm.cpuid import cpuid
 from vilab.vmm.engine import Engine, EngineState
@@ -84,6 +83,7 @@ class VirtualMachine:
     engine : one of ``ENGINES``.
     memory_bytes : guest physical memory, a multiple of 4 KB.
     console : the far end of the serial line.
+    grant : its part of a host's memory; without it the machine is its own.
     count_instructions : count guest instructions exactly and stop after this many; ``None`` does not count.
 
     Raises
@@ -102,6 +102,7 @@ class VirtualMachine:
         costs: CostModel = DEFAULT_COSTS,
         count_instructions: int | None = None,
         native_hook: bool = True,
+        grant: MemoryGrant | None = None,
         engine_options: dict[str, object] | None = None,
     ) -> None:
         if engine not in ENGINES:
@@ -120,24 +121,21 @@ class VirtualMachine:
         self.log = log if log is not None else EventLog()
         self.costs = costs
         self.clock = VirtualClock()
-        extra = 0 if engine == "bare" else MONITOR_BYTES
         rom_bytes = len(image.rom)
-        self.machine_memory = MachineMemory(memory_bytes + extra + rom_bytes)
-        self.frames = FrameAllocator(self.machine_memory)
-        # Under a VMM the guest's memory begins behind the monitor's, so that a ppn is not its mpn.
-        first = 0 if engine == "bare" else extra >> PAGE_SHIFT
-        monitor = self.frames.allocate_run(first)
-        guest = self.frames.allocate_run(memory_bytes >> PAGE_SHIFT)
-        self.monitor_frames = range(monitor + 1, monitor + first)  # no table lies at machine address 0
-        self.pmap = Pmap(self.machine_memory, range(guest, guest + (memory_bytes >> PAGE_SHIFT)))
-        self.rom = self.frames.allocate_run(rom_bytes >> PAGE_SHIFT)
-        for page in range(rom_bytes >> PAGE_SHIFT):
-            self.pmap.map_high(((1 << 32) - rom_bytes >> PAGE_SHIFT) + page, self.rom + page)
+        if grant is None:
+            grant = alone(memory_bytes, 0 if engine == "bare" else MONITOR_BYTES, rom_bytes)
+        elif engine == "bare":
+            raise AdminError("The bare engine has no monitor, so its guest cannot share a machine: it would own it.")
+        self.grant = grant
+        self.machine_memory, self.monitor_frames, self.pmap = grant.memory, grant.monitor, grant.pmap
+        for page, mpn in enumerate(grant.rom):
+            self.pmap.map_high(((1 << 32) - rom_bytes >> PAGE_SHIFT) + page, mpn)
         self.cpu = Cpu(self.machine_memory, native_hook, rom_bytes=rom_bytes if engine == "bare" else 0)
         self.tape = Tape(self.console)
         self.pc = Pc(self.clock, self.log, self.tape, memory_bytes, on_interrupt=self._interrupt_changed)
         self.lapic = self.pc.lapic
         self.engine: Engine = self._make_engine(engine, engine_options or {})
+        self.pmap.on_wait = self.engine.owe_ns
         self.started_wall_s = time.perf_counter()
         self._load_image()
         if count_instructions is not None:
@@ -242,7 +240,7 @@ class VirtualMachine:
     def save_state(self, memory: bool = True) -> VmState:
         """The whole machine as a value; without ``memory`` the caller keeps that."""
         self.engine.sync_clock()
-        content = self.pmap.read(0, self.memory_bytes) if memory else b""
+        content = self.pmap.content() if memory else b""
         return VmState(self.engine.name, self.engine.save_state(), self.pc.save_state(), content)
 
     def load_state(self, state: VmState, memory: bool = True) -> None:
@@ -254,7 +252,7 @@ class VirtualMachine:
         now = state.engine.executed_bytes * self.costs.code_ns_per_byte + state.engine.offset_ns
         self.clock.forget_all(now)
         if memory:
-            self.pmap.write(0, state.memory)
+            self.pmap.restore(state.memory)
             self.cpu.forget_code()
         self.pc.load_state(state.devices)
         self.engine.load_state(state.engine)

@@ -1,0 +1,95 @@
+"""Who uses which machine frame: seven bytes a frame.
+
+::
+
+    mpn      0           1           2           3
+          +-----------+-----------+-----------+-----------+
+    use   | OVERHEAD  | PRIVATE   | SHARED    | FREE      |   1 byte
+    owner |  vm 1     |  vm 2     |   0       |   0       |   2 bytes: whose; 0 is nobody's, or everybody's
+    who   |   -       | ppn 3a0   | 14 pages  |   -       |   4 bytes: which page, or how many share it
+          +-----------+-----------+-----------+-----------+
+
+The arrays are what a picture of machine memory is drawn from.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vilab.addresses import Mpn
+from vilab.errors import VmmBug
+from vilab.machine.memory import FrameAllocator, MachineMemory
+from vilab.memory.page_state import FrameUse
+
+
+class FrameTable:
+    """Allocates frames and remembers for whom.
+
+    Parameters
+    ----------
+    reserved_frames : frames that nobody gets: the vmkernel's own.
+    """
+
+    def __init__(self, memory: MachineMemory, reserved_frames: int = 0) -> None:
+        self.memory = memory
+        self.frames = memory.frames
+        self._allocator = FrameAllocator(memory)
+        self.use: npt.NDArray[np.uint8] = np.zeros(self.frames, np.uint8)
+        self.owner: npt.NDArray[np.uint16] = np.zeros(self.frames, np.uint16)
+        self.who: npt.NDArray[np.int32] = np.zeros(self.frames, np.int32)
+        if reserved_frames:
+            first = self._allocator.allocate_run(reserved_frames)
+            self.use[first : first + reserved_frames] = FrameUse.OVERHEAD
+
+    @property
+    def free_frames(self) -> int:
+        return self._allocator.free_frames
+
+    def take_private(self, owner: int, ppn: int, zeroed: bool = True) -> Mpn:
+        """A frame for one page. Raises ``AdminError`` where there is none."""
+        mpn = self._allocator.allocate(zeroed)
+        self.use[mpn], self.owner[mpn], self.who[mpn] = FrameUse.PRIVATE, owner, ppn
+        return mpn
+
+    def take_overhead(self, owner: int, count: int) -> range:
+        """Adjacent frames for a monitor."""
+        first = self._allocator.allocate_run(count)
+        self.use[first : first + count], self.owner[first : first + count] = FrameUse.OVERHEAD, owner
+        return range(first, first + count)
+
+    def give_back_overhead(self, frames: range) -> None:
+        self.use[frames.start : frames.stop], self.owner[frames.start : frames.stop] = FrameUse.FREE, 0
+        self._allocator.free_run(Mpn(frames.start), len(frames))
+
+    def make_shared(self, mpn: int) -> None:
+        """The private frame becomes everybody's, with one page on it."""
+        if self.use[mpn] != FrameUse.PRIVATE:
+            raise VmmBug(f"Frame {mpn:#x} is to be shared, but it is {FrameUse(self.use[mpn]).name}.")
+        self.use[mpn], self.owner[mpn], self.who[mpn] = FrameUse.SHARED, 0, 1
+
+    def join(self, mpn: int) -> None:
+        """One more page shares the frame."""
+        if self.use[mpn] != FrameUse.SHARED:
+            raise VmmBug(f"Frame {mpn:#x} is not shared: nobody can join.")
+        self.who[mpn] += 1
+
+    def leave(self, mpn: int) -> bool:
+        """One page less on the frame, which is freed after the last one. True: it was the last."""
+        if self.use[mpn] == FrameUse.SHARED and self.who[mpn] > 1:
+            self.who[mpn] -= 1
+            return False
+        if self.use[mpn] not in (FrameUse.SHARED, FrameUse.PRIVATE):
+            raise VmmBug(f"Frame {mpn:#x} is left, but it is {FrameUse(self.use[mpn]).name}.")
+        self.use[mpn] = FrameUse.FREE
+        self.owner[mpn] = self.who[mpn] = 0
+        self._allocator.free(Mpn(mpn))
+        return True
+
+    def sharers(self, mpn: int) -> int:
+        """How many pages are on the frame."""
+        return int(self.who[mpn]) if self.use[mpn] == FrameUse.SHARED else int(self.use[mpn] == FrameUse.PRIVATE)
+
+    def size_bytes(self) -> int:
+        """What this table itself takes."""
+        return self.use.nbytes + self.owner.nbytes + self.who.nbytes

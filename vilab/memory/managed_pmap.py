@@ -1,0 +1,219 @@
+"""The pmap of a guest whose pages are managed: not every page has a frame of its own, or any.
+
+::
+
+    resolve(ppn, for_write) ──> PRIVATE? ─────────────────────────────> its frame
+                                SHARED, and only read? ───────────────> the shared frame
+                                else: ask the ``PageSupply``, which finds a frame or makes a copy ──> its frame
+
+Three things are done to a page from below, and each tells the listeners first: its frame goes (``take_away``), it is
+shared (``share``), its next access is awaited (``watch``). Waldspurger 2002, sections 2 to 5.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT, Mpn, Ppn
+from vilab.errors import VmmBug
+from vilab.machine.memory import MachineMemory
+from vilab.memory.page_state import SAMPLED, PageState
+from vilab.memory.pmap import Pmap
+
+UNTOUCHED, PRIVATE, SHARED, BALLOONED, SWAPPED = (int(state) for state in PageState)
+
+
+class PageSupply(Protocol):
+    """Where frames come from."""
+
+    def page_needed(self, pmap: ManagedPmap, ppn: Ppn, for_write: bool) -> None:
+        """Make the page PRIVATE (or leave it SHARED where it is only read). Its state says what it is now."""
+        ...
+
+    def page_touched(self, pmap: ManagedPmap, ppn: Ppn) -> None:
+        """A page that was watched has been accessed."""
+        ...
+
+    def peek(self, pmap: ManagedPmap, ppn: Ppn) -> bytes:
+        """What a page without a frame contains, 4096 bytes; nothing changes."""
+        ...
+
+
+class PmapState(msgspec.Struct):
+    """``states``: a ``PageState`` a byte, by ppn; content travels apart. SHARED and SWAPPED are the host's affair, so
+    elsewhere they count as PRIVATE."""
+
+    states: bytes
+
+
+class ManagedPmap(Pmap):
+    """One guest's pages.
+
+    Parameters
+    ----------
+    vm_id : 1 to 65535, as in the frame table.
+    """
+
+    all_writable = False
+
+    def __init__(self, memory: MachineMemory, vm_id: int, pages: int, supply: PageSupply) -> None:
+        super().__init__(memory, ())
+        self.vm_id = vm_id
+        self.mpn_of = array("i", [-1]) * pages
+        self.state = bytearray(pages)
+        self._flags = np.frombuffer(self.state, np.uint8)
+        self.pages, self.size_bytes = pages, pages << PAGE_SHIFT
+        self._supply = supply
+
+    @property
+    def states(self) -> npt.NDArray[np.uint8]:
+        """A ``PageState`` for each page, read-only."""
+        states = self._flags & np.uint8(~SAMPLED & 0xFF)
+        states.flags.writeable = False
+        return states
+
+    def state_of(self, ppn: int) -> PageState:
+        return PageState(self.state[ppn] & ~SAMPLED)
+
+    def count(self, state: PageState) -> int:
+        """Pages in that state."""
+        return self.state.count(state) + self.state.count(state | SAMPLED)
+
+    # Who asks ----------------------------------------------------------------------------------------------------
+
+    def resolve(self, ppn: int, for_write: bool) -> Mpn | None:
+        if ppn >= self.pages:
+            return super().resolve(ppn, for_write)
+        state = self.state[ppn]
+        if state == PRIVATE or (state == SHARED and not for_write):
+            return Mpn(self.mpn_of[ppn])
+        page = Ppn(ppn)
+        if state & SAMPLED:
+            self.state[ppn] = state = state & ~SAMPLED
+            self._supply.page_touched(self, page)
+        if state != PRIVATE and (state != SHARED or for_write):
+            self._supply.page_needed(self, page, for_write)
+        mpn = self.mpn_of[ppn]
+        if mpn < 0:
+            raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} was asked for and has no frame.")
+        return Mpn(mpn)
+
+    def frame(self, ppn: int) -> Mpn | None:
+        if not 0 <= ppn < self.pages:
+            return super().resolve(ppn, False)
+        mpn = self.mpn_of[ppn]
+        return None if mpn < 0 else Mpn(mpn)
+
+    def mappable(self, ppn: int) -> Mpn | None:
+        return None if ppn < self.pages and self.state[ppn] & SAMPLED else self.frame(ppn)
+
+    def writable(self, ppn: int) -> bool:
+        return ppn >= self.pages or self.state[ppn] == PRIVATE
+
+    def frames(self, first_ppn: int, count: int) -> npt.NDArray[np.int64]:
+        found = np.array(self.mpn_of[first_ppn : first_ppn + count], dtype=np.int64)
+        watched = self._flags[first_ppn : first_ppn + count] & SAMPLED
+        found[watched != 0] = -1
+        return found
+
+    def writable_frames(self, first_ppn: int, count: int) -> npt.NDArray[np.bool_]:
+        writable: npt.NDArray[np.bool_] = self._flags[first_ppn : first_ppn + count] == PRIVATE
+        return writable
+
+    def read_u32(self, gpa: int) -> int:
+        ppn = gpa >> PAGE_SHIFT
+        if ppn >= self.pages:
+            return 0xFFFFFFFF
+        mpn = self.mpn_of[ppn]
+        if mpn < 0 or self.state[ppn] & SAMPLED:
+            self.resolve(ppn, False)
+            mpn = self.mpn_of[ppn]
+        return self.memory.words[mpn << 10 | (gpa & PAGE_OFFSET_MASK) >> 2]
+
+    def write_u32(self, gpa: int, value: int) -> None:
+        ppn = gpa >> PAGE_SHIFT
+        if ppn < self.pages:
+            mpn = self.resolve(ppn, True)
+            assert mpn is not None
+            self.memory.words[mpn << 10 | (gpa & PAGE_OFFSET_MASK) >> 2] = value
+
+    # What is done to a page --------------------------------------------------------------------------------------
+
+    def give(self, ppn: int, mpn: int, state: PageState) -> None:
+        """A frame for a page that has none."""
+        if self.mpn_of[ppn] >= 0:
+            raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} already has frame {self.mpn_of[ppn]:#x}.")
+        self.mpn_of[ppn], self.state[ppn] = mpn, state
+
+    def take_away(self, ppn: int, state: PageState) -> Mpn:
+        """The page's frame, which is the caller's now; ``state`` is what the page becomes."""
+        mpn = self.mpn_of[ppn]
+        if mpn < 0:
+            raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} has no frame to give.")
+        for listener in self.listeners:
+            listener.page_unmapped(Ppn(ppn))
+        self.mpn_of[ppn], self.state[ppn] = -1, state
+        return Mpn(mpn)
+
+    def share(self, ppn: int) -> None:
+        """The page stays where it is and becomes read-only."""
+        for listener in self.listeners:
+            listener.page_write_protected(Ppn(ppn))
+        self.state[ppn] = SHARED | (self.state[ppn] & SAMPLED)
+
+    def own(self, ppn: int) -> None:
+        """The last page on a shared frame may write there again."""
+        self.state[ppn] = PRIVATE
+
+    def mark(self, ppn: int, state: PageState) -> None:
+        """A page without a frame becomes another kind of page without a frame."""
+        if self.mpn_of[ppn] >= 0:
+            raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} has a frame: it cannot just be {state.name}.")
+        self.state[ppn] = state
+
+    def watch(self, ppn: int) -> None:
+        """Drop the page's mappings, so that its next access is noticed."""
+        for listener in self.listeners:
+            listener.page_watched(Ppn(ppn))
+        self.state[ppn] |= SAMPLED
+
+    def stop_watching(self, ppn: int) -> bool:
+        """True: it was not accessed since ``watch``."""
+        was = bool(self.state[ppn] & SAMPLED)
+        self.state[ppn] &= ~SAMPLED & 0xFF
+        return was
+
+    # Content, without side effects -------------------------------------------------------------------------------
+
+    def page(self, ppn: int) -> bytes:
+        """The 4096 bytes of a page, wherever they are. Nothing changes: for snapshots and views."""
+        mpn = self.mpn_of[ppn]
+        if mpn >= 0:
+            return bytes(self.memory.view[mpn << PAGE_SHIFT : (mpn + 1) << PAGE_SHIFT])
+        return self._supply.peek(self, Ppn(ppn))
+
+    def content(self) -> bytes:
+        """All of the guest's memory, in order."""
+        return b"".join(map(self.page, range(self.pages)))
+
+    def restore(self, content: bytes) -> None:
+        """Become these bytes; pages of zeros that were never touched stay so."""
+        zero = bytes(PAGE_BYTES)
+        for ppn in range(self.pages):
+            page = content[ppn << PAGE_SHIFT : (ppn + 1) << PAGE_SHIFT]
+            if page != zero or self.state_of(ppn) != PageState.UNTOUCHED:
+                self.write(ppn << PAGE_SHIFT, page)
+
+    def save_state(self) -> PmapState:
+        states = self.states.copy()
+        states[(states == SHARED) | (states == SWAPPED)] = PRIVATE
+        return PmapState(states.tobytes())
+
+    def size_of_maps(self) -> int:
+        """Bytes that this map itself takes."""
+        return len(self.state) + self.mpn_of.itemsize * len(self.mpn_of) if isinstance(self.mpn_of, array) else 0
