@@ -19,6 +19,7 @@
                      +-- 0x3b4.. 0x3d4..  crtc
                      +-- 0x3f8-0x3ff      uart - IRQ 4 --> pic,  bytes <--> console
                      +-- 0xcf8 0xcfc      pci: i440fx, piix, and whoever is added
+                     +-- 0x5690-0x56a7    ramdisk - IRQ 5 --> pic,  blocks <--> guest memory  (only if asked for)
                      +-- I/O windows of PCI functions
                      +-- any other        nobody: all ones, writes are lost
 """
@@ -46,6 +47,7 @@ from vilab.devices import (
     pit,
     port61,
     power,
+    ramdisk,
     rtc,
     uart,
 )
@@ -56,7 +58,7 @@ from vilab.devices.registers import Register
 from vilab.events import EventLog, MmioRead, MmioWritten, PortRead, PortWritten
 from vilab.protocols import Console, PortDevice
 
-IRQ_TIMER, IRQ_KEYBOARD, IRQ_COM1, IRQ_RTC = 0, 1, 4, 8
+IRQ_TIMER, IRQ_KEYBOARD, IRQ_COM1, IRQ_RAMDISK, IRQ_RTC = 0, 1, 4, 5, 8
 
 EPOCH_SECONDS = 1_161_460_800
 """21 October 2006, 20:00 UTC, the first day of ASPLOS XII: a fixed date, so that a run is the same every time."""
@@ -73,7 +75,10 @@ WIDE_PORTS = frozenset({0x604})
 
 
 class PcState(msgspec.Struct):
-    """The state of every device. Nothing else of this room travels. ``lapics``: one a processor."""
+    """The state of every device. Nothing else of this room travels. ``lapics``: one a processor.
+
+    ``ramdisk`` is unset, and takes no byte of the record's, in a PC that has none.
+    """
 
     pic: pic.PicState
     pit: pit.PitState
@@ -87,6 +92,7 @@ class PcState(msgspec.Struct):
     power: power.PowerState
     lapics: list[lapic.LapicState] = msgspec.field(default_factory=list)
     ioapic: ioapic.IoapicState = msgspec.field(default_factory=ioapic.IoapicState)
+    ramdisk: ramdisk.RamdiskState | msgspec.UnsetType = msgspec.UNSET
 
 
 class Pc:
@@ -98,6 +104,8 @@ class Pc:
     console : the far end of COM1. memory_bytes : what CMOS tells the guest.
     on_interrupt : hears every change of ``interrupts.pending()``.
     epoch_seconds : what time the guest's clock shows at power-on, in seconds since 1970, UTC.
+    memory : guest physical memory, for devices that read and write it by themselves.
+    ramdisk_bytes : size of the RAM disk, 0 for none; a state record that has one brings it along.
 
     ``reads`` and ``writes`` count accesses by port, ``mmio_reads`` and ``mmio_writes`` by address; they are statistics,
     not state.
@@ -112,6 +120,8 @@ class Pc:
         *,
         on_interrupt: Callable[[bool], None] | None = None,
         epoch_seconds: int = EPOCH_SECONDS,
+        memory: ramdisk.GuestMemory | None = None,
+        ramdisk_bytes: int = 0,
     ) -> None:
         self.clock = clock
         self.log = log
@@ -140,6 +150,17 @@ class Pc:
         for device in (self.pic, self.pit, self.port61, self.rtc, self.uart, self.keyboard,
                        self.crtc, self.pci, self.debug_port, self.power):  # fmt: skip
             self.attach(device, device.ports)
+        self._memory = memory
+        self.ramdisk: ramdisk.Ramdisk | None = None
+        if ramdisk_bytes:
+            self._add_ramdisk(ramdisk_bytes)
+
+    def _add_ramdisk(self, size_bytes: int) -> None:
+        if self._memory is None:
+            raise ValueError("a RAM disk needs guest memory to read and write")
+        line = self.interrupts.line(IRQ_RAMDISK)
+        self.ramdisk = ramdisk.Ramdisk(self.clock, self.log, line, self._memory, size_bytes)
+        self.attach(self.ramdisk, self.ramdisk.ports)
 
     def attach(self, device: PortDevice, ports: tuple[int, ...]) -> None:
         """Let a device answer on 8-bit ports. Raises ``ValueError`` if one is taken."""
@@ -226,6 +247,8 @@ class Pc:
             return self.pci
         if port == pci.CONFIG_ADDRESS and size_bytes == 4:
             return self.pci
+        if self.ramdisk is not None and size_bytes == 4 and port in self.ramdisk.ports:
+            return self.ramdisk
         return self.power if port in WIDE_PORTS else None
 
     def _read_wide(self, port: int, size_bytes: int) -> int:
@@ -297,6 +320,7 @@ class Pc:
             self.power.save_state(),
             [each.save_state() for each in self.interrupts.lapics],
             self.ioapic.save_state(),
+            msgspec.UNSET if self.ramdisk is None else self.ramdisk.save_state(),
         )
 
     def load_state(self, state: PcState) -> None:
@@ -310,11 +334,22 @@ class Pc:
         self.pci.load_state(state.pci)
         self.debug_port.load_state(state.debug_port)
         self.power.load_state(state.power)
+        self._load_ramdisk(state.ramdisk)
         self.pic.load_state(state.pic)
         self.ioapic.load_state(state.ioapic)
         for each, saved in zip(self.interrupts.lapics, state.lapics, strict=True):
             each.load_state(saved)
         self.interrupts.settle()
+
+    def _load_ramdisk(self, state: ramdisk.RamdiskState | msgspec.UnsetType) -> None:
+        if isinstance(state, msgspec.UnsetType):
+            if self.ramdisk is not None:
+                raise ValueError("the state is of a PC without a RAM disk, and this one has one")
+            return
+        if self.ramdisk is None:
+            self._add_ramdisk(state.blocks * ramdisk.BLOCK_BYTES)
+        assert self.ramdisk is not None
+        self.ramdisk.load_state(state)
 
 
 def register_tables() -> dict[str, tuple[Register, ...]]:
@@ -335,6 +370,7 @@ def register_tables() -> dict[str, tuple[Register, ...]]:
         "pci": pci.REGISTERS,
         "i440fx": i440fx.REGISTERS,
         "piix": piix.REGISTERS,
+        "ramdisk": ramdisk.REGISTERS,
         "backdoor": backdoor.REGISTERS,
         "absent": absent.REGISTERS,
     }

@@ -85,6 +85,7 @@ class VirtualMachine:
     console : the far end of the serial line.
     grant : its part of a host's memory; without it the machine is its own.
     count_instructions : count guest instructions exactly and stop after this many; ``None`` does not count.
+    ramdisk_bytes : size of the RAM disk, a multiple of 4 KB; 0 for none.
 
     Raises
     ------
@@ -104,11 +105,14 @@ class VirtualMachine:
         native_hook: bool = True,
         grant: MemoryGrant | None = None,
         engine_options: dict[str, object] | None = None,
+        ramdisk_bytes: int = 0,
     ) -> None:
         if engine not in ENGINES:
             raise AdminError(f"There is no engine {engine!r}; there are {', '.join(ENGINES)}.")
         if memory_bytes % PAGE_BYTES:
             raise AdminError(f"Guest memory of {memory_bytes} bytes is not a whole number of 4 KB pages.")
+        if ramdisk_bytes % PAGE_BYTES or ramdisk_bytes < 0:
+            raise AdminError(f"A RAM disk of {ramdisk_bytes} bytes is not a whole number of 4 KB blocks.")
         hypercalls.check_built_for(image, engine)
         if image.real_mode and engine == "deprivileged":
             raise AdminError(
@@ -132,7 +136,10 @@ class VirtualMachine:
             self.pmap.map_high(((1 << 32) - rom_bytes >> PAGE_SHIFT) + page, mpn)
         self.cpu = Cpu(self.machine_memory, native_hook, rom_bytes=rom_bytes if engine == "bare" else 0)
         self.tape = Tape(self.console)
-        self.pc = Pc(self.clock, self.log, self.tape, memory_bytes, on_interrupt=self._interrupt_changed)
+        self.pc = Pc(
+            self.clock, self.log, self.tape, memory_bytes, on_interrupt=self._interrupt_changed, memory=self.pmap,
+            ramdisk_bytes=ramdisk_bytes,
+        )  # fmt: skip
         self.lapic = self.pc.lapic
         self.engine: Engine = self._make_engine(engine, engine_options or {})
         self.pmap.on_wait = self.engine.owe_ns
