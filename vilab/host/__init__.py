@@ -1,0 +1,1 @@
+"""One ESX host: machine memory and the virtual machines that share it."""
