@@ -11,6 +11,7 @@
 ``pci``                   configuration mechanism 1
 ``debug_port`` ``power``  bytes for the log; off and reset
 ``ramdisk``               4 KB blocks that go to and from guest memory by themselves; IRQ 5; only if asked for
+``balloon_port``          the channel between a guest's balloon driver and its host
 ``absent``                what is not there, and what that looks like
 ``pc``                    all of them together
 """

@@ -34,6 +34,7 @@ from vilab.clock import VirtualClock
 from vilab.devices import (
     absent,
     backdoor,
+    balloon_port,
     cmos,
     crtc,
     debug_port,
@@ -372,5 +373,6 @@ def register_tables() -> dict[str, tuple[Register, ...]]:
         "piix": piix.REGISTERS,
         "ramdisk": ramdisk.REGISTERS,
         "backdoor": backdoor.REGISTERS,
+        "balloon_port": balloon_port.REGISTERS,
         "absent": absent.REGISTERS,
     }
