@@ -22,7 +22,7 @@ import msgspec
 
 from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK
 from vilab.clock import NEVER_NS, Timer
-from vilab.devices import backdoor
+from vilab.devices import backdoor, balloon_port
 from vilab.devices.lapic import BUS_HZ
 from vilab.devices.lapic import ID as LAPIC_ID
 from vilab.errors import GuestFault, GuestStopped
@@ -112,6 +112,7 @@ class Engine:
         self._owed_ns = 0
         self._owed_timer: Timer | None = None
         self._in_port_access = False
+        self._paused = False
         self._exceptions, self._last_exception_bytes = 0, -1
         self.slice_end = UNLIMITED
         self.stop_eip: int | None = None
@@ -242,6 +243,8 @@ class Engine:
         self.sync_clock()
         if port == backdoor.PORT and size_bytes == 4 and self.has_backdoor:
             return self._backdoor()
+        if port == balloon_port.PORT and size_bytes == 4 and self.has_backdoor:
+            return self._balloon()
         self._in_port_access = True
         value = self.vm.pc.read_port(port, size_bytes)
         self._in_port_access = False
@@ -282,6 +285,26 @@ class Engine:
             given = (answer.eax, answer.ebx, answer.ecx, answer.edx)
             self.log.emit(backdoor.BackdoorCalled(self.clock.now_ns, ecx & 0xFFFF, ebx, given))
         return answer.eax
+
+    def _balloon(self) -> int:
+        """``in eax, dx`` from the balloon's port: the driver speaks to the host's memory manager."""
+        in_hook, host = self.cpu.in_port_hook, self.vm.grant.balloon
+        if in_hook:
+            eax, ebx, ecx, edx, esi, edi = self.cpu.registers_in_hook()
+        else:
+            eax, ecx, edx, ebx, _, _, esi, edi = (value & 0xFFFFFFFF for value in self.vcpu.gpr)
+        if eax != balloon_port.MAGIC or host is None:
+            return self.vm.pc.read_port(balloon_port.PORT, 4)
+        self.exits["balloon"] += 1
+        status, first, capabilities = host.call(ecx, ebx, esi, self.vm.pmap)
+        if in_hook:
+            self.cpu.set_registers_in_hook((status, first, capabilities, edx, esi, edi))
+        else:
+            self.vcpu.gpr[EBX], self.vcpu.gpr[ECX] = first, capabilities
+        if self.log.active:
+            answer = (status, first, capabilities)
+            self.log.emit(balloon_port.BalloonCalled(self.clock.now_ns, ecx, ebx, esi, answer))
+        return status
 
     def read_msr(self, index: int) -> int | None:
         """``None``: there is no such register."""
@@ -492,6 +515,7 @@ class Engine:
         if until_ns < NEVER_NS:
             self.clock.at(until_ns, lambda: None)
         # Looking for cycles among hundreds of thousands of translations would take a tenth of the time.
+        self._paused = False
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -502,7 +526,7 @@ class Engine:
 
     def _run(self, until_ns: int) -> Ended | None:
         while self.ended is None:
-            if self.sync_clock() >= until_ns:
+            if self.sync_clock() >= until_ns or self._paused:
                 break
             if not self.prepare():
                 continue
@@ -514,6 +538,12 @@ class Engine:
             elif reason is Stop.COUNTED:
                 self.end("limit", f"{self.cpu.instructions:,} guest instructions have been executed.")
         return self.ended
+
+    def pause(self) -> None:
+        """Leave ``run`` at the next instruction boundary: the host has something to do before the guest goes on."""
+        self._paused = True
+        self.clock.at(self.now_ns(), lambda: None)
+        self.set_limit()
 
     def prepare(self) -> bool:
         """Timers, interrupts, halt. False: something happened, look again; the processor may not run yet."""
