@@ -25,6 +25,8 @@ from vilab.machine.native_callouts import CELLS, DONE, ENTRIES, KINDS, LANDING_E
 from vilab.vmm.code_pages import CodePages
 from vilab.vmm.mirror import BIASES, CALLOUT, INSIDE, LARGE_SHIFT, LINEAR, START, UNKNOWN, Mirror
 from vilab.vmm.mirror_discovery import EMULATED, IN_PLACE, discover
+from vilab.vmm.mirror_scan import PassOver
+from vilab.vmm.mirror_unit import MirroredUnit
 from vilab.vmm.mirrored_fast import NATIVE, FastCallouts, loaded_segment
 from vilab.vmm.mirrored_vcpu import MirroredVcpu
 from vilab.vmm.translating import TranslatingEngine
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CACHE_BYTES = 16 << 20
 BREAKPOINT = 3
-NO_MARKS, ALL_MARKED = bytes(16), b"\1" * 16
+NO_MARKS, ALL_MARKED = bytes(PAGE_BYTES), b"\1" * 16
 
 
 class MirroredEngine(TranslatingEngine):
@@ -68,6 +70,7 @@ class MirroredEngine(TranslatingEngine):
         self._callouts: dict[int, tuple[Instruction, int]] = {}  # by the guest's linear address
         self._native = self.vcpu.native = vm.cpu.prepare_native_callouts()
         self._fast = FastCallouts(self.vcpu)
+        self._pass_over = PassOver(vm.cpu.is_native)
         self._stores: dict[int, Instruction | None] = {}  # what stands at a linear address that stores to traced pages
         self._native_at: dict[int, int] = {}  # a callout's linear address -> its entry in the native table
         self._cells = self._native[0] if self._native is not None else memoryview(bytearray(8 * CELLS)).cast("q")
@@ -220,42 +223,38 @@ class MirroredEngine(TranslatingEngine):
     def _discover_piece(self, linear: int, eip: int, work: list[int]) -> int:
         mirror, vpn = self.mirror, linear >> PAGE_SHIFT
         page = mirror.pages.get(vpn)
-        behind = vpn + 1
-
-        def next_marks() -> bytes | bytearray:
-            if behind > LINEAR >> PAGE_SHIFT:
-                return ALL_MARKED  # what goes on at address 0 is run in place
-            following = mirror.pages.get(behind)
-            return NO_MARKS if following is None else following.marks
-
         listening = self.log.active
         piece = discover(
-            linear, eip, self.vcpu.read, NO_MARKS * 256 if page is None else page.marks, next_marks,
-            mirror.place(linear) if listening else None,
+            linear, eip, self.vcpu.read, NO_MARKS if page is None else page.marks, lambda: self._marks_of(vpn + 1),
+            self._pass_over, mirror.place(linear) if listening else None,
         )  # fmt: skip
+        code = piece.code
         if page is None:
-            mirror.new_page(vpn)
-        if (linear & PAGE_BYTES - 1) + len(piece.code) > PAGE_BYTES:
-            mirror.new_page(behind)
-        mirror.write(linear, piece.code, piece.marks)
+            page = mirror.new_page(vpn)
+        if (linear & PAGE_BYTES - 1) + len(code) > PAGE_BYTES:
+            mirror.new_page(vpn + 1)
+        mirror.write(linear, code, piece.marks)
         for offset, instruction, how in piece.callouts:
             self._callouts[linear + offset & LINEAR] = instruction, how
-        unit = Unit(eip, mirror.place(linear))
-        unit.end_eip = eip + len(piece.source) & LINEAR
-        unit.source, unit.end = piece.source, unit.start + len(piece.code)
+        unit = MirroredUnit(eip, mirror.place(linear), piece.source, len(code))
         self.pages.add(unit, linear - eip)
         self.units_translated += 1
-        self.guest_instructions += piece.count
+        self.guest_instructions += piece.ident + piece.others
         self.ident += piece.ident
         if listening:
             unit.lines = piece.lines
-            code = bytes(piece.code)
-            self.log.emit(UnitTranslated(self.now_ns(), eip, piece.source, unit.start, code, tuple(piece.lines)))
-        marks = mirror.pages[vpn].marks
+            self.log.emit(UnitTranslated(self.now_ns(), eip, piece.source, unit.start, bytes(code), tuple(piece.lines)))
+        marks, offset, stop = page.marks, linear & PAGE_BYTES - 1, self.stop_eip
         for target in piece.jumps:
-            if target >> PAGE_SHIFT == vpn and marks[target & PAGE_BYTES - 1] == UNKNOWN and target != self.stop_eip:
-                work.append(target)
-        return piece.count
+            if 0 <= offset + target < PAGE_BYTES and not marks[offset + target] and linear + target != stop:
+                work.append(linear + target)
+        return piece.ident + piece.others
+
+    def _marks_of(self, vpn: int) -> bytes | bytearray:
+        if vpn > LINEAR >> PAGE_SHIFT:
+            return ALL_MARKED  # what goes on at address 0 is run in place
+        page = self.mirror.pages.get(vpn)
+        return NO_MARKS if page is None else page.marks
 
     # Entering guest code -----------------------------------------------------------------------------------------
 

@@ -26,19 +26,18 @@ from collections.abc import Callable
 from vilab.addresses import PAGE_BYTES
 from vilab.errors import GuestFault
 from vilab.vmm.mirror import CALLOUT, INSIDE, INT3, LINEAR, MARKED, START
+from vilab.vmm.mirror_scan import MARKS, PassOver
 from vilab.vmm.translator import DATA_SELECTOR_READS, PASSED_THROUGH, VEX
 from vilab.vmm.unit import CALLOUT as CALLED_OUT
 from vilab.vmm.unit import CONTROL, IDENT, Line
 from vilab.x86.decode import CS, MAX_BYTES, Instruction, Kind, Truncated, decode
-from vilab.x86.scan import NO_BASE, length_tables
 
+HALF = 1 << 31
 EMULATED, IN_PLACE = 0, 1
 """What becomes of a callout."""
 
 PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 CS_PREFIX = 0x2E
-PLAIN_SEGMENTS = frozenset((0x26, 0x36, 0x3E, 0x64, 0x65))
-"""Overrides that change neither length nor kind of what follows them."""
 VEX_STARTS = frozenset((0xC4, 0xC5, 0x62))
 JUMPS = frozenset((0x0F, 0xE8, 0xE9, 0xEB, *range(0x70, 0x80), *range(0xE0, 0xE4)))
 """First opcode bytes of direct jumps and calls, and of others."""
@@ -51,7 +50,6 @@ SHORT = {
     0xEB: (2, Kind.JMP_REL), 0xE9: (5, Kind.JMP_REL), 0xE8: (5, Kind.CALL_REL), 0xC3: (1, Kind.RET),
 }  # fmt: skip
 """Control flow without prefixes: size and kind."""
-MARKS = tuple(bytes((START, *(INSIDE,) * (size - 1))) if size else b"" for size in range(16))
 CALLOUT_MARKS = tuple(bytes((CALLOUT, *(INSIDE,) * (size - 1))) if size else b"" for size in range(16))
 
 
@@ -59,8 +57,8 @@ class Piece:
     """What one discovery found.
 
     ``source`` are the guest's bytes, ``code`` and ``marks`` what goes into the mirror (shorter, if the last instruction
-    overlaps another). ``callouts``: (offset, instruction, EMULATED or IN_PLACE). ``jumps``: the linear addresses
-    that direct jumps and calls lead to. ``lines`` only where somebody listens.
+    overlaps another). ``callouts``: (offset, instruction, EMULATED or IN_PLACE). ``jumps``: where direct jumps and
+    calls lead, relative to the piece's start. ``lines`` only where somebody listens.
     """
 
     __slots__ = ("callouts", "code", "ident", "jumps", "lines", "marks", "others", "source")
@@ -86,6 +84,7 @@ def discover(
     fetch: Callable[[int, int], bytes],
     marks: bytes | bytearray,
     next_marks: Callable[[], bytes | bytearray],
+    pass_over: PassOver,
     place: int | None = None,
 ) -> Piece:
     """The piece at a place whose mark is UNKNOWN.
@@ -94,6 +93,7 @@ def discover(
     ----------
     fetch : (linear address, size) -> the guest's bytes; raises ``GuestFault``.
     marks : of the page; next_marks : of the page behind it.
+    pass_over : what passes over plain code.
     place : address of the mirror, if the piece's lines are wanted.
 
     Raises
@@ -104,17 +104,18 @@ def discover(
     room = PAGE_BYTES - offset
     found = MARKED.search(marks, offset)
     gap = found.start() - offset if found else room
-    code = fetch(linear, min(gap + 15, room))
+    code = fetch(linear, min(gap + MAX_BYTES, room))
     piece = Piece()
+    new_marks, marked = pass_over.marks, 0
     at = 0
-    pieces: list[bytes] = []
     while at < gap:
-        start, before = at, len(pieces)
-        at = _plain_run(code, at, gap, pieces)
-        piece.ident += len(pieces) - before
-        if place is not None:
-            _note_lines(piece, pieces[before:], eip, place, start)
-        if at >= gap:
+        start = at
+        at = pass_over(code, at, gap, piece.jumps)
+        piece.ident += pass_over.count
+        if place is not None and at > start:
+            piece.lines += _lines(code[start:at], new_marks[start:at], eip + start, place + start)
+        marked = at
+        if pass_over.ended or at >= gap:
             break
         try:
             kind, size, target, instruction = _look(code, at, eip)
@@ -122,7 +123,7 @@ def discover(
             if len(code) > room:
                 break
             try:
-                code += fetch(linear + room & LINEAR, 15)
+                code += fetch(linear + room & LINEAR, MAX_BYTES)
             except GuestFault:
                 if not at:
                     raise
@@ -132,58 +133,31 @@ def discover(
         overlaps = gap < end and (gap < room or MARKED.search(next_marks()[: end - room]) is not None)
         how = IN_PLACE if overlaps else -1
         if overlaps and instruction is None:
-            instruction = decode(code[at : at + 15], eip + at & LINEAR)
+            instruction = decode(code[at : at + MAX_BYTES], eip + at & LINEAR)
         if instruction is not None:
             how = _treatment(instruction, how)
         if how >= 0:
             assert instruction is not None
             piece.callouts.append((at, instruction, how))
-            pieces.append(CALLOUT_MARKS[1 if overlaps else size])
             piece.others += 1
         else:
-            pieces.append(MARKS[size])
             piece.ident += 1
             if target is not None:
-                piece.jumps.append(linear + target & LINEAR)
+                piece.jumps.append(target)
         if place is not None:
             name = CALLED_OUT if how >= 0 else IDENT if kind in (Kind.IDENT, Kind.SENSITIVE) else CONTROL
             piece.lines.append((eip + at & LINEAR, size, name, place + at, size))
+        marked = at + (1 if overlaps else size)
+        new_marks[at:marked] = (CALLOUT_MARKS if how >= 0 else MARKS)[marked - at]
         at = end
         if overlaps or kind in ENDS:
             break
     piece.source = code[:at]
-    piece.marks = b"".join(pieces)
-    piece.code = bytearray(code[: len(piece.marks)])
+    piece.marks = bytes(new_marks[:marked])
+    piece.code = bytearray(code[:marked])
     for callout, _, _ in piece.callouts:
         piece.code[callout] = INT3
     return piece
-
-
-def _plain_run(code: bytes, at: int, gap: int, pieces: list[bytes]) -> int:
-    """Pass over what is IDENT for sure, and append its marks; where something else comes, or an overlap."""
-    one, two = length_tables()
-    last = min(gap, len(code) - 15)
-    append = pieces.append
-    while at < last:
-        here = at
-        first = code[at]
-        if first in PLAIN_SEGMENTS:
-            here += 1
-            first = code[here]
-        if first == 0x0F:
-            size = two[code[here + 1] << 8 | code[here + 2]]
-            if size > NO_BASE:
-                size -= NO_BASE - 4 if code[here + 3] & 7 == 5 else NO_BASE
-        else:
-            size = one[first << 8 | code[here + 1]]
-            if size > NO_BASE:
-                size -= NO_BASE - 4 if code[here + 2] & 7 == 5 else NO_BASE
-        end = here + size
-        if not size or end > gap or end - at > MAX_BYTES:
-            return at
-        append(MARKS[end - at])
-        at = end
-    return at
 
 
 def _look(code: bytes, at: int, eip: int) -> tuple[Kind, int, int | None, Instruction | None]:
@@ -200,14 +174,17 @@ def _look(code: bytes, at: int, eip: int) -> tuple[Kind, int, int | None, Instru
     i = decode(code[at : at + 15], eip + at & LINEAR)
     if i.kind is Kind.IDENT and not _is_odd(code[at : at + i.size]):
         return i.kind, i.size, None, None
-    return i.kind, i.size, None if i.target is None else i.target - eip, i
+    return i.kind, i.size, None if i.target is None else (i.target - eip + HALF & LINEAR) - HALF, i
 
 
-def _note_lines(piece: Piece, marks: list[bytes], eip: int, place: int, at: int) -> None:
-    for mark in marks:
-        size = len(mark)
-        piece.lines.append((eip + at & LINEAR, size, IDENT, place + at, size))
-        at += size
+def _lines(code: bytes, marks: bytearray, eip: int, place: int) -> list[Line]:
+    """Of code that was passed over."""
+    starts = [at for at, mark in enumerate(marks) if mark == START]
+    found = []
+    for at, end in zip(starts, [*starts[1:], len(marks)], strict=True):
+        control = code[at] in SHORT or (code[at] == 0x0F and code[at + 1] >> 4 == 8)
+        found.append((eip + at & LINEAR, end - at, CONTROL if control else IDENT, place + at, end - at))
+    return found
 
 
 def _is_odd(code: bytes) -> bool:
