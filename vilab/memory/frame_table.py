@@ -74,6 +74,12 @@ class FrameTable:
             raise VmmBug(f"Frame {mpn:#x} is not shared: nobody can join.")
         self.who[mpn] += 1
 
+    def make_private(self, mpn: int, owner: int, ppn: int) -> None:
+        """The last page on a shared frame owns it again."""
+        if self.use[mpn] != FrameUse.SHARED or self.who[mpn] != 1:
+            raise VmmBug(f"Frame {mpn:#x} is to be one page's own, but {self.sharers(mpn)} share it.")
+        self.use[mpn], self.owner[mpn], self.who[mpn] = FrameUse.PRIVATE, owner, ppn
+
     def leave(self, mpn: int) -> bool:
         """One page less on the frame, which is freed after the last one. True: it was the last."""
         if self.use[mpn] == FrameUse.SHARED and self.who[mpn] > 1:

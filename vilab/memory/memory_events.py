@@ -112,3 +112,72 @@ class BalloonLied(Event, frozen=True, tag=True):
 
     vm: int
     sentence: str
+
+
+# The memory manager ----------------------------------------------------------------------------------------------
+
+
+class FreeStateChanged(Event, frozen=True, tag=True):
+    """Free memory has crossed a threshold: ``high``, ``soft``, ``hard``, ``low``."""
+
+    was: str
+    state: str
+    free_pages: int
+    total_pages: int
+
+
+class TargetsComputed(Event, frozen=True, tag=True):
+    """Memory was allocated anew. For each VM: (vm, target, charged, active), in pages."""
+
+    why: str
+    targets: tuple[tuple[int, int, int, int], ...]
+
+
+class WorkingSetSampled(Event, frozen=True, tag=True):
+    """A sampling period is over: so many of the sampled pages were touched; the estimates are fractions."""
+
+    vm: int
+    sampled: int
+    touched: int
+    slow: float
+    fast: float
+    active_pages: int
+
+
+class PageSwappedOut(Event, frozen=True, tag=True):
+    """A page went to the host's swap file."""
+
+    vm: int
+    ppn: int
+    slot: int
+
+
+class PageSwappedIn(Event, frozen=True, tag=True):
+    """A page came back from the host's swap file. ``for_device``: a device wanted to read it."""
+
+    vm: int
+    ppn: int
+    slot: int
+    for_device: bool
+
+
+class DoublePaged(Event, frozen=True, tag=True):
+    """The guest writes a page to its own swap that the host had swapped out: read from one disk to be written to
+    another. Waldspurger 2002, section 3.1."""
+
+    vm: int
+    ppn: int
+
+
+class VmBlocked(Event, frozen=True, tag=True):
+    """Memory is low and the VM is above its target: it does not run."""
+
+    vm: int
+    charged_pages: int
+    target_pages: int
+
+
+class VmUnblocked(Event, frozen=True, tag=True):
+    """It runs again."""
+
+    vm: int

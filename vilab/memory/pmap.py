@@ -64,6 +64,8 @@ class Pmap:
         self._high: dict[int, int] = {}
         self.on_wait: Callable[[int], None] | None = None
         """Called with the nanoseconds that a page took to get."""
+        self.device_reads = False
+        """A device is reading at this moment, not the processor."""
 
     def map_high(self, ppn: int, mpn: int) -> None:
         """A frame beyond the end of memory: a ROM's. MODEL: it can be written."""

@@ -25,6 +25,7 @@ from vilab.errors import AdminError
 from vilab.events import EventLog, PoweredOn
 from vilab.guests.image import CR0_AT_ENTRY, CR0_IN_REAL_MODE, LoadedImage
 from vilab.machine.cpu import Cpu
+from vilab.memory.dma import DmaView
 from vilab.memory.grant import MemoryGrant, alone
 from vilab.vmm import hypercalls
 from vilab.vmm.cpuid import cpuid
@@ -137,8 +138,8 @@ class VirtualMachine:
         self.cpu = Cpu(self.machine_memory, native_hook, rom_bytes=rom_bytes if engine == "bare" else 0)
         self.tape = Tape(self.console)
         self.pc = Pc(
-            self.clock, self.log, self.tape, memory_bytes, on_interrupt=self._interrupt_changed, memory=self.pmap,
-            ramdisk_bytes=ramdisk_bytes,
+            self.clock, self.log, self.tape, memory_bytes, on_interrupt=self._interrupt_changed,
+            memory=DmaView(self.pmap), ramdisk_bytes=ramdisk_bytes,
         )  # fmt: skip
         self.lapic = self.pc.lapic
         self.engine: Engine = self._make_engine(engine, engine_options or {})

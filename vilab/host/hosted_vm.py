@@ -1,0 +1,77 @@
+"""One virtual machine on a host: its guest, its part of the memory, and what has become of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from vilab.errors import GuestStopped
+from vilab.memory.balloon import BalloonState
+from vilab.memory.client import MemoryClient, MemoryConfig
+from vilab.memory.managed_pmap import PmapState
+from vilab.vmm.engine import Ended
+from vilab.vmm.vm import VirtualMachine, VmState
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A virtual machine as a value: what a clone, a resumed or a moved one begins with.
+
+    ``vm``: vCPU, devices, time, and the content of guest memory, in order. ``pages``: what was behind each page;
+    ``balloon``: the host's end of the driver's channel.
+    """
+
+    name: str
+    image: Any
+    engine_options: dict[str, Any]
+    config: MemoryConfig
+    ramdisk_bytes: int
+    vm: VmState
+    pages: PmapState
+    balloon: BalloonState
+
+
+@dataclass
+class HostedVm:
+    """``started_ns``: the host's time when the guest's clock stood at 0. ``stopped``: why it runs no more, in a
+    sentence; empty while it does."""
+
+    name: str
+    config: MemoryConfig
+    client: MemoryClient
+    vm: VirtualMachine
+    engine_options: dict[str, Any]
+    started_ns: int
+    ramdisk_bytes: int = 0
+    stopped: str = field(default="")
+    ended: Ended | None = None
+
+    @property
+    def runs(self) -> bool:
+        return not self.stopped and self.ended is None
+
+    @property
+    def id(self) -> int:
+        """As in the frame table and in events."""
+        return self.client.vm_id
+
+    def run_to(self, host_ns: int) -> None:
+        """Run until it is this late on the host. It may be earlier where the host has to do something first."""
+        try:
+            self.ended = self.vm.engine.run(host_ns - self.started_ns)
+        except GuestStopped as stopped:
+            self.stopped = str(stopped)
+        if self.ended is not None and not self.stopped:
+            self.stopped = self.ended.sentence
+
+    def is_at(self, host_ns: int) -> bool:
+        return not self.runs or self.vm.clock.now_ns + self.started_ns >= host_ns
+
+    def snapshot(self) -> Snapshot:
+        """Everything of it, at this moment; it goes on as if nothing had been."""
+        image = msgspec.structs.replace(self.vm.image, segments=(), zeroed=())
+        return Snapshot(
+            self.name, image, self.engine_options, self.config, self.ramdisk_bytes, self.vm.save_state(),
+            self.client.pmap.save_state(), self.client.balloon.save_state(),
+        )  # fmt: skip

@@ -1,0 +1,71 @@
+"""One virtual machine as the memory manager sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from vilab.addresses import PAGE_BYTES
+from vilab.errors import AdminError
+from vilab.memory.balloon import BalloonServer
+from vilab.memory.managed_pmap import ManagedPmap
+from vilab.memory.page_state import PageState
+from vilab.memory.sampling import Sampler
+from vilab.memory.shares import shares_of
+from vilab.memory.swap_file import SwapFile
+
+MB_PAGES = (1 << 20) // PAGE_BYTES
+
+
+class MemoryConfig(msgspec.Struct, frozen=True):
+    """What the administrator has set. ``limit_mb``: ``None`` is all that is configured."""
+
+    size_mb: int
+    reservation_mb: int = 0
+    limit_mb: int | None = None
+    shares: str | int = "normal"
+
+    def check(self, name: str) -> None:
+        """Raises ``AdminError`` where the figures contradict each other."""
+        limit_mb = self.size_mb if self.limit_mb is None else self.limit_mb
+        if self.size_mb < 1 or not 0 <= self.reservation_mb <= limit_mb <= self.size_mb:
+            raise AdminError(
+                f"{name} has {self.size_mb} MB, a reservation of {self.reservation_mb} MB and a limit of {limit_mb} MB:"
+                " a reservation is at most the limit, and that at most the configured size."
+            )
+        shares_of(self.shares, self.size_mb)
+
+    @property
+    def min_pages(self) -> int:
+        return self.reservation_mb * MB_PAGES
+
+    @property
+    def max_pages(self) -> int:
+        return (self.size_mb if self.limit_mb is None else self.limit_mb) * MB_PAGES
+
+
+@dataclass
+class MemoryClient:
+    """``target_pages``: what the allocation policy wants it to have; ``blocked``: it must not run."""
+
+    vm_id: int
+    name: str
+    config: MemoryConfig
+    pmap: ManagedPmap
+    balloon: BalloonServer
+    sampler: Sampler
+    swap: SwapFile
+    overhead: range
+    target_pages: int = 0
+    blocked: bool = False
+    swapped_out: int = 0
+    swapped_in: int = 0
+    double_paged: int = 0
+    failed: str = field(default="")
+
+    def private_pages(self) -> int:
+        return self.pmap.count(PageState.PRIVATE)
+
+    def can_balloon(self) -> bool:
+        return self.balloon.active
