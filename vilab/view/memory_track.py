@@ -1,0 +1,359 @@
+"""A host's memory, step by step: what pictures and charts of one run are drawn from.
+
+::
+
+    frames    0 ── 1 ── 2 ── 3 ── 4 ── 5        recorded, and never changed afterwards
+                        ^              ^
+                    position         newest: where the host stands; only from here time goes on
+              back, step, seek       step, act
+
+    track = MemoryTrack(host, step_ns=1_000_000_000)     frame 0 is the host as it is
+    track.step()  track.back()  track.seek(3)  track.run(60)     move; each answers with the frame that is shown
+    track.set_tax(0.5)  track.set_shares("vm1", "high")          act; ``act(words, what)`` for anything else
+    track.set_pressure(2560)   track.power_on(...)  track.power_off("vm1")
+    track.frame      the ``MemoryFrame`` shown         track.frames   all of them, for curves
+    track.listen(f)  f() after each move or action, so that several views of one track move together
+
+What has been recorded is shown again when one goes back; the host itself cannot. Whoever acts while the past is shown
+acts on the newest moment: the track goes there first, and ``track.notice`` says so. An action changes nothing that is
+drawn by itself: what it does belongs to the steps that follow, and their frames name it in ``actions``.
+
+Pressure is memory that the vmkernel takes for itself, page by page, as far as there are free ones: the machine that
+is left for the guests is smaller by it (``total_pages``), and the thresholds with it.
+MODEL: in life it is the next virtual machine that presses.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vilab.errors import AdminError
+from vilab.events import Event
+from vilab.guests.image import LoadedImage
+from vilab.host.host import Host
+from vilab.host.hosted_vm import HostedVm
+from vilab.memory import sampling
+from vilab.memory.client import MemoryConfig
+from vilab.memory.free_states import FreeState
+from vilab.memory.manager import FLOOR_PAGES
+from vilab.memory.page_state import FrameUse, PageState
+from vilab.memory.sharing import SharingCounts
+
+Array = npt.NDArray[Any]
+MOST_STEPS = 2_000
+"""Longer runs are refused: every step is kept."""
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """An array as a value: a frame keeps a million pages in some ten kilobytes."""
+
+    kind: str
+    data: bytes
+
+    @classmethod
+    def of(cls, array: Array) -> Packed:
+        return cls(array.dtype.str, zlib.compress(array.tobytes(), 1))
+
+    def array(self) -> Array:
+        return np.frombuffer(zlib.decompress(self.data), np.dtype(self.kind))
+
+
+class VmFrame(msgspec.Struct, frozen=True):
+    """One virtual machine at one moment. Everything is in pages but what says otherwise.
+
+    ``counts``: pages by ``PageState``, in its order. ``swapped_out``, ``swapped_in``, ``double_paged``: since it was
+    powered on. ``zero``: those of its SHARED pages that are all zeros. ``states``: a ``PageState`` a byte, by ppn.
+    ``shared_on``: of its SHARED pages, in order, the frames.
+    """
+
+    vm_id: int
+    name: str
+    config: MemoryConfig
+    pages: int
+    overhead: int
+    counts: tuple[int, ...]
+    charged: int
+    target: int
+    active: int
+    balloon_target: int
+    can_balloon: bool
+    swapped_out: int
+    swapped_in: int
+    double_paged: int
+    blocked: bool
+    stopped: str
+    zero: int
+    states: Packed
+    shared_on: Packed
+
+    def count(self, state: PageState) -> int:
+        return self.counts[state]
+
+    @property
+    def untouched(self) -> int:
+        return self.counts[PageState.UNTOUCHED]
+
+    @property
+    def private(self) -> int:
+        return self.counts[PageState.PRIVATE]
+
+    @property
+    def shared(self) -> int:
+        return self.counts[PageState.SHARED]
+
+    @property
+    def ballooned(self) -> int:
+        return self.counts[PageState.BALLOONED]
+
+    @property
+    def swapped(self) -> int:
+        return self.counts[PageState.SWAPPED]
+
+
+class MemoryFrame(msgspec.Struct, frozen=True):
+    """The host's memory at one moment.
+
+    ``total_pages``: what the vmkernel has not kept for itself; percentages of free memory are of it. ``machine_pages``:
+    all. ``use``, ``owner``, ``who``: the frame table; ``zero_frame``: the shared page of zeros, -1 for none. ``events``:
+    of the memory manager since the frame before; ``actions``: what was done by hand since then, in words.
+    """
+
+    number: int
+    at_ns: int
+    machine_pages: int
+    total_pages: int
+    free_pages: int
+    state: FreeState
+    tax: float
+    pressure_pages: int
+    vms: tuple[VmFrame, ...]
+    sharing: SharingCounts
+    use: Packed
+    owner: Packed
+    who: Packed
+    zero_frame: int = -1
+    events: tuple[Event, ...] = ()
+    actions: tuple[str, ...] = ()
+
+    @property
+    def free_percent(self) -> float:
+        return 100 * self.free_pages / self.total_pages
+
+    def vm(self, name: str) -> VmFrame | None:
+        return next((vm for vm in self.vms if vm.name == name), None)
+
+    def vm_of(self, vm_id: int) -> VmFrame | None:
+        return next((vm for vm in self.vms if vm.vm_id == vm_id), None)
+
+    def sharers(self, mpn: int) -> list[tuple[str, int]]:
+        """(name, ppn) of every page on a shared frame."""
+        found = []
+        for vm in self.vms:
+            ppns = np.flatnonzero(vm.states.array() == PageState.SHARED)[vm.shared_on.array() == mpn]
+            found += [(vm.name, int(ppn)) for ppn in ppns]
+        return found
+
+
+@dataclass
+class _Pending:
+    """What has happened since the newest frame."""
+
+    events: list[Event]
+    actions: list[str]
+
+
+class MemoryTrack:
+    """A host that is run in steps and remembered.
+
+    Parameters
+    ----------
+    host : stands where it stands; that is frame 0. Nobody else may run it from now on.
+    step_ns : virtual time of a step.
+    """
+
+    def __init__(self, host: Host, step_ns: int) -> None:
+        self.host, self.step_ns = host, step_ns
+        self.position = 0
+        self.notice = ""
+        """Why the picture is elsewhere than one would think, or what was refused; empty otherwise."""
+        self.frames: list[MemoryFrame] = []
+        self._pressure: list[int] = []
+        self._wanted_pressure = 0
+        self._pending = _Pending([], [])
+        self._listeners: list[Callable[[], None]] = []
+        host.log.listen(self._pending.events.append)
+        self._record()
+
+    # Where one is --------------------------------------------------------------------------------------------------
+
+    @property
+    def frame(self) -> MemoryFrame:
+        """The moment that is shown."""
+        return self.frames[self.position]
+
+    @property
+    def newest(self) -> MemoryFrame:
+        return self.frames[-1]
+
+    @property
+    def at_newest(self) -> bool:
+        return self.position == len(self.frames) - 1
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Called after each move and action."""
+        self._listeners.append(listener)
+
+    # Moving --------------------------------------------------------------------------------------------------------
+
+    def step(self) -> MemoryFrame:
+        """The next recorded moment, or time goes on."""
+        self.notice = ""
+        if self.at_newest:
+            self._run_one()
+        self.position += 1
+        return self._moved()
+
+    def back(self) -> MemoryFrame:
+        return self.seek(self.position - 1)
+
+    def seek(self, position: int) -> MemoryFrame:
+        """A recorded moment; what is outside means the nearer end."""
+        self.notice = ""
+        self.position = max(0, min(position, len(self.frames) - 1))
+        return self._moved()
+
+    def run(self, steps: int) -> MemoryFrame:
+        """Let so many steps pass from the newest moment on, and show the last."""
+        self.notice = ""
+        for _ in range(steps):
+            self._run_one()
+        self.position = len(self.frames) - 1
+        return self._moved()
+
+    # Acting, at the newest moment ------------------------------------------------------------------------------------
+
+    def act(self, words: str, what: Callable[[Host], object]) -> str:
+        """Do something to the host now. Returns ``notice``. An ``AdminError`` is raised on: nothing was changed.
+
+        words : for the log of the run: ``idle tax 75 % → 0 %``.
+        """
+        self.notice = "" if self.at_newest else f"That was {self._ago()}: what you change, changes now."
+        self.position = len(self.frames) - 1
+        what(self.host)
+        self._pending.actions.append(words)
+        self._moved()
+        return self.notice
+
+    def set_tax(self, tax: float) -> str:
+        """Mem.IdleTax, 0 to less than 1."""
+        was = self.host.memory.reclaimer.tax
+        return self.act(f"idle tax {was:.0%} → {tax:.0%}", lambda host: host.memory.reclaimer.set_tax(tax))
+
+    def set_shares(self, name: str, shares: str | int) -> str:
+        """``low``, ``normal``, ``high`` or a number."""
+        client = self._vm(name).client
+        config = msgspec.structs.replace(client.config, shares=shares)
+        words = f"{name}'s shares {client.config.shares} → {shares}"
+        return self.act(words, lambda host: host.memory.configure(client, config))
+
+    def set_pressure(self, pages: int) -> str:
+        """So many pages are to be the vmkernel's own; they are taken as they become free."""
+        words = f"pressure {self._wanted_pressure / 256:g} → {pages / 256:g} MB"
+        self._wanted_pressure = max(0, pages)
+        return self.act(words, lambda host: self._press())
+
+    def power_on(self, name: str, image: LoadedImage, config: MemoryConfig, **options: Any) -> str:
+        """As ``Host.power_on``."""
+        return self.act(f"{name} on", lambda host: host.power_on(name, image, config, **options))
+
+    def clone(self, name: str, *names: str) -> str:
+        """More machines like this one as it is now."""
+        hosted = self._vm(name)
+        return self.act(f"{', '.join(names)} cloned from {name}", lambda host: host.clone(hosted, *names))
+
+    def power_off(self, name: str) -> str:
+        hosted = self._vm(name)
+        return self.act(f"{name} off", lambda host: host.power_off(hosted))
+
+    # Within ----------------------------------------------------------------------------------------------------------
+
+    def _vm(self, name: str) -> HostedVm:
+        hosted = self.host.vms.get(name)
+        if hosted is None:
+            raise AdminError(
+                f"There is no virtual machine {name} on {self.host.name}. These are on: {', '.join(self.host.vms)}."
+            )
+        return hosted
+
+    def _ago(self) -> str:
+        return f"{(self.newest.at_ns - self.frame.at_ns) / 1e9:g} s ago"
+
+    def _moved(self) -> MemoryFrame:
+        for listener in self._listeners:
+            listener()
+        return self.frame
+
+    def _run_one(self) -> None:
+        if len(self.frames) > MOST_STEPS:
+            raise AdminError(f"This run has {MOST_STEPS} steps, and all of them are kept. Begin a new one.")
+        self._press()
+        self.host.run_for(self.step_ns)
+        self._record()
+
+    def _press(self) -> None:
+        """Take what is missing of the pressure, as far as pages are free, or give back what is too much."""
+        memory = self.host.memory
+        table = memory.frames
+        while len(self._pressure) < self._wanted_pressure and memory.free_pages > FLOOR_PAGES:
+            mpn = table.take_private(0, 0)
+            table.use[mpn] = FrameUse.OVERHEAD
+            self._pressure.append(mpn)
+            memory.reserved_pages += 1
+        while len(self._pressure) > self._wanted_pressure:
+            given = self._pressure.pop()
+            table.use[given] = FrameUse.PRIVATE
+            table.leave(given)
+            memory.reserved_pages -= 1
+
+    def _record(self) -> None:
+        host, last = self.host, self.frames[-1] if self.frames else None
+        memory = host.memory
+        table, zero = memory.frames, memory.sharing.zero_frame()
+        self.frames.append(
+            MemoryFrame(
+                len(self.frames), host.now_ns, table.frames, memory.total_pages, memory.free_pages,
+                memory.reclaimer.state, memory.reclaimer.tax, len(self._pressure),
+                tuple(self._vm_frame(hosted, zero) for hosted in host.vms.values()), memory.sharing.counts(),
+                Packed.of(table.use), Packed.of(table.owner), Packed.of(table.who), zero,
+                tuple(self._pending.events), tuple(self._pending.actions),
+            )
+        )  # fmt: skip
+        self._pending.events.clear()
+        self._pending.actions.clear()
+        if last is None:
+            self.position = 0
+
+    def _vm_frame(self, hosted: HostedVm, zero: int) -> VmFrame:
+        client, pmap = hosted.client, hosted.client.pmap
+        states = pmap.states
+        shared_on = np.array(pmap.mpn_of, np.int32)[states == PageState.SHARED]
+        return VmFrame(
+            client.vm_id, hosted.name, client.config, pmap.pages, len(client.overhead),
+            tuple(np.bincount(states, minlength=len(PageState)).tolist()),
+            self.host.memory.charged_pages(client), client.target_pages, sampling.active_pages(client.sampler),
+            client.balloon.target_pages, client.can_balloon(), client.swapped_out, client.swapped_in,
+            client.double_paged, client.blocked, hosted.stopped,
+            int(np.count_nonzero(shared_on == zero)), Packed.of(states), Packed.of(shared_on),
+        )  # fmt: skip
+
+
+def curve(frames: Sequence[MemoryFrame], value: Callable[[MemoryFrame], float]) -> tuple[list[float], list[float]]:
+    """Seconds and a value at each recorded moment, for a chart."""
+    return [frame.at_ns / 1e9 for frame in frames], [value(frame) for frame in frames]
