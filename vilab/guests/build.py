@@ -6,6 +6,7 @@
                                                               |  .incbin (kernel/programs.S)
     kernel/*.c, kernel/*.S              --kernel.lds--->  prebuilt/kernel.elf       (Multiboot)
                               -DPARA    --kernel.lds--->  prebuilt/kernel-para.elf  (the same, with hypercalls)
+                              -DMEMORY  --kernel.lds--->  prebuilt/kernel-memory.elf  (with balloon, swap, file cache)
     apic/*.c, apic/*.S                  --apic.lds----->  prebuilt/apic.elf         (Multiboot)
     bare/*.S                            --bare.lds----->  prebuilt/bare-*.elf       (no kernel at all)
                               -DPARA    --bare.lds----->  prebuilt/bare-*-para.elf  (those that name PARA)
@@ -56,6 +57,14 @@ def _run(compiler: list[str], arguments: list[str], cwd: Path) -> None:
         raise AdminError(f"A guest does not compile: {' '.join(arguments[-3:])}\n{done.stderr.strip()}")
 
 
+def _suffix(variant: str) -> str:
+    return f"-{variant}" if variant else ""
+
+
+def _defines(variant: str) -> list[str]:
+    return [f"-D{variant.upper()}"] if variant else []
+
+
 class _Builder:
     """Compiles inside one scratch directory; sources are named relative to the package, so paths do not matter."""
 
@@ -63,18 +72,18 @@ class _Builder:
         self.compiler = find_compiler()
         self.scratch = scratch
 
-    def compile(self, source: Path, para: bool = False) -> Path:
-        target = self.scratch / f"{source.parent.name}-{source.name}{'-para' if para else ''}.o"
+    def compile(self, source: Path, variant: str = "") -> Path:
+        """``variant``: a word that the source asks for with ``#ifdef``, in small letters; empty for none."""
+        target = self.scratch / f"{source.parent.name}-{source.name}{_suffix(variant)}.o"
         relative = source.relative_to(HERE).as_posix()
         include = [f"-I{self.scratch}"] if source.suffix == ".S" else []
-        defines = ["-DPARA"] if para else []
-        _run(self.compiler, [*COMPILE, *include, *defines, "-c", relative, "-o", str(target)], HERE)
+        _run(self.compiler, [*COMPILE, *include, *_defines(variant), "-c", relative, "-o", str(target)], HERE)
         return target
 
-    def script(self, source: Path, para: bool = False) -> Path:
+    def script(self, source: Path, variant: str = "") -> Path:
         """A linker script, through the preprocessor: only a paravirtual file has a note."""
-        target = self.scratch / f"{source.stem}{'-para' if para else ''}.lds"
-        defines = ["-DPARA"] if para else []
+        target = self.scratch / f"{source.stem}{_suffix(variant)}.lds"
+        defines = _defines(variant)
         relative = source.relative_to(HERE).as_posix()
         _run(self.compiler, [*defines, "-E", "-P", "-x", "assembler-with-cpp", relative, "-o", str(target)], HERE)
         return target
@@ -84,9 +93,12 @@ class _Builder:
         _run(self.compiler, [*LINK, "-T", str(script), *names, "-o", str(target)], HERE)
 
 
-def bundled_program_names() -> list[str]:
-    """The programs inside the kernel, in the order of ``kernel/programs.S``."""
-    return re.findall(r"^\s+PROGRAM ([\w-]+)$", (HERE / "kernel" / "programs.S").read_text(), re.MULTILINE)
+def bundled_program_names(memory: bool = False) -> list[str]:
+    """The programs inside the kernel, in the order of ``kernel/programs.S``; ``memory``: of kernel-memory."""
+    source = (HERE / "kernel" / "programs.S").read_text()
+    if not memory:
+        source = re.sub(r"^#ifdef MEMORY$.*?^#endif$", "", source, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^\s+PROGRAM ([\w-]+)$", source, re.MULTILINE)
 
 
 def build(directory: Path = PREBUILT) -> list[Path]:
@@ -99,22 +111,22 @@ def build(directory: Path = PREBUILT) -> list[Path]:
         builder = _Builder(scratch)
         programs_script = builder.script(HERE / "programs" / "program.lds")
         library = [builder.compile(HERE / "programs" / part) for part in ("start.S", "library.c")]
-        for program in bundled_program_names():
+        for program in bundled_program_names(memory=True):
             source = builder.compile(HERE / "programs" / f"{program}.c")
             builder.link(programs_script, "_start", [*library, source], scratch / f"{program}.elf")
         sources = sorted((HERE / "kernel").glob("*.[cS]"), key=lambda path: (path.name != "boot.S", path.name))
         built: list[Path] = []
-        for para in (False, True):
-            suffix = "-para" if para else ""
-            built.append(scratch / f"kernel{suffix}.elf")
-            script = builder.script(HERE / "kernel" / "kernel.lds", para)
-            builder.link(script, "boot", [builder.compile(path, para) for path in sources], built[-1])
-            script = builder.script(HERE / "bare" / "bare.lds", para)
+        for variant in ("", "para", "memory"):
+            built.append(scratch / f"kernel{_suffix(variant)}.elf")
+            script = builder.script(HERE / "kernel" / "kernel.lds", variant)
+            builder.link(script, "boot", [builder.compile(path, variant) for path in sources], built[-1])
+        for variant in ("", "para"):
+            script = builder.script(HERE / "bare" / "bare.lds", variant)
             for source in sorted((HERE / "bare").glob("*.S")):
-                if para and "#ifdef PARA" not in source.read_text():
+                if variant and f"#ifdef {variant.upper()}" not in source.read_text():
                     continue
-                built.append(scratch / f"bare-{source.stem}{suffix}.elf")
-                builder.link(script, "entry", [builder.compile(source, para)], built[-1])
+                built.append(scratch / f"bare-{source.stem}{_suffix(variant)}.elf")
+                builder.link(script, "entry", [builder.compile(source, variant)], built[-1])
         built.append(scratch / "apic.elf")
         script = builder.script(HERE / "apic" / "apic.lds")
         sources = sorted((HERE / "apic").glob("*.[cS]"))

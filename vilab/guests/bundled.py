@@ -37,6 +37,10 @@ def _program(name: str, what: str, usage: str = "") -> Bundled:
     return Bundled(name, "kernel.elf", what, init=name, usage=usage, para="kernel-para.elf")
 
 
+def _memory_program(name: str, what: str, usage: str = "") -> Bundled:
+    return Bundled(name, "kernel-memory.elf", what, init=name, usage=usage)
+
+
 def _bare(name: str, what: str, argument: int, usage: str = "N", least: int = 0, any_ring: bool = False) -> Bundled:
     file = f"bare-{name}.elf"
     return Bundled(name, file, what, argument=argument, usage=usage, least=least, para=file if any_ring else "")
@@ -57,6 +61,25 @@ _ALL = (
     Bundled(
         "kernel", "kernel.elf", "the teaching kernel as it is", usage="init=PROGRAM ARGUMENTS", para="kernel-para.elf"
     ),
+    Bundled(
+        "kernel-memory",
+        "kernel-memory.elf",
+        "the teaching kernel with a balloon, swapping and a file cache on a RAM disk",
+        usage="[hz=N] [swap=BLOCKS] [init=PROGRAM ARGUMENTS]",
+    ),
+    _memory_program("memory", "prints the kernel's memory counters, every SECONDS seconds", "[SECONDS]"),
+    _memory_program(
+        "checksum",
+        "fills PAGES pages, changes some and checks all, mostly asleep",
+        "PAGES [ROUNDS [TOUCHES [SLEEP [SEED [SWEEP]]]]]",
+    ),
+    _memory_program(
+        "filecache",
+        "reads blocks of files at random, some more often than others, and counts hits",
+        "READS BLOCKS [SKEW [SEED [WARM]]]",
+    ),
+    _memory_program("family", "parent and children share pages on the disk, too, and each changes its own", "PAGES N"),
+    _memory_program("zeros", "PAGES pages that stay zero", "PAGES [ROUNDS [SLEEP]]"),
     _bare(
         "bench-ring0-mixed",
         "kernel mode: loads, stores, branches, arithmetic, N rounds",

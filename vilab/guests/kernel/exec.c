@@ -90,7 +90,7 @@ int exec(const struct arguments *arguments)
 {
     const struct program *program = arguments->count ? find(arguments->text) : NULL;
     struct space space, old = current->space;
-    if (!program || !space_create(&space))
+    if (!program || !room_make(1) || !space_create(&space))
         return -1;
     const struct elf_header *elf = (const void *)program->file;
     add_regions(&space, elf);

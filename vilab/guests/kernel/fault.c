@@ -10,7 +10,7 @@
 #include "kernel.h"
 #include "x86.h"
 
-enum { PRESENT = 1, STORE = 2 };
+enum { PRESENT = 1, STORE = 2, FRAMES_MOST = 2 };       /* a page and its table */
 
 static void fill(u8 *frame, const struct region *region, u32 page)
 {
@@ -57,10 +57,14 @@ int fault_resolve(struct space *space, u32 address, u32 error)
     struct region *region = space_find(space, address);
     if (!region || ((error & STORE) && !region->writable))
         return 0;
+    if (!room_make(FRAMES_MOST))
+        return 0;                       /* making room may have taken this very page away: look at its entry now */
     u32 page = address & ~(PAGE_BYTES - 1);
     u32 *entry = paging_entry(space->directory, page, 1);
     if (!entry)
         return 0;
+    if (swap_holds(*entry))
+        return swap_in(region, entry);
     if (!(error & PRESENT))
         return demand(region, page, entry);
     if ((error & STORE) && (*entry & PTE_COPY_ON_WRITE))

@@ -65,4 +65,7 @@ void frame_release(u32 frame)
 }
 
 u32 frame_users(u32 frame) { return users[frame >> PAGE_SHIFT]; }
+#ifdef MEMORY
+u32 *frame_chain(u32 frame) { return &next[frame >> PAGE_SHIFT]; }
+#endif
 u32 frames_free(void) { return free_count; }

@@ -11,12 +11,15 @@
    process.c    fork, exit, wait          scheduler.c, switch.S   who runs next
    programs.S, exec.c   starting a program
    syscall.c    int 0x80                  power.c   switching off, giving up
-   hypercall.h, para.h, para.c   the same kernel built with -DPARA: it asks a monitor */
+   hypercall.h, para.h, para.c   the same kernel built with -DPARA: it asks a monitor
+   memory.h, room.c, ramdisk.c, swap.c, cache.c, balloon.c, rtc.c, counters.c
+                the same kernel built with -DMEMORY: swapping, a file cache, a balloon */
 
 #ifndef KERNEL_H
 #define KERNEL_H
 
 #include "layout.h"
+#include "memory.h"
 #include "types.h"
 
 /* string.c */
@@ -102,6 +105,9 @@ struct space {
     struct region region[REGIONS];
     u32 regions;
     u32 heap;                                   /* index of the region that sbrk moves */
+#ifdef MEMORY
+    u32 locked;                                 /* its pages stay in memory */
+#endif
 };
 int space_create(struct space *space);
 void space_add(struct space *space, u32 start, u32 end, int writable, const u8 *contents, u32 contents_bytes);

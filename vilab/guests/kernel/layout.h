@@ -51,6 +51,7 @@
 #define PTE_PRESENT        0x001
 #define PTE_WRITE          0x002
 #define PTE_USER           0x004
+#define PTE_ACCESSED       0x020        /* set by the processor when it uses the entry */
 #define PTE_COPY_ON_WRITE  0x200        /* ours: shared, copy at the first store */
 #define PTE_FLAGS          0xfff
 

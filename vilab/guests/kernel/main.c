@@ -38,6 +38,20 @@ const char *boot_option(const char *name, u32 *length)
     return command_line;
 }
 
+#ifdef MEMORY
+/* The value of "name=number". */
+u32 boot_number(const char *name, u32 otherwise)
+{
+    u32 length, value = 0;
+    const char *text = boot_option(name, &length);
+    if (!length)
+        return otherwise;
+    while (*text >= '0' && *text <= '9')
+        value = value * 10 + (*text++ - '0');
+    return value;
+}
+#endif
+
 static void copy_command_line(const char *from)
 {
     u32 length = strlen(from);
@@ -69,6 +83,7 @@ void kernel_main(u32 magic, u32 information)
 
     u32 first_free = physical_address(kernel_end);
     paging_init(memory_end, &first_free);
+    first_free = memory_tables(first_free, memory_end);
     frames_init(first_free, memory_end);
     kprintf("paging: %u MB of memory\n", (memory_end + 0x80000) >> 20);
 
@@ -78,5 +93,6 @@ void kernel_main(u32 magic, u32 information)
     check_timer();
 
     process_start_first();
+    memory_start();
     idle();
 }

@@ -93,9 +93,24 @@ void process_start_first(void)
     process->state = RUNNABLE;
 }
 
+#ifdef MEMORY
+/* A flow of control inside the kernel, without a program and without a pid. It begins with interrupts off, is never
+   preempted and never returns. */
+void process_start_thread(const char *name, void (*run)(void))
+{
+    struct process *process = process_new();
+    if (!process)
+        panic("no memory for the thread %s", name);
+    process_set_name(process, name);
+    process->space.directory = paging_kernel_directory();
+    ((struct switch_frame *)process->saved_esp)->eip = (u32)run;
+    process->state = RUNNABLE;
+}
+#endif
+
 int process_fork(void)
 {
-    struct process *child = process_new();
+    struct process *child = room_for_fork() ? process_new() : NULL;
     if (!child)
         return -1;
     if (!space_copy(&child->space, &current->space)) {

@@ -25,5 +25,12 @@ programs:
         PROGRAM calls
         PROGRAM fault
         PROGRAM divzero
+#ifdef MEMORY
+        PROGRAM memory
+        PROGRAM checksum
+        PROGRAM filecache
+        PROGRAM family
+        PROGRAM zeros
+#endif
         .section .rodata.table, "a"
         .long   0, 0, 0

@@ -43,7 +43,7 @@ int space_allows(struct space *space, u32 address, u32 bytes, int write)
     return 1;
 }
 
-/* Calls visit for each present user entry. */
+/* Calls visit for each user entry that leads to a page, in memory or swapped out. */
 static int each_page(struct space *space, int (*visit)(void *data, u32 address, u32 *entry), void *data)
 {
     u32 *directory = physical(space->directory);
@@ -52,7 +52,7 @@ static int each_page(struct space *space, int (*visit)(void *data, u32 address, 
             continue;
         u32 *table = physical(directory[base / TABLE_BYTES] & ~PTE_FLAGS);
         for (u32 i = 0; i < 1024; i++)
-            if (table[i] & PTE_PRESENT)
+            if (pte_in_use(table[i]))
                 if (!visit(data, base + i * PAGE_BYTES, &table[i]))
                     return 0;
     }
@@ -64,6 +64,11 @@ static int share_page(void *child, u32 address, u32 *entry)
     u32 *copy = paging_entry(((struct space *)child)->directory, address, 1);
     if (!copy)
         return 0;
+    if (swap_holds(*entry)) {
+        swap_share(*entry);
+        pte_set(copy, *entry);
+        return 1;
+    }
     if (*entry & PTE_WRITE)
         pte_set(entry, (*entry & ~PTE_WRITE) | PTE_COPY_ON_WRITE);
     frame_share(*entry & ~PTE_FLAGS);
@@ -88,6 +93,10 @@ int space_copy(struct space *to, struct space *from)
 static int release_page(void *data, u32 address, u32 *entry)
 {
     (void)data, (void)address;
+    if (swap_holds(*entry)) {
+        swap_release(*entry);
+        return 1;
+    }
     frame_release(*entry & ~PTE_FLAGS);
     return 1;
 }

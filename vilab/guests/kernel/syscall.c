@@ -47,11 +47,26 @@ static int do_wait(u32 to)
     return pid;
 }
 
+#ifdef MEMORY
+/* Reading the text may sleep until its page is there, and a line is written without a pause: so it is copied first. */
+static void write_text(u32 from, u32 bytes)
+{
+    char piece[256];
+    for (u32 at = 0; at < bytes; at += sizeof piece) {
+        u32 length = bytes - at < sizeof piece ? bytes - at : sizeof piece;
+        memcpy(piece, (const void *)(from + at), length);
+        console_write(piece, length);
+    }
+}
+#else
+static void write_text(u32 from, u32 bytes) { console_write((const char *)from, bytes); }
+#endif
+
 static int do_write(u32 from, u32 bytes)
 {
     if (!readable(from, bytes))
         return -1;
-    console_write((const char *)from, bytes);
+    write_text(from, bytes);
     return bytes;
 }
 
@@ -118,7 +133,7 @@ void syscall(struct trap_frame *frame)
     case SYSCALL_UPTIME: answer = timer_ticks(); break;
     case SYSCALL_PROGRAM: answer = do_program(a, b, c); break;
     case SYSCALL_POWEROFF: power_off();
-    default: answer = -1;
+    default: answer = memory_syscall(frame->eax, a, b);
     }
     frame->eax = answer;
 }

@@ -4,6 +4,8 @@
 #ifndef SYSCALL_NUMBERS_H
 #define SYSCALL_NUMBERS_H
 
+#include "types.h"
+
 enum {
     SYSCALL_NULL,               /* () 0; to time the way in and out */
     SYSCALL_EXIT,               /* (status) does not return */
@@ -21,5 +23,13 @@ enum {
     SYSCALL_POWEROFF,           /* () */
     SYSCALLS,
 };
+
+enum {                          /* only in the kernel that was built with -DMEMORY */
+    SYSCALL_COUNTER = 32,       /* (index, struct counter *to) 0 */
+    SYSCALL_FILE,               /* (block, to) the disk block that is now in the page at to */
+    SYSCALL_LOCK,               /* (on) 0; 1: the program's pages stay in memory from now on */
+};
+
+struct counter { char name[28]; u32 value; };
 
 #endif

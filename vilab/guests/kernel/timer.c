@@ -12,6 +12,30 @@ enum {
 
 static volatile u32 ticks;
 
+#ifdef MEMORY
+/* Boot option hz=N. Below 19 the divisor would not fit into 16 bits: channel 0 is stopped, and the clock chip ticks. */
+enum { MODE_CHANNEL_0_STOP = 0x30, LEAST_HZ = INPUT_HZ / 0x10000 + 1, MOST_HZ = 1000 };
+
+static u32 hz;
+
+void timer_init(void)
+{
+    hz = boot_number("hz", TICKS_PER_SECOND);
+    if (hz > MOST_HZ)
+        hz = MOST_HZ;
+    if (hz < LEAST_HZ) {
+        out8(MODE, MODE_CHANNEL_0_STOP);
+        hz = rtc_start(hz);
+        return;
+    }
+    out8(MODE, MODE_CHANNEL_0_RATE);
+    out8(CHANNEL_0, INPUT_HZ / hz & 0xff);
+    out8(CHANNEL_0, INPUT_HZ / hz >> 8);
+    pic_unmask(IRQ_TIMER);
+}
+
+u32 timer_hz(void) { return hz; }
+#else
 void timer_init(void)
 {
     out8(MODE, MODE_CHANNEL_0_RATE);
@@ -19,6 +43,7 @@ void timer_init(void)
     out8(CHANNEL_0, DIVISOR >> 8);
     pic_unmask(IRQ_TIMER);
 }
+#endif
 
 u32 timer_ticks(void) { return ticks; }
 

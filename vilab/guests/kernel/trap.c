@@ -51,6 +51,14 @@ static void interrupt(u32 irq)
         timer_interrupt();
     else if (irq == IRQ_COM1)
         uart_interrupt();
+#ifdef MEMORY
+    else if (irq == IRQ_RAMDISK)
+        ramdisk_interrupt();
+    else if (irq == IRQ_RTC) {
+        rtc_acknowledge();
+        timer_interrupt();
+    }
+#endif
     pic_end_of_interrupt(irq);
 }
 

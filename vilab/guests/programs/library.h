@@ -24,8 +24,14 @@ static inline int getpid(void) { return syscall(SYSCALL_GETPID, 0, 0, 0); }
 static inline void *sbrk(int bytes) { return (void *)syscall(SYSCALL_SBRK, bytes, 0, 0); }
 static inline void yield(void) { syscall(SYSCALL_YIELD, 0, 0, 0); }
 static inline void sleep(u32 ticks) { syscall(SYSCALL_SLEEP, ticks, 0, 0); }
+static inline u32 uptime(void) { return syscall(SYSCALL_UPTIME, 0, 0, 0); }
 static inline int program(u32 index, char *to, u32 bytes) { return syscall(SYSCALL_PROGRAM, index, (u32)to, bytes); }
 static inline void poweroff(void) { syscall(SYSCALL_POWEROFF, 0, 0, 0); }
+
+/* The kernel built with -DMEMORY only; refused by the others. */
+static inline int counter(u32 index, struct counter *to) { return syscall(SYSCALL_COUNTER, index, (u32)to, 0); }
+static inline int file(u32 block, u32 *to) { return syscall(SYSCALL_FILE, block, (u32)to, 0); }
+static inline int lock(int on) { return syscall(SYSCALL_LOCK, on, 0, 0); }
 
 static inline void exit(int status)
 {
