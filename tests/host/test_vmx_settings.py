@@ -39,10 +39,21 @@ SETTINGS = st.builds(
 )
 
 
-SETTING_KEYS = (
-    "displayname guestos memsize numvcpus sched.mem.min sched.mem.minsize sched.mem.max sched.mem.shares "
-    "sched.swap.dir sched.swap.derivedname uuid.bios vilab.image vilab.engine"
-).split()
+SETTING_KEYS = [
+    "displayname",
+    "guestos",
+    "memsize",
+    "numvcpus",
+    "sched.mem.min",
+    "sched.mem.minsize",
+    "sched.mem.max",
+    "sched.mem.shares",
+    "sched.swap.dir",
+    "sched.swap.derivedname",
+    "uuid.bios",
+    "vilab.image",
+    "vilab.engine",
+]
 
 
 def lines_without_settings(vmx: Vmx) -> list[str]:
