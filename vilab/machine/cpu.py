@@ -672,26 +672,26 @@ class Cpu:
         cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = 0, tsc_per_us
         cells[native_time.ON] = native_time.OF_PROCESSOR if on and not self._cells[native.COUNT_AT] else 0
 
-    def prepare_native_callouts(self) -> tuple[memoryview, memoryview, memoryview] | None:
-        """Cells, table, landings of ``native_callouts``, which from now on is asked; ``None`` without native code."""
+    def prepare_native_callouts(self) -> native_callouts.Tables | None:
+        """What ``native_callouts`` works on; from now on it is asked. ``None`` without native code."""
         if not self.time[native_time.PYTHON]:
             return None
         save, restore = _address(uclib.uc_context_save), _address(uclib.uc_context_restore)
         compiled = native_callouts.compile_hook(save, restore, self.layout)
         if compiled is None:
             return None
-        sizes = (native_callouts.CELLS, native_callouts.ENTRIES, native_callouts.LANDING_ENTRIES)
-        cells, table, landings = arrays = [np.zeros(size, dtype=np.int64) for size in sizes]
+        arrays = [np.zeros(size, dtype=np.int64) for size in native_callouts.SIZES]
+        cells, table, landings, segments = arrays
         self._alive += arrays
         cells[native_callouts.TABLE] = table.ctypes.data
         cells[native_callouts.LANDINGS] = landings.ctypes.data
+        cells[native_callouts.SEGMENTS] = segments.ctypes.data
         cells[native_callouts.MEMORY] = self.memory.host_address
         cells[native_callouts.SIZE_OF] = self.memory.size_bytes
         cells[native_callouts.PYTHON] = self.time[native_time.PYTHON]
         self.time[native_time.MORE_AT] = cells.ctypes.data
         self.time[native_time.PYTHON] = compiled
-        first, second, third = (memoryview(array).cast("B").cast("q") for array in arrays)  # type: ignore[arg-type]
-        return first, second, third
+        return native_callouts.Tables(*(memoryview(array).cast("B").cast("q") for array in arrays))  # type: ignore[arg-type]
 
     def watch_new_blocks(self) -> memoryview:
         """The table of ``native_blocks``: the processor stops before a block that begins at an unwelcome byte."""

@@ -8,6 +8,7 @@ function here takes such an INT3, if the engine has said which instruction is th
         RDTSC       EDX:EAX <- time
         PUSH CS     one dword on the stack, if the shadow tables let the processor store there
         IRET        EIP, EFLAGS, ESP popped, if CS and its descriptor are what they were and the place is known
+        MOV, POP    of DS, ES, FS, GS: the hidden part that the same selector and the same descriptor gave before
         anything else, or none of those ──> Cpu._on_interrupt (Python)
 
 Stack and descriptor are looked up as the processor would, through the shadow tables that CR3 points to. It works on
@@ -25,24 +26,37 @@ cells of its own::
     8     DESCRIPTOR  what CS was loaded from; 0: unknown
     9     LOADED_FROM and the linear address of that
     10    LANDINGS    host address of 4,096 entries: EIP + 1 of a place that IRET may lead to
-    11    DONE        how many of each kind were dealt with here: CLI, STI, RDTSC, PUSH CS, IRET
+    11    SEGMENTS    host address of four slots for each segment register: what a selector has become
+    12    DONE        how many of each kind were dealt with here: CLI, STI, RDTSC, PUSH CS, IRET, MOV, POP
+
+    slot  KEY         selector + 1; 0: nothing is known
+          BASE, LIMIT hidden part; LIMIT has the flags in its upper half
+          RAW, AT     the descriptor, and its linear address; 0 for a null selector, which has none
 
 An STI while an interrupt waits goes to Python, for what follows is the engine's business.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from vilab.machine import llvm, native, native_time
 from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, SEGMENT_BYTES, Layout
+from vilab.machine.context import LIMIT as CACHED_LIMIT
 
-(RING_0, CS_BASE, SHADOW, TABLE, PYTHON, MEMORY, SIZE_OF, SELECTOR, DESCRIPTOR, LOADED_FROM, LANDINGS,
- DONE) = range(12)  # fmt: skip
-CLI, STI, RDTSC, PUSH_CS, IRET = range(5)
-KINDS = ("cli", "sti", "rdtsc", "push seg", "iret")
+(RING_0, CS_BASE, SHADOW, TABLE, PYTHON, MEMORY, SIZE_OF, SELECTOR, DESCRIPTOR, LOADED_FROM, LANDINGS, SEGMENTS,
+ DONE) = range(13)  # fmt: skip
+CLI, STI, RDTSC, PUSH_CS, IRET, MOV_SEG, POP_SEG = range(7)
+KINDS = ("cli", "sti", "rdtsc", "push seg", "iret", "mov to seg", "pop seg")
 CELLS = DONE + len(KINDS)
+KEY, SLOT_BASE, SLOT_LIMIT, SLOT_RAW, SLOT_AT = range(5)
+SLOT_CELLS, SLOTS = 8, 4
+SEGMENT_CELLS = 6 * SLOTS * SLOT_CELLS
+POP_OF, MOV_OF = 8, 64
+"""In the table: POP is ``POP_OF`` + the segment register's number, MOV ``MOV_OF`` + 8 times that + the register's."""
+FS = 4
 ENTRIES, LANDING_ENTRIES = 1 << 16, 1 << 12
+SIZES = CELLS, ENTRIES, LANDING_ENTRIES, SEGMENT_CELLS
 IF = 0x200
 MORE_OF_RDTSC = 1
 """RDTSC has a second byte behind the INT3."""
@@ -57,7 +71,17 @@ IRET_ODD = 0x1A4100
 IRET_KEEPS = ~0x3F7FD5
 PRESENT, WRITABLE, USER = 1, 2, 4
 
-_IR = """
+
+class Tables(NamedTuple):
+    """All in signed 64-bit cells; ``SIZES`` says how many."""
+
+    cells: memoryview
+    table: memoryview
+    landings: memoryview
+    segments: memoryview
+
+
+FIND = """
 target triple = "{triple}"
 
 define i64 @find(i8* %context, i64* %more, i64 %gva, i64 %bytes, i64 %need, i64 %unwanted) {{
@@ -111,7 +135,11 @@ yes:
 no:
   ret i64 0
 }}
+"""
 
+_IR = (
+    FIND
+    + """
 define void @on_callout(i8* %uc, i32 %number, i8* %time_b) {{
 entry:
   %time = bitcast i8* %time_b to i64*
@@ -175,7 +203,24 @@ which:
   %flags_p = bitcast i8* %flags_b to i64*
   %flags_found = load i64, i64* %flags_p
   %flags = and i64 %flags_found, {lazy_flags_gone}
-  switch i64 %what, label %do [ i64 {STI}, label %can_sti
+  %is_segment = icmp uge i64 %what, {POP_OF}
+  %is_mov = icmp uge i64 %what, {MOV_OF}
+  %segment_kind = select i1 %is_mov, i64 {MOV_SEG}, i64 {POP_SEG}
+  %kind = select i1 %is_segment, i64 %segment_kind, i64 %what
+  %low_bits = and i64 %what, 7
+  %mov_shifted = lshr i64 %what, 3
+  %mov_segment = and i64 %mov_shifted, 7
+  %segment = select i1 %is_mov, i64 %mov_segment, i64 %low_bits
+  %long_pop = icmp uge i64 %segment, {FS}
+  %two_bytes = or i1 %is_mov, %long_pop
+  %segment_more = select i1 %two_bytes, i64 1, i64 0
+  %records_b = getelementptr i8, i8* %context, i64 {segment_records}
+  %record_offset = mul i64 %segment, {SEGMENT_BYTES}
+  %record_b = getelementptr i8, i8* %records_b, i64 %record_offset
+  %record_p = bitcast i8* %record_b to i64*
+  switch i64 %kind, label %do [ i64 {MOV_SEG}, label %can_mov
+                                i64 {POP_SEG}, label %can_pop
+                                i64 {STI}, label %can_sti
                                 i64 {PUSH_CS}, label %can_push
                                 i64 {IRET}, label %can_iret ]
 can_sti:
@@ -246,11 +291,85 @@ compare:
   %raw = load i64, i64* %raw_p, align 1
   %unchanged = icmp eq i64 %raw, %descriptor
   br i1 %unchanged, label %do, label %python
+can_mov:
+  %registers_b = getelementptr i8, i8* %context, i64 {eax}
+  %registers_p = bitcast i8* %registers_b to i64*
+  %register_p = getelementptr i64, i64* %registers_p, i64 %low_bits
+  %register = load i64, i64* %register_p
+  br label %find_slot
+can_pop:
+  br i1 %big, label %find_top, label %python
+find_top:
+  %top_sum = add i64 %ss, %esp
+  %top_at = and i64 %top_sum, 4294967295
+  %top_host = call i64 @find(i8* %context, i64* %more, i64 %top_at, i64 4, i64 {PRESENT}, i64 0)
+  %top_found = icmp ne i64 %top_host, 0
+  br i1 %top_found, label %read_top, label %python
+read_top:
+  %top_p = inttoptr i64 %top_host to i32*
+  %top_32 = load i32, i32* %top_p, align 1
+  %top = zext i32 %top_32 to i64
+  %esp_up_sum = add i64 %esp, 4
+  %esp_up = and i64 %esp_up_sum, 4294967295
+  br label %find_slot
+find_slot:
+  %loaded_wide = phi i64 [ %register, %can_mov ], [ %top, %read_top ]
+  %esp_segment = phi i64 [ %esp, %can_mov ], [ %esp_up, %read_top ]
+  %loaded = and i64 %loaded_wide, 65535
+  %slots_pp = getelementptr i64, i64* %more, i64 {SEGMENTS}
+  %slots_i = load i64, i64* %slots_pp
+  %slots = inttoptr i64 %slots_i to i64*
+  %loaded_number = lshr i64 %loaded, 3
+  %slot_of = and i64 %loaded_number, {SLOT_MASK}
+  %slot_first = mul i64 %segment, {SLOTS}
+  %slot_number = add i64 %slot_first, %slot_of
+  %slot_offset = mul i64 %slot_number, {SLOT_CELLS}
+  %slot = getelementptr i64, i64* %slots, i64 %slot_offset
+  %key = load i64, i64* %slot
+  %key_wanted = add i64 %loaded, 1
+  %same_key = icmp eq i64 %key, %key_wanted
+  %slot_base_p = getelementptr i64, i64* %slot, i64 {SLOT_BASE}
+  %slot_base = load i64, i64* %slot_base_p
+  %slot_limit_p = getelementptr i64, i64* %slot, i64 {SLOT_LIMIT}
+  %slot_limit = load i64, i64* %slot_limit_p
+  %record_base_p = getelementptr i64, i64* %record_p, i64 {record_base}
+  %record_base_v = load i64, i64* %record_base_p
+  %same_segment_base = icmp eq i64 %record_base_v, %slot_base
+  %may_move = icmp uge i64 %segment, {FS}
+  %mode_kept = or i1 %same_segment_base, %may_move
+  %hit = and i1 %same_key, %mode_kept
+  br i1 %hit, label %which_descriptor, label %python
+which_descriptor:
+  %slot_at_p = getelementptr i64, i64* %slot, i64 {SLOT_AT}
+  %slot_at = load i64, i64* %slot_at_p
+  %is_null = icmp eq i64 %slot_at, 0
+  br i1 %is_null, label %do, label %find_segment
+find_segment:
+  %segment_host = call i64 @find(i8* %context, i64* %more, i64 %slot_at, i64 8, i64 {PRESENT}, i64 0)
+  %segment_found = icmp ne i64 %segment_host, 0
+  br i1 %segment_found, label %compare_segment, label %python
+compare_segment:
+  %segment_raw_p = inttoptr i64 %segment_host to i64*
+  %segment_raw = load i64, i64* %segment_raw_p, align 1
+  %slot_raw_p = getelementptr i64, i64* %slot, i64 {SLOT_RAW}
+  %slot_raw = load i64, i64* %slot_raw_p
+  %segment_unchanged = icmp eq i64 %segment_raw, %slot_raw
+  br i1 %segment_unchanged, label %do, label %python
 do:
-  %push_to = phi i64 [ 0, %which ], [ 0, %can_sti ], [ %push_host, %find_push ], [ 0, %compare ]
-  %esp_push = phi i64 [ 0, %which ], [ 0, %can_sti ], [ %esp_pushed, %find_push ], [ 0, %compare ]
-  %eip_iret = phi i64 [ 0, %which ], [ 0, %can_sti ], [ 0, %find_push ], [ %new_eip, %compare ]
-  %flags_popped = phi i64 [ 0, %which ], [ 0, %can_sti ], [ 0, %find_push ], [ %frame_flags, %compare ]
+  %push_to = phi i64 [ 0, %which ], [ 0, %can_sti ], [ %push_host, %find_push ], [ 0, %compare ],
+                     [ 0, %which_descriptor ], [ 0, %compare_segment ]
+  %esp_new = phi i64 [ 0, %which ], [ 0, %can_sti ], [ %esp_pushed, %find_push ], [ 0, %compare ],
+                     [ %esp_segment, %which_descriptor ], [ %esp_segment, %compare_segment ]
+  %eip_iret = phi i64 [ 0, %which ], [ 0, %can_sti ], [ 0, %find_push ], [ %new_eip, %compare ],
+                      [ 0, %which_descriptor ], [ 0, %compare_segment ]
+  %flags_popped = phi i64 [ 0, %which ], [ 0, %can_sti ], [ 0, %find_push ], [ %frame_flags, %compare ],
+                          [ 0, %which_descriptor ], [ 0, %compare_segment ]
+  %hidden_base = phi i64 [ 0, %which ], [ 0, %can_sti ], [ 0, %find_push ], [ 0, %compare ],
+                         [ %slot_base, %which_descriptor ], [ %slot_base, %compare_segment ]
+  %hidden_limit = phi i64 [ 0, %which ], [ 0, %can_sti ], [ 0, %find_push ], [ 0, %compare ],
+                          [ %slot_limit, %which_descriptor ], [ %slot_limit, %compare_segment ]
+  %new_selector = phi i64 [ 0, %which ], [ 0, %can_sti ], [ 0, %find_push ], [ 0, %compare ],
+                          [ %loaded, %which_descriptor ], [ %loaded, %compare_segment ]
   %old_b = getelementptr i8, i8* %context, i64 {old_exception}
   %old_p = bitcast i8* %old_b to i32*
   store i32 -1, i32* %old_p
@@ -282,11 +401,13 @@ do:
   %limit = sub i64 %limit_before, %cost
   store i64 %limit, i64* %limit_p
   %counts = getelementptr i64, i64* %more, i64 {DONE}
-  %count_p = getelementptr i64, i64* %counts, i64 %what
+  %count_p = getelementptr i64, i64* %counts, i64 %kind
   %count_before = load i64, i64* %count_p
   %count = add i64 %count_before, 1
   store i64 %count, i64* %count_p
-  switch i64 %what, label %cli [ i64 {STI}, label %sti
+  switch i64 %kind, label %cli [ i64 {MOV_SEG}, label %load_segment
+                                 i64 {POP_SEG}, label %load_segment
+                                 i64 {STI}, label %sti
                                  i64 {RDTSC}, label %rdtsc
                                  i64 {PUSH_CS}, label %push_cs
                                  i64 {IRET}, label %iret ]
@@ -326,7 +447,20 @@ push_cs:
   %own_32 = trunc i64 %own to i32
   %push_p = inttoptr i64 %push_to to i32*
   store i32 %own_32, i32* %push_p, align 1
-  store i64 %esp_push, i64* %esp_p
+  store i64 %esp_new, i64* %esp_p
+  br label %done_so
+load_segment:
+  %segment_eip_sum = add i64 %eip, %segment_more
+  %segment_eip = and i64 %segment_eip_sum, 4294967295
+  store i64 %segment_eip, i64* %eip_p
+  store i64 %esp_new, i64* %esp_p
+  %new_selector_32 = trunc i64 %new_selector to i32
+  %record_selector_p = bitcast i64* %record_p to i32*
+  store i32 %new_selector_32, i32* %record_selector_p
+  %hidden_base_p = getelementptr i64, i64* %record_p, i64 {record_base}
+  store i64 %hidden_base, i64* %hidden_base_p
+  %hidden_limit_p = getelementptr i64, i64* %record_p, i64 {record_limit}
+  store i64 %hidden_limit, i64* %hidden_limit_p
   br label %done_so
 iret:
   store i64 %eip_iret, i64* %eip_p
@@ -353,7 +487,7 @@ iret:
   br label %done_so
 done_so:
   %new_flags = phi i64 [ %flags_off, %cli ], [ %flags_on, %sti ], [ %flags, %rdtsc ], [ %flags, %push_cs ],
-                       [ %flags_iret, %iret ]
+                       [ %flags, %load_segment ], [ %flags_iret, %iret ]
   store i64 %new_flags, i64* %flags_p
   %restore = inttoptr i64 {restore} to i32 (i8*, i8*)*
   %restored = call i32 %restore(i8* %uc, i8* %context)
@@ -366,6 +500,7 @@ python:
   ret void
 }}
 """
+)
 
 _engine: Any = None
 
@@ -381,14 +516,17 @@ def compile_hook(save: int, restore: int, at: Layout) -> int | None:
     global _engine
     if _engine is None:
         own = ("RING_0", "CS_BASE", "SHADOW", "TABLE", "PYTHON", "MEMORY", "SIZE_OF", "SELECTOR", "DESCRIPTOR",
-               "LOADED_FROM", "LANDINGS", "DONE", "STI", "RDTSC", "PUSH_CS", "IRET", "IF", "MORE_OF_RDTSC", "BIG", "NT",
-               "ARITHMETIC", "DF", "IRET_TAKES", "IRET_ODD", "IRET_KEEPS", "PRESENT", "USER")  # fmt: skip
+               "LOADED_FROM", "LANDINGS", "SEGMENTS", "DONE", "STI", "RDTSC", "PUSH_CS", "IRET", "MOV_SEG", "POP_SEG",
+               "POP_OF", "MOV_OF", "SLOTS", "SLOT_CELLS", "SLOT_BASE", "SLOT_LIMIT", "SLOT_RAW", "SLOT_AT", "FS",
+               "SEGMENT_BYTES", "IF", "MORE_OF_RDTSC", "BIG", "NT", "ARITHMETIC", "DF", "IRET_TAKES", "IRET_ODD",
+               "IRET_KEEPS", "PRESENT", "USER")  # fmt: skip
         theirs = ("CONTEXT", "CELLS_AT", "COST_NS", "OFFSET_NS", "TSC_PER_US", "MORE_AT", "OF_MIRRORS")
         ss, cs = at.segments + SS * SEGMENT_BYTES, at.segments + native_time.CS * SEGMENT_BYTES
         _engine = llvm.compile_module(
             _IR, save=save, restore=restore, breakpoint=native_time.BREAKPOINT, eip=at.eip, eflags=at.eflags,
             eax=at.gpr, edx=at.gpr + 16, esp=at.gpr + 32, cs_base=cs + BASE, ss_base=ss + BASE, ss_flags=ss + FLAGS,
             software=at.error_code + 4, old_exception=at.old_exception, cc_src=at.cc_src, cc_op=at.cc_op, df=at.df,
+            segment_records=at.segments, record_base=BASE // 8, record_limit=CACHED_LIMIT // 8, SLOT_MASK=SLOTS - 1,
             cr3=at.cr + 24, lazy_flags_gone=native_time.LAZY_FLAGS_GONE, not_if=~IF, SIZE=native.SIZE,
             BLOCK=native.BLOCK, LIMIT=native.LIMIT, PENDING=native.PENDING, LANDING_MASK=LANDING_ENTRIES - 1,
             WRITE_NEEDS=PRESENT | WRITABLE, CC_OP_EFLAGS=CC_OP_EFLAGS, **{name: globals()[name] for name in own},

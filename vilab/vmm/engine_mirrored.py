@@ -73,7 +73,7 @@ class MirroredEngine(TranslatingEngine):
         self._pass_over = PassOver(vm.cpu.is_native)
         self._stores: dict[int, Instruction | None] = {}  # what stands at a linear address that stores to traced pages
         self._native_at: dict[int, int] = {}  # a callout's linear address -> its entry in the native table
-        self._cells = self._native[0] if self._native is not None else memoryview(bytearray(8 * CELLS)).cast("q")
+        self._cells = self._native.cells if self._native is not None else memoryview(bytearray(8 * CELLS)).cast("q")
         self._shadow_bytes = -1
         self._done = False
         self._wants_place = self._in_place = False
@@ -135,7 +135,7 @@ class MirroredEngine(TranslatingEngine):
             del self._callouts[at]
             entry = self._native_at.pop(at, None)
             if entry is not None and self._native is not None:
-                self._native[1][entry] = 0
+                self._native.table[entry] = 0
 
     def _forget_native(self) -> None:
         self._native_at.clear()
@@ -498,7 +498,7 @@ class MirroredEngine(TranslatingEngine):
         if v.cpl == 0 and not self.log.active:
             native = NATIVE.get(instruction.code)
             if native is not None and self._native is not None:
-                self._native[1][v.eip & ENTRIES - 1] = v.eip << 8 | native
+                self._native.table[v.eip & ENTRIES - 1] = v.eip << 8 | native
                 self._native_at[linear] = v.eip & ENTRIES - 1
             if self._do_fast(instruction):
                 return
@@ -511,18 +511,23 @@ class MirroredEngine(TranslatingEngine):
             return False  # it will fault the full way
         if done:
             self._done = True
-            if instruction.op == "iret":
+            index = loaded_segment(instruction)
+            if index is None:
                 self._landed()
+            else:
+                self._keep_segment(index)
         return done
 
     def _landed(self) -> None:
         """By IRET within ring 0."""
         self._watch_landing()
         v = self.vcpu
+        if v.code_from is None:
+            self._fast.keep(CS)
         if v.code_from is not None:
             self._show(v.code_from[2])
         if self._native is not None and self.mirror.mark(v.pc) in (START, CALLOUT):
-            self._native[2][v.eip & LANDING_ENTRIES - 1] = v.eip + 1
+            self._native.landings[v.eip & LANDING_ENTRIES - 1] = v.eip + 1
 
     def _carry_out(self, instruction: Instruction) -> None:
         """Emulate the instruction at EIP, of which one byte has been counted."""
@@ -544,10 +549,13 @@ class MirroredEngine(TranslatingEngine):
         if op == "iret":
             self._fast.keep(CS)
             self._landed()
-        elif op == "lgdt":
-            self._fast.forget()
         elif (index := loaded_segment(instruction)) is not None:
-            self._fast.keep(index)
+            self._keep_segment(index)
+
+    def _keep_segment(self, index: int) -> None:
+        at = self._fast.keep(index)
+        if at is not None:
+            self._show(at)
 
     def _show(self, gva: int) -> None:
         """Let the shadow tables have a page that the processor itself would never touch: native code looks there."""

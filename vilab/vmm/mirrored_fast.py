@@ -5,7 +5,8 @@
     CLI, STI, RDTSC        in machine code (``native_callouts``), once the engine has entered them into its table
     PUSH CS                there, too, where the processor itself could store
     IRET within ring 0     there, too, if CS and its descriptor are what they were, and the place is known
-    MOV, POP of a segment  same selector, same descriptor, same hidden part as after the last full load: nothing to do
+    MOV, POP of a segment  there, too, from a register or the stack, if selector and descriptor are what they were when
+                           it was last loaded the full way; the hidden part then becomes what it became
 
 Anything out of the ordinary goes the full way (``emulate``), and so does everything while somebody listens. The results
 are the same to the bit.
@@ -25,16 +26,22 @@ from vilab.x86.flags import IF, IOPL, NT, TF, VM
 if TYPE_CHECKING:
     from vilab.vmm.mirrored_vcpu import MirroredVcpu
 
+POPS = {b"\x07": ES, b"\x1f": DS, b"\x0f\xa1": FS, b"\x0f\xa9": GS}
 NATIVE = {
     b"\xfa": native_callouts.CLI, b"\xfb": native_callouts.STI, b"\x0f\x31": native_callouts.RDTSC,
     b"\x0e": native_callouts.PUSH_CS, b"\xcf": native_callouts.IRET,
+    **{code: native_callouts.POP_OF + index for code, index in POPS.items()},
+    **{
+        bytes((0x8E, 0xC0 | index << 3 | register)): native_callouts.MOV_OF + 8 * index + register
+        for index in POPS.values() for register in range(8)
+    },
 }  # fmt: skip
 LINEAR = 0xFFFFFFFF
 IRET_FLAGS = 0x254DD5 | IOPL | IF
 """What IRET in ring 0 takes from the stack: all but VM, and VIF and VIP, which have to be 0 here."""
 ODD_FLAGS = TF | NT | VM | 3 << 19
 EVERYTHING_ELSE = ~(IRET_FLAGS | 3 << 19) & LINEAR
-POPPED = {0x07: ES, 0x1F: DS, 0x0FA1: FS, 0x0FA9: GS}
+POPPED = {int.from_bytes(code): index for code, index in POPS.items()}
 DATA_SEGMENTS = frozenset(POPPED.values())
 
 
@@ -54,8 +61,7 @@ class FastCallouts:
 
     def forget(self) -> None:
         self.descriptors.clear()
-        self._v.code_from = None
-        self._v.tell_descriptor()
+        self._v.forget_segments()
 
     def do(self, i: Instruction) -> bool:
         """True: the instruction at EIP, in ring 0, is done. False: nothing has happened. Raises ``GuestFault``."""
@@ -73,18 +79,21 @@ class FastCallouts:
             return None
         return self._v.read(base + (selector & 0xFFF8) & LINEAR, 8) if selector & 0xFFFC else b""
 
-    def keep(self, index: int) -> None:
-        """A segment register has been loaded with all checks."""
+    def keep(self, index: int) -> int | None:
+        """A segment register has been loaded with all checks. Linear address of its descriptor, if it has one."""
         v = self._v
         hidden = v.segment(index)
         raw = self._descriptor(hidden[0])
         if raw is None:
-            return
+            return None
         self.descriptors[index, hidden[0]] = raw, hidden
-        if index == CS:
-            at = v.gdtr[0] + (hidden[0] & 0xFFF8) & LINEAR
+        at = v.gdtr[0] + (hidden[0] & 0xFFF8) & LINEAR
+        if index != CS:
+            v.tell_segment(index, hidden, raw, at)
+        else:
             v.code_from = hidden, int.from_bytes(raw, "little", signed=True), at
             v.tell_descriptor()
+        return at if raw else None
 
     def _is_same(self, index: int, selector: int) -> bool:
         """Would a full load of this selector change nothing?"""

@@ -26,21 +26,33 @@ if TYPE_CHECKING:
 
 UNSIGNED = (1 << 64) - 1
 NOTHING = memoryview(bytes(8 * native_callouts.ENTRIES)).cast("q")
+NO_SEGMENTS = NOTHING[: native_callouts.SEGMENT_CELLS]
 NO_LANDINGS = NOTHING[: native_callouts.LANDING_ENTRIES]
 
 
 class MirroredVcpu(DeprivilegedVcpu):
     """``bias``: the distance from the guest's code to its mirrors.
 
-    ``native``: cells, table and landings of ``native_callouts``, if there are any. ``code_from``: hidden part of CS,
+    ``native``: the tables of ``native_callouts``, if there are any. ``code_from``: hidden part of CS,
     the descriptor that it was loaded from, and where that lies.
     """
 
     bias = 0
     sixteen = False
-    native: tuple[memoryview, memoryview, memoryview] | None = None
+    _gdtr = (0, 0)
+    native: native_callouts.Tables | None = None
     shadow: ShadowTables | None = None
     code_from: tuple[HiddenSegment, int, int] | None = None
+
+    @property
+    def gdtr(self) -> tuple[int, int]:
+        return self._gdtr
+
+    @gdtr.setter
+    def gdtr(self, value: tuple[int, int]) -> None:
+        if value != self._gdtr:
+            self._gdtr = value
+            self.forget_segments()
 
     @property
     def pc(self) -> int:
@@ -82,7 +94,7 @@ class MirroredVcpu(DeprivilegedVcpu):
 
     def set_mode(self, cpl: int, eflags: int) -> None:
         if self.native is not None:
-            self.native[0][native_callouts.RING_0] = 0
+            self.native.cells[native_callouts.RING_0] = 0
         super().set_mode(cpl, eflags)
 
     def load_code_and_stack(self) -> None:
@@ -96,7 +108,7 @@ class MirroredVcpu(DeprivilegedVcpu):
         base = self._segments[CS][1] + bias
         self.cpu.set_segment(CS, selector, base & UNSIGNED, limit, flags)
         if self.native is not None:
-            cells = self.native[0]
+            cells = self.native.cells
             cells[native_callouts.RING_0] = self._cpl == 0
             cells[native_callouts.SELECTOR] = self._segments[CS][0]
             self.tell_descriptor()
@@ -109,16 +121,34 @@ class MirroredVcpu(DeprivilegedVcpu):
         if self.native is not None:
             known = self.code_from is not None and self.code_from[0] == self._segments[CS]
             descriptor, at = self.code_from[1:] if known and self.code_from is not None else (0, 0)
-            self.native[0][native_callouts.DESCRIPTOR] = descriptor
-            self.native[0][native_callouts.LOADED_FROM] = at
+            self.native.cells[native_callouts.DESCRIPTOR] = descriptor
+            self.native.cells[native_callouts.LOADED_FROM] = at
+
+    def tell_segment(self, index: int, hidden: HiddenSegment, raw: bytes, at: int) -> None:
+        """Native code may load this selector again as long as its descriptor, at a linear address, is what it was."""
+        if self.native is None:
+            return
+        selector, base, limit, flags = hidden
+        first = (index * native_callouts.SLOTS + (selector >> 3) % native_callouts.SLOTS) * native_callouts.SLOT_CELLS
+        limit_and_flags = int.from_bytes((flags << 32 | limit).to_bytes(8, "little"), "little", signed=True)
+        slot = selector + 1, base, limit_and_flags, int.from_bytes(raw, "little", signed=True), at if raw else 0
+        for number, value in enumerate(slot):
+            self.native.segments[first + number] = value
+
+    def forget_segments(self) -> None:
+        """No descriptor is known any more."""
+        self.code_from = None
+        self.tell_descriptor()
+        if self.native is not None:
+            self.native.segments[:] = NO_SEGMENTS
 
     def forget_native(self) -> None:
         """What stands for callouts in the table was made for another base, or is not sure any more."""
         if self.native is not None:
-            self.native[1][:] = NOTHING
+            self.native.table[:] = NOTHING
         self.forget_landings()
 
     def forget_landings(self) -> None:
         """Code was dropped; other instructions may take its place."""
         if self.native is not None:
-            self.native[2][:] = NO_LANDINGS
+            self.native.landings[:] = NO_LANDINGS
