@@ -26,6 +26,7 @@ from vilab.machine.memory import MachineMemory
 from vilab.memory.client import MemoryClient, MemoryConfig
 from vilab.memory.grant import MemoryGrant
 from vilab.memory.manager import FLOOR_PAGES, MemoryManager
+from vilab.memory.swap_file import SEEK_NS
 from vilab.protocols import Console
 from vilab.vmm.vm import MONITOR_BYTES, VirtualMachine
 
@@ -43,12 +44,13 @@ class Host:
     swap_directory : where .vswp files go; a temporary one if it is not given.
     swap_room_mb : how much there is for them; ``None``: as much as the disk has.
     quantum_ns : how long a VM runs before the next one does.
+    page_in_ns : what it waits for a page from the swap file.
     """
 
     def __init__(
         self, memory_mb: int, name: str = "esx1", *, reserved_mb: int = 0, swap_directory: Path | None = None,
         swap_room_mb: int | None = None, seed: int = 0, log: EventLog | None = None, quantum_ns: int = QUANTUM_NS,
-        costs: CostModel = DEFAULT_COSTS,
+        costs: CostModel = DEFAULT_COSTS, page_in_ns: int = SEEK_NS,
     ) -> None:  # fmt: skip
         self.name, self.quantum_ns, self.costs = name, quantum_ns, costs
         self.log = log if log is not None else EventLog()
@@ -57,7 +59,7 @@ class Host:
         assert directory is not None
         self.memory = MemoryManager(
             MachineMemory(memory_mb << 20), directory, reserved_mb=reserved_mb, seed=seed, log=self.log,
-            swap_room_pages=None if swap_room_mb is None else swap_room_mb << 8,
+            swap_room_pages=None if swap_room_mb is None else swap_room_mb << 8, page_in_ns=page_in_ns,
         )  # fmt: skip
         self.vms: dict[str, HostedVm] = {}
         self.now_ns = 0

@@ -14,6 +14,8 @@ The arrays are what a picture of machine memory is drawn from.
 
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +23,8 @@ from vilab.addresses import Mpn
 from vilab.errors import VmmBug
 from vilab.machine.memory import FrameAllocator, MachineMemory
 from vilab.memory.page_state import FrameUse
+
+FREE, OVERHEAD, PRIVATE, SHARED = (int(use) for use in FrameUse)
 
 
 class FrameTable:
@@ -35,12 +39,15 @@ class FrameTable:
         self.memory = memory
         self.frames = memory.frames
         self._allocator = FrameAllocator(memory)
-        self.use: npt.NDArray[np.uint8] = np.zeros(self.frames, np.uint8)
-        self.owner: npt.NDArray[np.uint16] = np.zeros(self.frames, np.uint16)
-        self.who: npt.NDArray[np.int32] = np.zeros(self.frames, np.int32)
+        # The same bytes twice: plain for the steps one at a time, as arrays for pictures and sums.
+        self._use, self._owner = bytearray(self.frames), array("H", bytes(2 * self.frames))
+        self._who = array("i", bytes(4 * self.frames))
+        self.use: npt.NDArray[np.uint8] = np.frombuffer(self._use, np.uint8)
+        self.owner: npt.NDArray[np.uint16] = np.frombuffer(self._owner, np.uint16)
+        self.who: npt.NDArray[np.int32] = np.frombuffer(self._who, np.int32)
         if reserved_frames:
             first = self._allocator.allocate_run(reserved_frames)
-            self.use[first : first + reserved_frames] = FrameUse.OVERHEAD
+            self.use[first : first + reserved_frames] = OVERHEAD
 
     @property
     def free_frames(self) -> int:
@@ -49,52 +56,52 @@ class FrameTable:
     def take_private(self, owner: int, ppn: int, zeroed: bool = True) -> Mpn:
         """A frame for one page. Raises ``AdminError`` where there is none."""
         mpn = self._allocator.allocate(zeroed)
-        self.use[mpn], self.owner[mpn], self.who[mpn] = FrameUse.PRIVATE, owner, ppn
+        self._use[mpn], self._owner[mpn], self._who[mpn] = PRIVATE, owner, ppn
         return mpn
 
     def take_overhead(self, owner: int, count: int) -> range:
         """Adjacent frames for a monitor."""
         first = self._allocator.allocate_run(count)
-        self.use[first : first + count], self.owner[first : first + count] = FrameUse.OVERHEAD, owner
+        self.use[first : first + count], self.owner[first : first + count] = OVERHEAD, owner
         return range(first, first + count)
 
     def give_back_overhead(self, frames: range) -> None:
-        self.use[frames.start : frames.stop], self.owner[frames.start : frames.stop] = FrameUse.FREE, 0
+        self.use[frames.start : frames.stop], self.owner[frames.start : frames.stop] = FREE, 0
         self._allocator.free_run(Mpn(frames.start), len(frames))
 
     def make_shared(self, mpn: int) -> None:
         """The private frame becomes everybody's, with one page on it."""
-        if self.use[mpn] != FrameUse.PRIVATE:
-            raise VmmBug(f"Frame {mpn:#x} is to be shared, but it is {FrameUse(self.use[mpn]).name}.")
-        self.use[mpn], self.owner[mpn], self.who[mpn] = FrameUse.SHARED, 0, 1
+        if self._use[mpn] != PRIVATE:
+            raise VmmBug(f"Frame {mpn:#x} is to be shared, but it is {FrameUse(self._use[mpn]).name}.")
+        self._use[mpn], self._owner[mpn], self._who[mpn] = SHARED, 0, 1
 
     def join(self, mpn: int) -> None:
         """One more page shares the frame."""
-        if self.use[mpn] != FrameUse.SHARED:
+        if self._use[mpn] != SHARED:
             raise VmmBug(f"Frame {mpn:#x} is not shared: nobody can join.")
-        self.who[mpn] += 1
+        self._who[mpn] += 1
 
     def make_private(self, mpn: int, owner: int, ppn: int) -> None:
         """The last page on a shared frame owns it again."""
-        if self.use[mpn] != FrameUse.SHARED or self.who[mpn] != 1:
+        if self._use[mpn] != SHARED or self._who[mpn] != 1:
             raise VmmBug(f"Frame {mpn:#x} is to be one page's own, but {self.sharers(mpn)} share it.")
-        self.use[mpn], self.owner[mpn], self.who[mpn] = FrameUse.PRIVATE, owner, ppn
+        self._use[mpn], self._owner[mpn], self._who[mpn] = PRIVATE, owner, ppn
 
     def leave(self, mpn: int) -> bool:
         """One page less on the frame, which is freed after the last one. True: it was the last."""
-        if self.use[mpn] == FrameUse.SHARED and self.who[mpn] > 1:
-            self.who[mpn] -= 1
+        if self._use[mpn] == SHARED and self._who[mpn] > 1:
+            self._who[mpn] -= 1
             return False
-        if self.use[mpn] not in (FrameUse.SHARED, FrameUse.PRIVATE):
-            raise VmmBug(f"Frame {mpn:#x} is left, but it is {FrameUse(self.use[mpn]).name}.")
-        self.use[mpn] = FrameUse.FREE
-        self.owner[mpn] = self.who[mpn] = 0
+        if self._use[mpn] not in (SHARED, PRIVATE):
+            raise VmmBug(f"Frame {mpn:#x} is left, but it is {FrameUse(self._use[mpn]).name}.")
+        self._use[mpn] = FREE
+        self._owner[mpn] = self._who[mpn] = 0
         self._allocator.free(Mpn(mpn))
         return True
 
     def sharers(self, mpn: int) -> int:
         """How many pages are on the frame."""
-        return int(self.who[mpn]) if self.use[mpn] == FrameUse.SHARED else int(self.use[mpn] == FrameUse.PRIVATE)
+        return int(self._who[mpn]) if self._use[mpn] == SHARED else int(self._use[mpn] == PRIVATE)
 
     def size_bytes(self) -> int:
         """What this table itself takes."""

@@ -25,7 +25,8 @@ from vilab.machine.memory import MachineMemory
 from vilab.memory.page_state import SAMPLED, PageState
 from vilab.memory.pmap import Pmap
 
-UNTOUCHED, PRIVATE, SHARED, BALLOONED, SWAPPED = (int(state) for state in PageState)
+STATES = tuple(PageState)
+UNTOUCHED, PRIVATE, SHARED, BALLOONED, SWAPPED = (int(state) for state in STATES)
 
 
 class PageSupply(Protocol):
@@ -78,7 +79,7 @@ class ManagedPmap(Pmap):
         return states
 
     def state_of(self, ppn: int) -> PageState:
-        return PageState(self.state[ppn] & ~SAMPLED)
+        return STATES[self.state[ppn] & ~SAMPLED]
 
     def count(self, state: PageState) -> int:
         """Pages in that state."""
