@@ -6,11 +6,13 @@ JavaScript, and ``send`` reaches the same ``Playback`` that the widget uses.
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import vilab.view
+from vilab.view.memory_grid_track import GridPlayback
 from vilab.view.playback import Playback
 from vilab.view.quiz import QuizRun
 from vilab.view.typed import TypedPlayback
@@ -56,9 +58,12 @@ def page_html(playback: Playback, theme: str = "light", lecture: bool = False, w
         "question": plain(playback.track.question), "heading": html(playback.track.question),
         "frame": playback.frame(), "lecture": lecture, "form": form(playback),
     }  # fmt: skip
-    css = "\n".join((VIEW / name).read_text() for name in ("tokens.css", "stage.css", "views.css"))
-    model = MODEL.replace("__STATE__", json.dumps(state).replace("</", "<\\/"))
-    player = (VIEW / "player.js").read_text().replace("export default { render };", "")
+    grid = isinstance(playback, GridPlayback)
+    styles = ("tokens.css", "stage.css", "views.css", *(("memory_grid.css",) if grid else ()))
+    css = "\n".join((VIEW / name).read_text() for name in styles)
+    model = MODEL.replace("__STATE__", as_json(state).replace("</", "<\\/"))
+    scripts = (*(("memory_grid.js",) if grid else ()), "player.js")
+    player = "\n".join((VIEW / name).read_text() for name in scripts).replace("export default { render };", "")
     light = "false" if theme == "dark" else "true"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><style>{LAB}{css}</style>'
@@ -66,6 +71,11 @@ def page_html(playback: Playback, theme: str = "light", lecture: bool = False, w
         f'<script type="module">{player}\n{model}\nrender({{ model, el: document.getElementById("here") }});</script>'
         "</body></html>"
     )
+
+
+def as_json(value: Any) -> str:
+    """Bytes as base64: in Jupyter they travel as they are."""
+    return json.dumps(value, default=lambda data: base64.b64encode(data).decode())
 
 
 def form(playback: Playback) -> dict[str, Any] | None:
@@ -78,7 +88,7 @@ def open_player(page: Any, playback: Playback, **look: Any) -> None:
     def kernel(text: str) -> str:
         playback.handle(json.loads(text))
         playback.finish()
-        return json.dumps({"frame": playback.frame(), "form": form(playback)})
+        return as_json({"frame": playback.frame(), "form": form(playback)})
 
     page.expose_function("kernel", kernel)
     page.set_content(page_html(playback, **look))

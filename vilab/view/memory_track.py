@@ -26,7 +26,7 @@ MODEL: in life it is the next virtual machine that presses.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,9 +120,10 @@ class VmFrame(msgspec.Struct, frozen=True):
 class MemoryFrame(msgspec.Struct, frozen=True):
     """The host's memory at one moment.
 
-    ``total_pages``: what the vmkernel has not kept for itself; percentages of free memory are of it. ``machine_pages``:
-    all. ``use``, ``owner``, ``who``: the frame table; ``zero_frame``: the shared page of zeros, -1 for none. ``events``:
-    of the memory manager since the frame before; ``actions``: what was done by hand since then, in words.
+    ``total_pages``: what the vmkernel has not kept for itself; percentages of free memory are of it.
+    ``machine_pages``: all. ``use``, ``owner``, ``who``: the frame table; ``zero_frame``: the shared page of zeros, -1
+    for none. ``events``: of the memory manager since the frame before; ``actions``: what was done by hand since then,
+    in words, and what was refused.
     """
 
     number: int
@@ -176,10 +177,12 @@ class MemoryTrack:
     ----------
     host : stands where it stands; that is frame 0. Nobody else may run it from now on.
     step_ns : virtual time of a step.
+    plan : what is done at the beginning of which step, 1 is the first: ``{5: lambda track: track.power_off("vm1")}``.
+        What is refused there does not end the run.
     """
 
-    def __init__(self, host: Host, step_ns: int) -> None:
-        self.host, self.step_ns = host, step_ns
+    def __init__(self, host: Host, step_ns: int, plan: Mapping[int, Callable[[MemoryTrack], object]] = {}) -> None:
+        self.host, self.step_ns, self.plan = host, step_ns, dict(plan)
         self.position = 0
         self.notice = ""
         """Why the picture is elsewhere than one would think, or what was refused; empty otherwise."""
@@ -303,6 +306,12 @@ class MemoryTrack:
     def _run_one(self) -> None:
         if len(self.frames) > MOST_STEPS:
             raise AdminError(f"This run has {MOST_STEPS} steps, and all of them are kept. Begin a new one.")
+        planned = self.plan.get(len(self.frames))
+        if planned is not None:
+            try:
+                planned(self)
+            except AdminError as error:
+                self._pending.actions.append(str(error))
         self._press()
         self.host.run_for(self.step_ns)
         self._record()

@@ -61,6 +61,9 @@ function render({ model, el }) {
   const put = (node, html) => { if (node.__html !== html) { node.innerHTML = node.__html = html; return true; } return false; };
   const heads = root.querySelectorAll(".vl-ph");
 
+  // A picture that the page draws itself (memory_grid.js), where that module stands above this one.
+  const grid = typeof memoryGrid === "function" ? memoryGrid({ root, stage, wish: (message) => wish(message), announce: (words) => announce(words), leave: () => slider.focus() }) : null;
+
   let frame = model.get("frame");
   let shown = null;        // the frame on the page
   let choice = -1;         // of the card that is open
@@ -176,6 +179,7 @@ function render({ model, el }) {
       if (shown && !jump) slide((s.origin - shown.stage.origin) * s.unit, s.unit);
     }
     if (s.rows) showCursor(false);
+    grid?.draw(s);
 
     const unit = (line.right - line.left) / Math.max(frame.total, 1);
     const x = line.left + unit * frame.n;
@@ -459,6 +463,7 @@ function render({ model, el }) {
   return () => {
     clearTimeout(playing);
     clearTimeout(patience);
+    grid?.close();
     watcher.disconnect();
     model.off("change:frame", draw);
     model.off("change:heading", draw);

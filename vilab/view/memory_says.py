@@ -1,0 +1,170 @@
+"""What is said about a host's memory: one or two sentences a step, and a log of what the memory manager did.
+
+The loudest thing comes first: what was refused, then a state of free memory that was left, pages on disk, balloons,
+copies, pages that were found equal, pages that were touched for the first time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from vilab.memory import memory_events as events
+from vilab.memory.free_states import FreeState
+from vilab.view.frame import Cell, Panel, Row
+from vilab.view.memory_grid import size
+from vilab.view.memory_track import MemoryFrame, VmFrame
+from vilab.view.words import NBSP, counted, grouped
+
+LOG_ROWS = 60
+
+
+def seconds(at_ns: int) -> str:
+    """``3.2 s``"""
+    return f"{at_ns / 1e9:.1f}{NBSP}s"
+
+
+def say(frame: MemoryFrame, before: MemoryFrame | None) -> str:
+    """The text twin of one moment."""
+    if before is None:
+        return f"{_standing(frame)} Nothing has run yet in this picture."
+    happened = list(_happened(frame, before))
+    return " ".join([*happened[:2], _standing(frame)])
+
+
+def _standing(frame: MemoryFrame) -> str:
+    free = f"{size(frame.free_pages)} of {size(frame.machine_pages)} are free"
+    if not frame.vms:
+        return f"No virtual machine is on; {free}."
+    configured = sum(vm.pages for vm in frame.vms)
+    cost = sum(vm.private for vm in frame.vms) + frame.sharing.shared_frames
+    monitors = sum(vm.overhead for vm in frame.vms)
+    who = f"{len(frame.vms)} VMs" if len(frame.vms) > 1 else frame.vms[0].name
+    plural = "" if len(frame.vms) > 1 else "s"
+    return (
+        f"{who} think{plural} of {size(configured)}, and take{plural} {size(cost)} of the machine, "
+        f"monitors {size(monitors)} more; {free}."
+    )
+
+
+def _happened(frame: MemoryFrame, before: MemoryFrame) -> Iterator[str]:
+    for action in frame.actions:
+        yield f"**{action.rstrip('.')}.**"
+    for vm in frame.vms:
+        was = before.vm_of(vm.vm_id)
+        if vm.stopped and (was is None or not was.stopped):
+            yield f"**{vm.stopped}**"
+    if frame.state is not before.state:
+        yield f"Free memory is **{frame.state}**, it was {before.state}."
+    out, back = _change(frame, before, "swapped_out"), _change(frame, before, "swapped_in")
+    if out or back:
+        yield f"**{counted(out, 'page')}** went to disk, {grouped(back)} came back."
+    balloon = _change(frame, before, "ballooned")
+    if balloon:
+        yield f"Balloons have **{'grown' if balloon > 0 else 'shrunk'} by {counted(abs(balloon), 'page')}**."
+    copies = sum(1 for e in frame.events if isinstance(e, events.SharingBroken) and e.mpn != e.from_mpn)
+    shared = frame.sharing.saved_frames - before.sharing.saved_frames + copies
+    if copies:
+        yield f"**{counted(copies, 'store')}** to shared pages made copies."
+    if shared > 0:
+        yield f"**{counted(shared, 'page')}** {'was' if shared == 1 else 'were'} found to be equal to another."
+    touched = touched_since(frame, before)
+    if touched:
+        yield f"**{counted(touched, 'page')}** {'was' if touched == 1 else 'were'} touched for the first time."
+    elif not (copies or shared > 0 or out or back or balloon or frame.actions):
+        yield "No page was touched for the first time, and none was shared."
+
+
+def touched_since(frame: MemoryFrame, before: MemoryFrame) -> int:
+    """Pages that were never touched before."""
+    return sum(
+        (was.untouched if (was := before.vm_of(vm.vm_id)) is not None else vm.pages) - vm.untouched for vm in frame.vms
+    )
+
+
+def _change(frame: MemoryFrame, before: MemoryFrame, what: str) -> int:
+    """How much a count of each machine has grown, all together."""
+    found = 0
+    for vm in frame.vms:
+        was = before.vm_of(vm.vm_id)
+        found += getattr(vm, what) - (getattr(was, what) if was is not None else 0)
+    return found
+
+
+# Events ----------------------------------------------------------------------------------------------------------
+
+
+def glyph_of(frame: MemoryFrame) -> str:
+    """The mark of a step on the slider; empty for a step without one."""
+    if any(vm.stopped for vm in frame.vms) or frame.state in (FreeState.HARD, FreeState.LOW):
+        return "error"
+    loud = (events.PageShared, events.SharingBroken, events.BalloonLocked, events.PageSwappedOut, events.PageSwappedIn)
+    if any(isinstance(event, loud) for event in frame.events):
+        return "memory"
+    return "io" if frame.actions else ""
+
+
+_SAID: dict[type, str] = {
+    events.SharedFrameLeft: "left shared frames", events.FalseMatch: "same hash, other content",
+    events.PageSwappedOut: "paged out", events.PageSwappedIn: "paged in", events.DoublePaged: "paged twice",
+    events.BalloonPopped: "taken out of the balloon by a touch",
+}  # fmt: skip
+
+
+def lines(frame: MemoryFrame) -> list[tuple[str, str]]:
+    """(who, what) of a step; many alike are one line with their number."""
+    names = {vm.vm_id: vm.name for vm in frame.vms}
+    counts: Counter[tuple[str, str]] = Counter()
+    said: list[tuple[str, str]] = [("", action) for action in frame.actions]
+    for event in frame.events:
+        who = names.get(getattr(event, "vm", -1), "")
+        if isinstance(event, events.PageShared):
+            counts[who, "shared"] += 1
+        elif isinstance(event, events.SharingBroken):
+            counts[who, "copied for a store" if event.mpn != event.from_mpn else "its own again"] += 1
+        elif type(event) in _SAID:
+            counts[who, _SAID[type(event)]] += 1
+        elif isinstance(event, events.FreeStateChanged):
+            said.append(("", f"free memory {event.was} → {event.state}"))
+        elif isinstance(event, events.BalloonTargetSet):
+            said.append((who, f"balloon target {size(event.target_pages)}"))
+        elif isinstance(event, events.WorkingSetSampled):
+            said.append((who, f"{event.touched} of {event.sampled} sampled pages were in use"))
+        elif isinstance(event, events.VmBlocked):
+            said.append((who, "blocked: above its target while memory is low"))
+    said += [(who, f"{counted(count, 'page')} {what}") for (who, what), count in counts.items()]
+    return said
+
+
+def log(frames: Sequence[MemoryFrame], position: int) -> Panel:
+    """What the memory manager did up to a step, newest at the bottom."""
+    rows: list[Row] = []
+    for frame in reversed(frames[: position + 1]):
+        mark = "now" if frame.number == position else ""
+        for who, what in reversed(lines(frame)):
+            cells = (Cell(str(frame.number)), Cell(seconds(frame.at_ns), "soft"), Cell(who, "c-guest"), Cell(what))
+            rows.append(Row(cells, mark, frame.number))
+        if len(rows) >= LOG_ROWS:
+            break
+    head = (Cell("step"), Cell("time"), Cell("who"), Cell("what"))
+    return Panel(
+        "Memory log", head, tuple(reversed(rows[:LOG_ROWS])), "log", "The memory manager has done nothing yet."
+    )
+
+
+def table(frame: MemoryFrame, before: MemoryFrame | None) -> Panel:
+    """Every machine in pages. What has changed in this step has a wash."""
+    head = (
+        Cell("pages"), Cell("configured", "r"), Cell("touched", "r"), Cell("private", "r"), Cell("shared", "r"),
+        Cell("zeros", "r"),
+    )  # fmt: skip
+    rows = []
+    for vm in frame.vms:
+        was = before.vm_of(vm.vm_id) if before is not None else vm
+        rows.append(Row(_cells(vm), "now" if was is None or was.counts != vm.counts else ""))
+    return Panel("Each VM", head, tuple(rows), empty="No virtual machine is on.")
+
+
+def _cells(vm: VmFrame) -> tuple[Cell, ...]:
+    values = (vm.pages, vm.pages - vm.untouched, vm.private, vm.shared, vm.zero)
+    return (Cell(vm.name, "c-guest"), *(Cell(grouped(value), "r") for value in values))
