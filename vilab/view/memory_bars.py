@@ -23,7 +23,7 @@ from vilab.view.words import escape, plain
 LEFT = 476.0
 RIGHT = float(WIDTH)
 TOP = 46.0
-_MOST_PITCH, _BAR = 52.0, 22.0
+_MOST_PITCH, _MOST_BAR = 76.0, 36.0
 _LABEL_PX = 8.6
 """A digit in bold at 14 px in the widest font."""
 
@@ -68,8 +68,8 @@ def draw(vms: Sequence[VmFrame], height: float, only: str = "") -> str:
 
 
 def _bar(vm: VmFrame, at: int, y: float, pitch: float, widest: int, only: str) -> str:
-    wide = pitch >= 44
-    bar = _BAR if wide else max(8.0, pitch - 6)
+    wide = pitch >= 46
+    bar = min(_MOST_BAR, pitch - 28) if wide else max(8.0, pitch - 6)
     left = LEFT if wide else LEFT + 52
     unit = (RIGHT - left) / widest
     top = y + (20 if wide else 0)
@@ -96,7 +96,7 @@ def _bar(vm: VmFrame, at: int, y: float, pitch: float, widest: int, only: str) -
         )
         label = f"{pages / 256:.1f}"
         if wide and name == "private" and width > _LABEL_PX * len(label) + 12:
-            marks.append(text(x + 8, top + 16, label, "b", 'style="fill:var(--vl-guest-on)"'))
+            marks.append(text(x + 8, top + bar / 2 + 5, label, "b", 'style="fill:var(--vl-guest-on)"'))
         x += width
     chosen = vm.name == only
     if chosen:

@@ -306,11 +306,6 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
     if (button) filter(Number(button.dataset.kind));
     event.stopPropagation();
   });
-  const onRow = (event) => {
-    const row = event.target.closest("[data-row]");
-    if (row) wish({ do: "open", row: Number(row.dataset.row) });
-  };
-  stage.addEventListener("click", onRow);
   const sizes = new ResizeObserver(soon);
   sizes.observe(box);
   const themes = new MutationObserver(() => { readColours(); if (now) { drawKey(); soon(); } });
@@ -339,7 +334,6 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
       cancelAnimationFrame(waiting);
       sizes.disconnect();
       themes.disconnect();
-      stage.removeEventListener("click", onRow);
     },
   };
 }

@@ -50,7 +50,7 @@ OTHER = 8
 """Added where the frame is not the looked-for machine's."""
 
 NAMES = {
-    Kind.PRIVATE: "private", Kind.SHARED: "shared", Kind.ZERO: "zeros, shared", Kind.MONITOR: "monitors",
+    Kind.PRIVATE: "private", Kind.SHARED: "shared", Kind.ZERO: "zeros", Kind.MONITOR: "monitors",
     Kind.VMKERNEL: "vmkernel", Kind.FREE: "free",
 }  # fmt: skip
 """In the order of the key under the grid; its number there is the key that filters."""
@@ -174,7 +174,7 @@ def message(frame: MemoryFrame, form: Shape, square: int | None, only: str, curs
         "pages": found.tobytes() if form.with_pages else None,
         "stacks": None if form.with_pages else stacks(found).astype("<u2").tobytes(),
         "open": None if square is None else _open_message(opened(frame, square, found)),
-        "key": [[int(kind), name, size(sums[kind])] for kind, name in NAMES.items() if sums[kind] or kind is Kind.FREE],
+        "key": [[int(kind), name, in_mb(sums[kind])] for kind, name in NAMES.items() if sums[kind] or not kind],
         "cursor": cursor, "only": only, "short": frame.free_pages * 10 < frame.machine_pages,
     }  # fmt: skip
 
@@ -183,9 +183,14 @@ def _open_message(square: Open) -> dict[str, Any]:
     return {"square": square.square, "kinds": square.kinds.tobytes(), "words": list(square.words)}
 
 
-def size(pages: int) -> str:
-    """``0.02 MB``, ``5.6 MB``, ``160 MB``: two digits at least."""
+def in_mb(pages: int) -> str:
+    """``0.02``, ``5.6``, ``160``: what a digit more would not tell is left out; less than 0.01 is ``<0.01``."""
     mb = pages / MB_PAGES
     if mb == int(mb) or mb >= 100:
-        return f"{mb:,.0f} MB"
-    return f"{mb:.1f} MB" if mb >= 1 else f"{mb:.2f} MB"
+        return f"{mb:,.0f}"
+    return f"{mb:.1f}" if mb >= 1 else "<0.01" if mb < 0.005 else f"{mb:.2f}"
+
+
+def size(pages: int) -> str:
+    """``5.6 MB``"""
+    return f"{in_mb(pages)} MB"

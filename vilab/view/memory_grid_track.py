@@ -32,10 +32,9 @@ from vilab.view.svg import number, text
 from vilab.view.timeline import timeline
 from vilab.view.words import NBSP, plain
 
-GRID_WIDTH, GRID_HEIGHT, TOP = 408.0, 300.0, 46.0
-KEY_HEIGHT, WORDS_HEIGHT = 64.0, 44.0
+GRID_WIDTH, MOST_HEIGHT, LEAST_HEIGHT, TOP = 408.0, 306.0, 256.0, 46.0
+KEY_HEIGHT, WORDS_HEIGHT = 62.0, 50.0
 """Under the grid: two rows of the key, two lines of words."""
-HEIGHT = TOP + GRID_HEIGHT + KEY_HEIGHT + WORDS_HEIGHT
 
 _FILLS = {
     Kind.PRIVATE: "guest-fill", Kind.SHARED: "shared-fill", Kind.ZERO: "shared-wash", Kind.MONITOR: "host-fill",
@@ -63,7 +62,12 @@ class GridTrack:
 
     @property
     def shape(self) -> Shape:
-        return shape(self.memory.newest.machine_pages, GRID_WIDTH, GRID_HEIGHT)
+        return shape(self.memory.newest.machine_pages, GRID_WIDTH, MOST_HEIGHT)
+
+    @property
+    def grid_height(self) -> float:
+        """As much as the squares need, and enough for the pages of one."""
+        return max(LEAST_HEIGHT, self.shape.rows * self.shape.pitch)
 
     @property
     def total(self) -> int:
@@ -113,7 +117,7 @@ class GridTrack:
     def grid(self) -> dict[str, Any]:
         """What the page draws the grid from."""
         made = message(self.memory.frame, self.shape, self.open_square, self.only, self.cursor)
-        made["height"] = GRID_HEIGHT
+        made["height"] = self.grid_height
         return made
 
     # The picture -----------------------------------------------------------------------------------------------------
@@ -141,8 +145,9 @@ class GridTrack:
         made = {"table": lambda: memory_says.table(frame, before),
                 "log": lambda: memory_says.log(self.memory.frames, position)}  # fmt: skip
         stage = Stage(
-            label=f"{self.question} {plain(say)}", height=HEIGHT, under=self._under(frame) + grid,
-            over=memory_bars.draw(frame.vms, GRID_HEIGHT, self.only), rows=len(frame.vms),
+            label=f"{self.question} {plain(say)}", height=TOP + self.grid_height + KEY_HEIGHT + WORDS_HEIGHT,
+            under=self._under(frame) + grid,
+            over=memory_bars.draw(frame.vms, self.grid_height + KEY_HEIGHT, self.only), rows=len(frame.vms),
         )  # fmt: skip
         when = memory_says.seconds(frame.at_ns)
         return Picture(
@@ -152,7 +157,7 @@ class GridTrack:
 
     def _under(self, frame: MemoryFrame) -> str:
         total = size(frame.machine_pages).replace(" ", NBSP)
-        small = f"{total} in address order, 1 square = 1{NBSP}MB"
+        small = f"{total} in address order, 1 square = 1{NBSP}MB; key in MB"
         if self.open_square is not None:
             first = self.open_square * MB_PAGES
             small = f"the {MB_PAGES} pages of square {self.open_square + 1}, from frame {first:05x} on"

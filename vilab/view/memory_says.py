@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from vilab.memory import memory_events as events
 from vilab.memory.free_states import FreeState
 from vilab.view.frame import Cell, Panel, Row
-from vilab.view.memory_grid import size
+from vilab.view.memory_grid import in_mb, size
 from vilab.view.memory_track import MemoryFrame, VmFrame
 from vilab.view.words import NBSP, counted, grouped
 
@@ -33,18 +33,15 @@ def say(frame: MemoryFrame, before: MemoryFrame | None) -> str:
 
 
 def _standing(frame: MemoryFrame) -> str:
-    free = f"{size(frame.free_pages)} of {size(frame.machine_pages)} are free"
+    free = f"{in_mb(frame.free_pages)} of {size(frame.machine_pages)} are free"
     if not frame.vms:
         return f"No virtual machine is on; {free}."
     configured = sum(vm.pages for vm in frame.vms)
     cost = sum(vm.private for vm in frame.vms) + frame.sharing.shared_frames
     monitors = sum(vm.overhead for vm in frame.vms)
-    who = f"{len(frame.vms)} VMs" if len(frame.vms) > 1 else frame.vms[0].name
-    plural = "" if len(frame.vms) > 1 else "s"
-    return (
-        f"{who} think{plural} of {size(configured)}, and take{plural} {size(cost)} of the machine, "
-        f"monitors {size(monitors)} more; {free}."
-    )
+    who = f"{len(frame.vms)} VMs have" if len(frame.vms) > 1 else f"{frame.vms[0].name} has"
+    cost_words = f"{who} {size(configured)} and cost{'' if len(frame.vms) > 1 else 's'} {in_mb(cost)}"
+    return f"{cost_words}, plus {in_mb(monitors)} for monitors; {free}."
 
 
 def _happened(frame: MemoryFrame, before: MemoryFrame) -> Iterator[str]:
@@ -64,13 +61,16 @@ def _happened(frame: MemoryFrame, before: MemoryFrame) -> Iterator[str]:
         yield f"Balloons have **{'grown' if balloon > 0 else 'shrunk'} by {counted(abs(balloon), 'page')}**."
     copies = sum(1 for e in frame.events if isinstance(e, events.SharingBroken) and e.mpn != e.from_mpn)
     shared = frame.sharing.saved_frames - before.sharing.saved_frames + copies
-    if copies:
-        yield f"**{counted(copies, 'store')}** to shared pages made copies."
+    found = []
     if shared > 0:
-        yield f"**{counted(shared, 'page')}** {'was' if shared == 1 else 'were'} found to be equal to another."
+        found.append(f"**{counted(shared, 'page')}** found equal to another")
+    if copies:
+        found.append(f"**{counted(copies, 'store')}** made {'a copy' if copies == 1 else 'copies'}")
+    if found:
+        yield f"{', '.join(found)}."
     touched = touched_since(frame, before)
     if touched:
-        yield f"**{counted(touched, 'page')}** {'was' if touched == 1 else 'were'} touched for the first time."
+        yield f"**{counted(touched, 'page')}** touched for the first time."
     elif not (copies or shared > 0 or out or back or balloon or frame.actions):
         yield "No page was touched for the first time, and none was shared."
 

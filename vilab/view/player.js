@@ -339,20 +339,21 @@ function render({ model, el }) {
   // --- the stage's cursor, for pictures that have rows -------------------------------------------------------------
 
   const rows = () => [...stage.querySelectorAll("[data-row]")];
+  const onRows = () => stage.contains(document.activeElement) && !document.activeElement.closest(".vl-grid");
 
   function showCursor(speak) {
     const all = rows();
     const ids = [...new Set(all.map((row) => row.dataset.row))];
     if (!ids.length) return;
     cursor = Math.max(0, Math.min(ids.length - 1, cursor));
-    const inside = stage.contains(document.activeElement);
+    const inside = onRows();
     for (const row of all) row.classList.toggle("cursor", inside && row.dataset.row === ids[cursor]);
     const row = all.find((one) => one.dataset.row === ids[cursor]);
     if (speak) announce(row.getAttribute("aria-label") || row.textContent);
   }
 
   function onStage(event) {
-    if (!frame.stage.rows || !stage.contains(document.activeElement)) return false;
+    if (!frame.stage.rows || !onRows()) return false;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       cursor += event.key === "ArrowDown" ? 1 : -1;
       showCursor(true);
@@ -437,7 +438,9 @@ function render({ model, el }) {
     const option = event.target.closest("[data-choice]");
     if (option) { choose(Number(option.dataset.choice)); return; }
     const row = event.target.closest("[data-goto]");
-    if (row) wish({ do: "seek", to: Number(row.dataset.goto) });
+    if (row) { wish({ do: "seek", to: Number(row.dataset.goto) }); return; }
+    const bar = event.target.closest("[data-row]");
+    if (bar && grid) { cursor = Number(bar.dataset.row); showCursor(false); wish({ do: "open", row: cursor }); }
   }
 
   root.addEventListener("keydown", key);

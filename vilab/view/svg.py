@@ -14,7 +14,7 @@ from vilab.view.words import escape
 GLYPH_NAMES = {
     "trap": "trap", "exit": "exit", "callout": "callout", "translate": "translation", "true_fault": "true fault",
     "hidden_fault": "hidden fault", "trace_fault": "trace fault", "interrupt": "interrupt", "io": "port access",
-    "error": "wrong", "space": "load of CR3",
+    "error": "wrong", "space": "load of CR3", "memory": "memory event",
 }  # fmt: skip
 """Kinds of events that have a glyph, in words."""
 
@@ -59,6 +59,8 @@ def glyph(kind: str, x: float, y: float, half: float) -> str:
         css = "g-true" if kind == "true_fault" else "g-hidden"
         right, left = f"L{n(x + half)} {n(y)}", f"L{n(x - half)} {n(y)}"
         return f'<path d="M{n(x)} {n(y - half)}{right}L{n(x)} {n(y + half)}{left}Z" class="{css}"/>'
+    if kind == "memory":
+        return f'<circle cx="{n(x)}" cy="{n(y)}" r="{n(half * 0.75)}" class="g-memory"/>'
     if kind == "io":
         return f'<circle cx="{n(x)}" cy="{n(y)}" r="{n(half * 0.8)}" class="g-io"/>'
     if kind == "right":
