@@ -162,8 +162,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--busybox", type=Path, metavar="FILE", help="a static busybox for i386 that is here already")
     one.add_argument("--modules", type=Path, metavar="FOLDER", help="where that kernel's modules lie")
 
-    one = command("bench", bench, "measure how fast the engines are, as ratios to the bare processor")
-    one.add_argument("what", choices=("vmm", "boot", "comparison"), help="the part to measure")
+    one = command("bench", bench, "measure how fast it is, beside something to compare it with")
+    one.add_argument("what", choices=("vmm", "boot", "comparison", "memory"), help="the part to measure")
     one.add_argument("--json", action="store_true", help="one JSON object: name -> value, unit, baseline, ratio")
     one.add_argument("--quick", action="store_true", help="measure next to nothing: only to see that it works")
     one.add_argument(

@@ -63,14 +63,37 @@ def test_hints_put_together_are_where_they_would_be_one_by_one(hashes: list[int]
         other.put_hint(one, 3, one & 0xFFFF)
     rest = np.array(hashes, np.uint64)
     while len(rest):
-        first = np.flatnonzero(table.first_in_bucket(rest))
-        assert first.tolist() == sorted(np.unique(table.buckets_of(rest), return_index=True)[1].tolist())
-        ppns = (rest[first] & np.uint64(0xFFFF)).astype(np.int64)
-        table.put_hints(rest[first], np.full(len(first), 3), ppns)
-        rest = np.delete(rest, first)
+        left = table.leave_hints(rest, np.full(len(rest), 3), (rest & np.uint64(0xFFFF)).astype(np.int64))
+        assert len(left) < len(rest)
+        rest = rest[left]
     assert table.hinted_pages() == other.hinted_pages()
     assert (table.hints, table.evicted) == (other.hints, other.evicted)
     assert table.find_many(np.array(hashes, np.uint64)).tolist() == [other.find(one) for one in hashes]
+
+
+def test_what_concerns_another_page_is_left_to_the_caller():
+    table = SharingTable(1 << 16)
+    known, shared, own, new = (at << 56 | 1 for at in range(1, 5))
+    table.put_hint(known, 1, 10)
+    table.put_hint(shared, 1, 11)
+    table.promote(table.find(shared), 5)
+    table.put_hint(own, 1, 12)
+    hashes = np.array([known, shared, own, new, new, new + 1], np.uint64)
+    left = table.leave_hints(hashes, np.full(6, 1), np.array([20, 21, 12, 23, 24, 25]))
+    # The last two have to wait for the one before them in their bucket.
+    assert left.tolist() == [0, 1, 4, 5]
+    assert table.hinted_pages() == {known: (1, 10), own: (1, 12), new: (1, 23)}
+
+
+def test_when_hints_are_dropped_shared_frames_stay():
+    table = SharingTable(100)
+    for one in range(1, 20):
+        table.put_hint(one << 58, 1, one)
+    table.promote(table.find(3 << 58), 77)
+    table.drop_hints()
+    assert table.hints == len(table.hinted_pages()) == 0
+    assert table.shared_frames() == {77: 3 << 58}
+    assert table.shared == 1
 
 
 def test_the_largest_numbers_fit():

@@ -4,7 +4,8 @@
 ``guests``    guests that others wrote: brought from packages, listed
 ``terminal``  the terminal as the far end of a serial line
 ``leaving``   Ctrl-C at a moment that does no harm
-``bench``     the engines against the bare processor
+``bench``     how fast it is, beside something to compare it with
+``bench_memory``  what managing memory costs
 ``doctor``    what this machine has and lacks
 ``lab``       JupyterLab on the work copy of the lessons
 """

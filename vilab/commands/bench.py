@@ -1,4 +1,5 @@
-"""``vilab bench``: prints what ``vilab.vmm.bench`` and ``bench_boot`` measure and ``bench_comparison`` counts.
+"""``vilab bench``: prints what ``vilab.vmm.bench``, ``bench_boot`` and ``bench_memory`` measure and
+``bench_comparison`` counts.
 
 A measurement is one entry a line for people, or one JSON object: name -> {value, unit, baseline, ratio, median_of},
 with ratio = value / baseline in the entry's unit (rates: more is better; seconds: less is better).
@@ -38,6 +39,12 @@ def run_bench(
 
         found = bench_comparison(only=only, quick=quick)
         print(json.dumps(found) if as_json else text(found))
+        return 0
+    if what == "memory":
+        from vilab.commands.bench_memory import bench_memory
+
+        found = bench_memory(quick=quick, only=only)
+        print(json.dumps(found) if as_json else table(found))
         return 0
     assert what == "vmm"
     from vilab.vmm.bench import bench_vmm

@@ -19,8 +19,10 @@ A hint is not write-protected: its page costs no fault, and may change at any ti
 copy (``break_sharing``); the last page on a frame just owns it again. No table leads from a shared frame to its entry:
 its content cannot change, so its hash finds it. The table knows no hash of 0: such a page has 1.
 
-Many candidates at once have the result of one after another: those whose bucket of the table nobody else of the batch
-uses, and which only leave a hint or find their own, are done together; the others follow in order.
+Many candidates at once have the result of one after another. Whoever only leaves a hint, or finds its own, touches
+nothing but its bucket of the table: of these, the first in each bucket are done together, then those that are first
+now, and so on. Whoever meets another page is not, and holds up those behind it in its bucket; all of them follow at
+the end, in order.
 
 Source: Waldspurger 2002, sections 4.1 to 4.3.
 MODEL: XXH3 with 64 bits instead of the paper's hash; no page is excluded for good after a false match.
@@ -52,7 +54,9 @@ from vilab.memory.memory_events import (
 from vilab.memory.page_state import SAMPLED, FrameUse, PageState
 from vilab.memory.sharing_table import NOWHERE, EntryKind, SharingTable
 
-BATCH_PAGES = 2048
+BATCH_PAGES = 16384
+FEW_PAGES = 32
+"""So few are done sooner one by one."""
 
 HashPage = Callable[[memoryview], int]
 """4096 bytes to 64 bits."""
@@ -164,34 +168,25 @@ class PageSharing:
             return
         self._scanned += len(mpns)
         hashes = self._hashes_of(mpns)
-        if self.log_hints and self._log.active:
-            in_order = np.arange(len(mpns))
-        else:
-            in_order = self._leave_hints(vm_ids, ppns, hashes)
-        todo = zip(vm_ids[in_order].tolist(), ppns[in_order].tolist(), hashes[in_order].tolist(), strict=True)
-        for vm_id, ppn, page_hash in todo:
+        together = not (self.log_hints and self._log.active)
+        while together:
+            rest = self.table.leave_hints(hashes, vm_ids, ppns)
+            together = FEW_PAGES < len(rest) <= len(hashes) * 3 // 4
+            vm_ids, ppns, hashes = vm_ids[rest], ppns[rest], hashes[rest]
+        for vm_id, ppn, page_hash in zip(vm_ids.tolist(), ppns.tolist(), hashes.tolist(), strict=True):
             self._consider(vm_id, ppn, page_hash, leave_hint=True)
 
     def _private_frames(self, vm_ids: Numbers, ppns: Numbers) -> Numbers:
         """The frame of each page that is PRIVATE, -1 for others."""
         found = np.empty(len(ppns), np.int64)
-        for vm_id in np.unique(vm_ids).tolist():
-            its = vm_ids == vm_id
+        its: npt.NDArray[np.bool_] | slice
+        for vm_id in (present := np.flatnonzero(np.bincount(vm_ids)).tolist()):
+            its = vm_ids == vm_id if len(present) > 1 else slice(None)
             pmap, pages = self._pmaps[vm_id], ppns[its]
             assert isinstance(pmap.mpn_of, array)
             states, mpns = np.frombuffer(pmap.state, np.uint8), np.frombuffer(pmap.mpn_of, np.int32)
             found[its] = np.where(states[pages] | SAMPLED == PageState.PRIVATE | SAMPLED, mpns[pages], -1)
         return found
-
-    def _leave_hints(self, vm_ids: Numbers, ppns: Numbers, hashes: npt.NDArray[np.uint64]) -> Numbers:
-        """Do those that meet no other page, and no other of the batch in their bucket; answer with the rest."""
-        table = self.table
-        first, slots = table.first_in_bucket(hashes), table.find_many(hashes)
-        done = first & (slots == NOWHERE)
-        table.put_hints(hashes[done], vm_ids[done], ppns[done])
-        known = np.flatnonzero(first & ~done)
-        done[known] = table.are_hints_of(slots[known], vm_ids[known], ppns[known])
-        return np.flatnonzero(~done)
 
     def _hashes_of(self, mpns: Numbers) -> npt.NDArray[np.uint64]:
         view, page_hash = self._memory.view, self._hash

@@ -82,6 +82,7 @@ def _pick_table() -> Slots:
 
 
 _PICK = _pick_table()
+_FIRST = _PICK[:, 0].copy()
 
 
 class SharingTable:
@@ -107,34 +108,33 @@ class SharingTable:
 
     # Many at once --------------------------------------------------------------------------------------------------
 
-    def buckets_of(self, hashes: Hashes) -> Slots:
-        return ((hashes >> np.uint64(32)) * np.uint64(self.buckets) >> np.uint64(32)).astype(np.int64)
-
     def find_many(self, hashes: Hashes) -> Slots:
         """The slot of each hash, or ``NOWHERE``."""
-        buckets = self.buckets_of(hashes)
-        way = _PICK[_set_of(self._hash.take(buckets, 0, mode="clip") == hashes[:, None]), 0]
+        buckets = self._buckets_of(hashes)
+        way = _FIRST.take(_set_of(self._hash.take(buckets, 0, mode="clip") == hashes[:, None]))
         return np.where(way < WAYS, buckets * WAYS + way, NOWHERE)
 
-    def first_in_bucket(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        """Which of the hashes have none before them that belongs in the same bucket."""
-        bits = len(hashes).bit_length()
-        order = np.sort(self.buckets_of(hashes) << bits | np.arange(len(hashes)))
-        later = np.flatnonzero(order[1:] >> bits == order[:-1] >> bits) + 1
-        first = np.ones(len(hashes), np.bool_)
-        first[order[later] & (1 << bits) - 1] = False
-        return first
+    def leave_hints(self, hashes: Hashes, vm_ids: Slots, ppns: Slots) -> Slots:
+        """Store hints of pages as far as that concerns nobody else, as if one page came after another.
 
-    def are_hints_of(self, slots: Slots, vm_ids: Slots, ppns: Slots) -> npt.NDArray[np.bool_]:
-        """Which slots (none may be ``NOWHERE``) hold a hint of just that page."""
-        hints: npt.NDArray[np.bool_] = self._flat_what[slots] == _words(HINT, vm_ids, ppns)
-        return hints
+        Done are those pages that are the first to come to their bucket, and whose hash is not in the table, or in a
+        hint of just that page. Returns where the others are.
+        """
+        buckets, what = self._buckets_of(hashes), _words(HINT, vm_ids, ppns)
+        rows = self._hash.take(buckets, 0, mode="clip")
+        way = _FIRST.take(_set_of(rows == hashes[:, None]))
+        done = way == WAYS
+        known = np.flatnonzero(~done)
+        done[known] = self._what[buckets[known], way[known]] == what[known]
+        done[_not_first(buckets)] = False
+        way[known] = NOWHERE
+        new = np.flatnonzero(done & (way == WAYS))
+        self._put(buckets[new], _FIRST.take(_set_of(rows == 0))[new], hashes[new], what[new])
+        return np.flatnonzero(~done)
 
-    def put_hints(self, hashes: Hashes, vm_ids: Slots, ppns: Slots) -> None:
-        """Hints of hashes that are not in the table, each in a bucket of its own."""
-        buckets = self.buckets_of(hashes)
-        way = _PICK[_set_of(self._hash.take(buckets, 0, mode="clip") == 0), 0]
-        slots, what, gone = buckets * WAYS + way, _words(HINT, vm_ids, ppns), 0
+    def _put(self, buckets: Slots, way: Slots, hashes: Hashes, what: Hashes) -> None:
+        """New hints, each in a bucket of its own, of which ``way`` is the first empty frame, or 8."""
+        slots, gone = buckets * WAYS + way, 0
         full = np.flatnonzero(way == WAYS)
         if len(full):
             hints = _set_of(self._what[buckets[full]] >> np.uint64(48) == HINT)
@@ -145,6 +145,15 @@ class SharingTable:
         self._flat_hash[slots], self._flat_what[slots] = hashes, what
         self.evicted += gone
         self.hints += len(slots) - gone
+
+    def _buckets_of(self, hashes: Hashes) -> Slots:
+        return ((hashes >> np.uint64(32)) * np.uint64(self.buckets) >> np.uint64(32)).view(np.int64)
+
+    def drop_hints(self) -> None:
+        """Every page is unknown again but for those that are shared."""
+        gone = self._flat_what >> np.uint64(48) == HINT
+        self._flat_hash[gone] = self._flat_what[gone] = 0
+        self.hints = 0
 
     # One at a time -------------------------------------------------------------------------------------------------
 
@@ -226,6 +235,14 @@ def _lines(buckets: int) -> Hashes:
     raw = np.zeros((buckets + 1) * WAYS, np.uint64)
     start = -raw.ctypes.data % (WAYS * 8) // 8
     return raw[start : start + buckets * WAYS].reshape(buckets, WAYS)
+
+
+def _not_first(buckets: Slots) -> Slots:
+    """Where a bucket stands that has stood before."""
+    bits = len(buckets).bit_length()
+    order = np.sort(buckets << bits | np.arange(len(buckets)))
+    later: Slots = order[1:][order[1:] >> bits == order[:-1] >> bits] & (1 << bits) - 1
+    return later
 
 
 def _set_of(marks: npt.NDArray[np.bool_]) -> Hashes:
