@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vilab.errors import GuestFault
+from vilab.vmm import translator as translator_module
 from vilab.vmm.translator import STUB, UNIT_INSTRUCTIONS, Mode, Translator
 from vilab.vmm.unit import CALLOUT, CONTROL, IDENT, IN_CACHE, Callout, Unit
 from vilab.x86.decode import Instruction, disassemble
@@ -153,3 +156,43 @@ def test_an_sti_that_casts_no_shadow_may_be_the_twelfth():
     unit, _, _ = translate("40" * 10 + "fb fb 90")
     assert len(unit.lines) == 12
     assert unit.shadows == [unit.lines[11][3]]
+
+
+def everything(code: bytes, mode: Mode, superblocks: bool) -> tuple[object, ...]:
+    stubs = iter(range(0xF0700000, 0xF0600000, -8))
+
+    def fetch(linear: int, size_bytes: int) -> bytes:
+        at = linear - 0x100000 & 0xFFFFFFFF
+        if at >= len(code):
+            raise GuestFault(14, 0, linear)
+        return code[at : at + size_bytes]
+
+    translator = Translator(fetch, lambda: next(stubs), superblocks=superblocks)
+    unit, fragment, callouts = translator.translate(0x100000 - mode.cs_base & 0xFFFFFFFF, 0xF0400000, mode)
+    exits = [(c.kind, c.target, c.stub, c.patch_at, c.condition) for c in unit.continuations]
+    called = [(at, c.instruction, c.ends, c.popped, c.simulated) for at, c in callouts.items()]
+    return fragment, unit.lines, unit.source, unit.end_eip, unit.end, unit.shadows, unit.calls, exits, called
+
+
+COMMON = st.sampled_from(
+    [bytes.fromhex(code) for code in (
+        "74 10", "0f 85 00 01 00 00", "eb f0", "e9 78 56 34 12", "e8 00 00 00 80", "c3", "64 a1 00 00 00 00", "fb",
+        "65 8b 04 25 10 00 00 00", "3e 74 02", "26 c3", "2e 8b 00", "64 8e d8", "36 0f b6 04 24", "66 e8 00 00", "fa",
+        "89 d8", "0f 84 78 56 34 f2", "0f 0b", "f4", "cf",
+    )]
+)  # fmt: skip
+
+
+@given(
+    st.lists(COMMON | st.binary(min_size=1, max_size=6), min_size=1, max_size=30), st.booleans(),
+    st.sampled_from([PLAIN, Mode(8, 0, False), Mode(8, 0x4000, True)]),
+)  # fmt: skip
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_quick_way_translates_as_the_decoder_would(pieces: list[bytes], superblocks: bool, mode: Mode):
+    code = b"".join(pieces) + bytes(40)
+    quick = everything(code, mode, superblocks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(translator_module, "length_tables", lambda: (bytes(65536), bytes(65536)))
+        patch.setattr(translator_module, "DIRECT", frozenset())
+        patch.setattr(Translator, "_emit_direct", lambda *_: (0, False))
+        assert everything(code, mode, superblocks) == quick

@@ -43,7 +43,7 @@ from unicorn import x86_const as reg
 from unicorn.unicorn_py3.unicorn import uclib
 
 from vilab.errors import GuestFault, GuestStopped, VmmBug
-from vilab.machine import fpu, native, native_blocks, native_callouts, native_mmio, native_time
+from vilab.machine import fpu, native, native_blocks, native_callouts, native_fragments, native_mmio, native_time
 from vilab.machine.access_place import AccessPlace
 from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
 from vilab.machine.intercept import (
@@ -692,6 +692,29 @@ class Cpu:
         self.time[native_time.MORE_AT] = cells.ctypes.data
         self.time[native_time.PYTHON] = compiled
         return native_callouts.Tables(*(memoryview(array).cast("B").cast("q") for array in arrays))  # type: ignore[arg-type]
+
+    def prepare_native_fragments(self, flags_at: int) -> tuple[memoryview, memoryview] | None:
+        """Cells and sites of ``native_fragments``, which from now on is asked; ``None`` without native code.
+
+        ``flags_at``: host address of the monitor's word with the guest's IF.
+        """
+        if not self.time[native_time.PYTHON]:
+            return None
+        compiled = native_fragments.compile_hook(_address(uclib.uc_context_restore), self.layout)
+        if compiled is None:
+            return None
+        sizes = (native_fragments.CELLS, native_fragments.SITE_ENTRIES)
+        cells, sites = arrays = [np.zeros(size, dtype=np.uint64) for size in sizes]
+        self._alive += arrays
+        cells[native_fragments.SITES] = sites.ctypes.data
+        cells[native_fragments.FLAGS_AT] = flags_at
+        cells[native_fragments.MEMORY] = self.memory.host_address
+        cells[native_fragments.SIZE_OF] = self.memory.size_bytes
+        cells[native_fragments.PYTHON] = self.time[native_time.PYTHON]
+        self.time[native_time.MORE_AT] = cells.ctypes.data
+        self.time[native_time.PYTHON] = compiled
+        first, second = (memoryview(array).cast("B").cast("Q") for array in arrays)  # type: ignore[arg-type]
+        return first, second
 
     def watch_new_blocks(self) -> memoryview:
         """The table of ``native_blocks``: the processor stops before a block that begins at an unwelcome byte."""

@@ -82,6 +82,17 @@ class CodePages:
             self._code[ppn][offset : offset + len(part)] = b"\1" * len(part)
             at += len(part)
 
+    def read_ahead(self, linear: int, size_bytes: int) -> bytes:
+        """Code that nobody has asked for yet, within a page.
+
+        Raises ``GuestFault`` where it cannot be read, or not without leaving an Accessed bit or getting the page.
+        """
+        mapping = self._look(linear)
+        pmap = self._engine.vm.pmap
+        if not _is_accessed(mapping) or pmap.mappable(mapping.gpa >> PAGE_SHIFT) is None:
+            raise GuestFault(14, 0, linear, "not used yet")
+        return pmap.read(mapping.gpa, size_bytes)
+
     def _watch(self, vpn: int) -> int:
         """The ppn behind a page with code, whose mapping is watched from now on."""
         mapping = self._look(vpn << PAGE_SHIFT)

@@ -28,6 +28,7 @@ from vilab.machine.cpu import CS, ECX, ESP, SS, Stop
 from vilab.vmm import emulate, segments
 from vilab.vmm.adaptive import GUILTY_AFTER_TRAPS, Adaptive
 from vilab.vmm.code_pages import CodePages
+from vilab.vmm.fragment_callouts import SEGMENT_LOADS, FragmentCallouts
 from vilab.vmm.monitor import CACHE, JUMP_TABLE, RETURN_TABLE, WORD_FLAGS, WORD_SPILL, WORD_TARGET
 from vilab.vmm.simulate import simulate, store_address
 from vilab.vmm.translating import TranslatingEngine
@@ -66,6 +67,7 @@ NOT_PLAIN = TF | IOPL | NT | VM | RF
 PLAIN_FLAGS = STATUS | IF | DF | AC | ID | VIF | VIP
 PLAIN = frozenset(("rdtsc", "cpuid"))
 """Callouts that cannot fault and change neither mode nor memory: the fragment goes on."""
+TABLE_LOADS = frozenset(("lgdt", "lldt"))
 
 
 class TranslatedVcpu(DeprivilegedVcpu):
@@ -122,6 +124,8 @@ class TranslationEngine(TranslatingEngine):
     superblocks : units go on past a conditional jump, where it is not taken, up to 48 instructions, and are chained
         to what is there already; otherwise they end after 12 or with control flow, and an exit is chained when it is
         taken, as in the paper.
+    ahead : so many more units at most are translated with one, where it calls or jumps and where its call returns to,
+        and are chained to it. For superblocks.
     guilty_after : trace faults until an instruction is simulated; 0: never. See ``adaptive``.
     """
 
@@ -135,6 +139,7 @@ class TranslationEngine(TranslatingEngine):
         smc: str = "precise",
         trace: str = "all",
         superblocks: bool = False,
+        ahead: int = 0,
         guilty_after: int = GUILTY_AFTER_TRAPS,
     ) -> None:
         super().__init__(vm, smc, trace)
@@ -151,10 +156,13 @@ class TranslationEngine(TranslatingEngine):
         self.cache = TranslationCache(vm.cpu, self.monitor, cache_bytes, most)
         self.adaptive = Adaptive(guilty_after)
         self._superblocks = superblocks
+        self._ahead = ahead if superblocks else 0
+        self._is_ahead = False
         self.translator = Translator(
             self._fetch, self.cache.new_stub, return_entries, self.adaptive.misses, superblocks
         )
         self.pages = CodePages(self)
+        self._fast = FragmentCallouts(self, superblocks)
         self._mode = self._mode_of_key = Mode(0, 0, True)
         self._mode_key: tuple[int, ...] = ()
         self._units: dict[int, Unit] = {}
@@ -188,6 +196,7 @@ class TranslationEngine(TranslatingEngine):
         lost = self.cache.flush()
         self.pages.forget()
         self.adaptive.forget()
+        self._fast.forget()
         self._make_tables()
         self._units = self.cache.units.setdefault(self._mode, {})
         if self.log.active:
@@ -213,10 +222,13 @@ class TranslationEngine(TranslatingEngine):
         if mode is not self._mode:
             if mode != self._mode:
                 self._clear_tables()
+                self._fast.forget()
             self._mode = mode
             self._units = self.cache.units.setdefault(mode, {})
 
     def _fetch(self, linear: int, size_bytes: int) -> bytes:
+        if self._is_ahead:
+            return self.pages.read_ahead(linear, size_bytes)
         return self.vcpu.read(linear, size_bytes)
 
     def unit_for(self, eip: int, falls_from: Continuation | None = None, returned_to: bool = False) -> Unit:
@@ -228,10 +240,20 @@ class TranslationEngine(TranslatingEngine):
         unit = self._units.get(eip)
         if unit is not None:
             return unit
-        cache = self.cache
-        if not cache.has_room():
+        if not self.cache.has_room():
             self.flush_cache("full")
             falls_from = None
+        unit = self._new_unit(eip, falls_from, returned_to)
+        if self._ahead:
+            self._is_ahead = True
+            try:
+                self._translate_ahead(unit)
+            finally:
+                self._is_ahead = False
+        return unit
+
+    def _new_unit(self, eip: int, falls_from: Continuation | None, returned_to: bool) -> Unit:
+        cache = self.cache
         at = cache.top
         if falls_from is not None and falls_from.stub + len(STUB) == at:
             at = falls_from.stub
@@ -255,7 +277,7 @@ class TranslationEngine(TranslatingEngine):
         count = len(unit.lines)
         self.units_translated += 1
         self.guest_instructions += count
-        self.ident += sum(1 for line in unit.lines if line[2] == IDENT)
+        self.ident += [line[2] for line in unit.lines].count(IDENT)
         if self.log.active:
             self.log.emit(UnitTranslated(self.now_ns(), eip, unit.source, unit.start, code, tuple(unit.lines)))
         self.charge(self.costs.translate_instruction * count)
@@ -263,8 +285,38 @@ class TranslationEngine(TranslatingEngine):
             for exit_ in unit.continuations:
                 target = self._units.get(exit_.target)
                 if target is not None:
-                    self._chain(exit_, target, "jump")
+                    self._chain(exit_, target, "jump", is_fresh=True)
         return unit
+
+    def _translate_ahead(self, first: Unit) -> None:
+        """Where ``first`` is sure to lead if it runs to its end: what it calls, and where that returns to.
+
+        Only code whose pages the guest has used: a translation leaves no Accessed bit of its own.
+        """
+        work, left = [first], self._ahead
+        while work and left:
+            unit = work.pop()
+            exit_ = unit.continuations[-1] if unit.continuations else None
+            if unit.calls and (unit.end_eip not in self._units) and (made := self._new_ahead(unit.end_eip, True)):
+                left -= 1
+                work.append(made)
+                index = made.eip & self._return_mask
+                if self.returns[index] == self._misses[RETURNS]:
+                    self.returns[index] = made.preludes[RETURNS]
+            if left and exit_ is not None and exit_.to is None and exit_.kind in ("call", "jump"):
+                made = self._new_ahead(exit_.target, False)
+                if made is not None:
+                    left -= 1
+                    work.append(made)
+                    self._chain(exit_, made, "jump", is_fresh=True)
+
+    def _new_ahead(self, eip: int, returned_to: bool) -> Unit | None:
+        if eip == self.stop_eip or not self.cache.has_room():
+            return None
+        try:
+            return self._new_unit(eip, None, returned_to)
+        except GuestFault:
+            return None
 
     # Entering guest code -----------------------------------------------------------------------------------------
 
@@ -292,6 +344,7 @@ class TranslationEngine(TranslatingEngine):
             reads = self.cpu.take_native_reads()
             if reads:
                 self.exits["rdtsc"] += reads
+            self.exits["iret"] += self._fast.take_count()
         if self._settle_down() and self.vcpu.cpl == 3 and self.vcpu.eflags() & TF:
             self.inject(GuestFault(1))
         return reason
@@ -501,11 +554,21 @@ class TranslationEngine(TranslatingEngine):
             cpu.gpr[ESP] = cpu.gpr[ESP] - 4 & 0xFFFFFFFF
         if op == "iret" and self._returns_plainly(i):
             self._done = True
-            self._resume()
+            if v.eip == i.end and not callout.ends and callout.unit.valid:
+                self._fast.returned(callout.unit, i.end)
+            else:
+                self._resume()
+            return
+        if op in SEGMENT_LOADS and callout.unit.valid and self._loads_plainly(i):
+            self._done = True
             return
         self._done = self._emulate(i)
         if self.ended is not None or self.halted:
             return
+        if op in TABLE_LOADS:
+            self._fast.forget()
+        elif op in SEGMENT_LOADS and self._done and self._mode.simple:
+            self._fast.loaded_segment(i)
         if inhibits_interrupts(i) and self._done:
             self._done = i.op == "sti"
             if at not in self.cache.shadows:
@@ -520,7 +583,7 @@ class TranslationEngine(TranslatingEngine):
         (Kernels use it to serialize the processor after they have changed code.)
         """
         v, cpu = self.vcpu, self.cpu
-        if self.log.active or not self._mode.simple or i.prefixes or cpu.q[cpu.Q_EFLAGS] & NT:
+        if not self._mode.simple or i.prefixes or cpu.q[cpu.Q_EFLAGS] & NT:
             return False
         cs = v.code_and_stack()[0]
         esp = cpu.gpr[ESP] & 0xFFFFFFFF
@@ -528,15 +591,27 @@ class TranslationEngine(TranslatingEngine):
             eip, selector, flags = struct.unpack("<III", v.read(esp, 12))
             if selector & 0xFFFF != cs[0] or flags & NOT_PLAIN:
                 return False
-            low, high, _ = segments.fetch(v, cs[0])
+            low, high, at = segments.fetch(v, cs[0])
         except GuestFault:
             return False
         if segments.hidden(cs[0], low, high) != cs:
+            return False
+        self._fast.saw_code_segment(cs[0], low, high, at)
+        if self.log.active:
             return False
         cpu.gpr[ESP] = esp + 12 & 0xFFFFFFFF
         v.set_eflags(flags & PLAIN_FLAGS)
         v.eip = eip
         return True
+
+    def _loads_plainly(self, i: Instruction) -> bool:
+        """A data segment that is loaded with what it was loaded with before: done here. False: not such a one."""
+        if self.log.active or not self._mode.simple:
+            return False
+        try:
+            return self._fast.load_segment(i)
+        except GuestFault:
+            return False  # it will fault the full way
 
     def _simulate(self, callout: Callout) -> None:
         """A store that used to fault on traced pages."""
@@ -671,20 +746,21 @@ class TranslationEngine(TranslatingEngine):
             return
         self._chain(exit_, unit, "fall_through" if unit.falls_from is exit_ else "jump")
 
-    def _chain(self, exit_: Continuation, unit: Unit, how: str) -> None:
+    def _chain(self, exit_: Continuation, unit: Unit, how: str, is_fresh: bool = False) -> None:
+        """``is_fresh``: the exit's fragment has not run yet."""
         if exit_.to is None:
-            self._patch(exit_, unit)
+            self._patch(exit_, unit, is_fresh)
         self.chained += 1
         if self.log.active:
             self.log.emit(FragmentChained(self.now_ns(), exit_.patch_at, unit.start, unit.eip, how))
 
-    def _patch(self, exit_: Continuation, unit: Unit) -> None:
+    def _patch(self, exit_: Continuation, unit: Unit, is_fresh: bool) -> None:
         if exit_.condition >= 0:
             code = e.jcc(exit_.condition, exit_.patch_at, unit.start)
         else:
             code = e.jmp(exit_.patch_at, unit.start)
             self.cache.exits.pop(exit_.stub, None)
-        self.cache.write(exit_.patch_at, code)
+        self.cache.write(exit_.patch_at, code, is_fresh)
         exit_.to = unit
         unit.incoming.append(exit_)
 
@@ -701,6 +777,7 @@ class TranslationEngine(TranslatingEngine):
         """Make a unit unreachable. Code that is inside it may run to the end of its current instruction."""
         unit.valid = False
         self.invalidated += 1
+        self._fast.drop(unit)
         for exit_ in unit.incoming:
             if exit_.unit.valid or exit_.unit is unit:
                 self.unlink(exit_)
@@ -810,6 +887,7 @@ class TranslationEngine(TranslatingEngine):
     def load_caches(self, saved: dict[str, Any]) -> None:
         super().load_caches(saved)
         cache, pages = self.cache, self.pages
+        self._fast.forget()
         (cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.shadows, cache.stores,
          cache.flushes) = saved["cache"]  # fmt: skip
         cache.marks[:] = np.frombuffer(saved["marks"], dtype=np.uint8)

@@ -69,10 +69,13 @@ class TranslationCache:
     def contains(self, address: int) -> bool:
         return CACHE <= address < self.end
 
-    def write(self, address: int, code: bytes) -> None:
-        """Put code into the cache; what the processor knew of the old is forgotten."""
+    def write(self, address: int, code: bytes, is_fresh: bool = False) -> None:
+        """Put code into the cache; what the processor knew of the old is forgotten.
+
+        ``is_fresh``: what stands there has been written since the processor last ran.
+        """
         self._cpu.memory.write(address + self._to_mpa, code)
-        if self.top > address or address >= self.bottom or self.flushes:
+        if not is_fresh and (self.top > address or address >= self.bottom or self.flushes):
             self._cpu.code_changed(address, len(code))
 
     def read(self, address: int, size_bytes: int) -> bytes:
@@ -81,7 +84,7 @@ class TranslationCache:
     def new_stub(self) -> int:
         """A stub of its own, away from the fragments."""
         self.bottom -= STUB_BYTES
-        self.write(self.bottom, STUB)
+        self.write(self.bottom, STUB, is_fresh=not self.flushes)
         return self.bottom
 
     def new_code(self, size_bytes: int) -> int:
@@ -97,11 +100,11 @@ class TranslationCache:
         self.exits.update(callouts)
         for continuation in unit.continuations:
             self.exits[continuation.stub] = continuation
-        marks, guest_at, unit_at = self._marks, self.guest_at, self.unit_at
-        for eip, _, _, address, _ in unit.lines:
+        marks = self._marks
+        for _, _, _, address, _ in unit.lines:
             marks[address - CACHE] = 1
-            guest_at[address] = eip
-            unit_at[address] = unit
+        self.guest_at.update([(line[3], line[0]) for line in unit.lines])
+        self.unit_at.update(dict.fromkeys([line[3] for line in unit.lines], unit))
         for address, callout in callouts.items():
             if callout.instruction.op == "rdtsc":
                 marks[address - CACHE] = READS_TIME

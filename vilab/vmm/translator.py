@@ -58,6 +58,11 @@ TF_AND_IOPL = 0x31  # in the second byte of EFLAGS
 TEST_BYTE = b"\x36\xf6\x05"
 JNZ = 5
 MOVZX_ECX_CX = b"\x0f\xb7\xc9"
+IRET = b"\xcf"
+PLAIN_SEGMENTS = frozenset((0x26, 0x36, 0x3E, 0x64, 0x65))
+"""Overrides that change neither length nor kind of what follows them; CS may have a base of its own."""
+DIRECT = frozenset((*range(0x70, 0x80), 0xC3, 0xE8, 0xE9, 0xEB))
+"""Jcc, RET, CALL, JMP in their usual forms; Jcc has another behind 0f."""
 PASSED_THROUGH = frozenset(("in", "out", "ins", "outs"))
 """The processor's own hook asks the monitor; nothing has to be rewritten."""
 DATA_SELECTOR_READS = frozenset((0x06, 0x1E, 0x0FA0, 0x0FA8))
@@ -125,20 +130,24 @@ class Translator:
             if guilty and here + mode.cs_base & 0xFFFFFFFF in guilty:
                 pass
             elif offset + MAX_BYTES <= len(code):
-                first = code[offset]
+                first, at_opcode = code[offset], offset
+                if first in PLAIN_SEGMENTS:
+                    at_opcode += 1
+                    first = code[at_opcode]
                 if first == 0x0F:
-                    size = two[code[offset + 1] << 8 | code[offset + 2]]
+                    size = two[code[at_opcode + 1] << 8 | code[at_opcode + 2]]
                     if size > NO_BASE:
-                        size -= NO_BASE - 4 if code[offset + 3] & 7 == 5 else NO_BASE
+                        size -= NO_BASE - 4 if code[at_opcode + 3] & 7 == 5 else NO_BASE
                 else:
-                    size = one[first << 8 | code[offset + 1]]
+                    size = one[first << 8 | code[at_opcode + 1]]
                     if size > NO_BASE:
-                        size -= NO_BASE - 4 if code[offset + 2] & 7 == 5 else NO_BASE
+                        size -= NO_BASE - 4 if code[at_opcode + 2] & 7 == 5 else NO_BASE
                 if size:
                     tc = at + len(out)
                     if inhibited:
                         unit.shadows.append(tc)
                         inhibited = False
+                    size += at_opcode - offset
                     part = code[offset : offset + size]
                     out += part
                     source += part
@@ -147,6 +156,24 @@ class Translator:
                     if len(lines) == most:
                         break
                     continue
+                if at_opcode == offset and (first in DIRECT or (first == 0x0F and code[offset + 1] >> 4 == 8)):
+                    tc = at + len(out)
+                    size, done = self._emit_direct(unit, out, code, offset, here, tc, mode.simple)
+                    if size:
+                        if inhibited:
+                            unit.shadows.append(tc)
+                            inhibited = False
+                        lines.append((here, size, CONTROL, tc, at + len(out) - tc))
+                        source += code[offset : offset + size]
+                        here = here + size & 0xFFFFFFFF
+                        if done:
+                            unit.end_eip = here
+                            unit.source = bytes(source)
+                            unit.end = at + len(out)
+                            return unit, bytes(out), callouts
+                        if len(lines) == most:
+                            break
+                        continue
             try:
                 instruction = decode(code[offset : offset + 15], here) if offset < len(code) else None
             except Truncated:
@@ -229,6 +256,7 @@ class Translator:
         if mode.simple and not i.prefixes & OPSIZE:
             if kind is Kind.CALL_REL:
                 out += e.push_imm(i.end)
+                unit.calls = True
                 self._stub(unit, out, at, "call", i.target or 0)
                 return CONTROL, True
             if kind is Kind.RET and i.opcode == 0xC3:
@@ -237,6 +265,7 @@ class Translator:
             if kind is Kind.JMP_IND or kind is Kind.CALL_IND:
                 out += e.store_reg(SPILL_AT, ECX) + _load_operand(i)
                 if kind is Kind.CALL_IND:
+                    unit.calls = True
                     out += e.push_imm(i.end)
                 out += e.store_reg(TARGET_AT, ECX) + MOVZX_ECX_CX + e.jmp_table(monitor.JUMP_TABLE, ECX)
                 return CONTROL, True
@@ -247,25 +276,63 @@ class Translator:
                 callouts[tc + len(rewritten) - 1] = Callout(unit, i, popped=True)
             out += rewritten
             return (IDENT if rewritten == i.code else IN_CACHE), False
-        callouts[tc] = Callout(unit, i, ends=not sensitive)
+        # Kernels serialize the processor by an IRET to the next instruction.
+        ends = not sensitive and not (self._superblocks and i.op == "iret" and i.code == IRET)
+        callouts[tc] = Callout(unit, i, ends=ends)
         out += b"\xcc"
-        return CALLOUT if sensitive or i.kind in (Kind.UNDEFINED, Kind.IDENT) else CONTROL, not sensitive
+        return CALLOUT if sensitive or i.kind in (Kind.UNDEFINED, Kind.IDENT) else CONTROL, ends
+
+    def _emit_direct(
+        self, unit: Unit, out: bytearray, code: bytes, offset: int, here: int, tc: int, simple: bool
+    ) -> tuple[int, bool]:
+        """What ``_emit`` does with Jcc, JMP, CALL and RET in their usual forms: length, and whether the unit ends.
+
+        0 bytes: it is for ``_emit``.
+        """
+        first = code[offset]
+        if first == 0x0F or first >> 4 == 7:
+            at = offset + (first == 0x0F)
+            size = 6 if first == 0x0F else 2
+            reach = code[at + 1 : offset + size]
+            end = here + size
+            target = end + int.from_bytes(reach, "little", signed=True)
+            return size, self._emit_jcc(unit, out, tc, code[at] & 15, target, end)
+        if first == 0xC3:
+            if not simple:
+                return 0, False
+            out += self._return
+            return 1, True
+        size = 2 if first == 0xEB else 5
+        target = here + size + int.from_bytes(code[offset + 1 : offset + size], "little", signed=True) & 0xFFFFFFFF
+        if first == 0xE8:
+            if not simple:
+                return 0, False
+            out += e.push_imm(here + size & 0xFFFFFFFF)
+            unit.calls = True
+            self._stub(unit, out, unit.start, "call", target)
+        else:
+            self._stub(unit, out, unit.start, "jump", target)
+        return size, True
+
+    def _emit_jcc(self, unit: Unit, out: bytearray, tc: int, condition: int, target: int, end: int) -> bool:
+        """True: the unit ends here."""
+        stub = self._new_stub()
+        out += e.jcc(condition, tc, stub)
+        unit.continuations.append(Continuation(unit, "taken", target & 0xFFFFFFFF, stub, tc, condition))
+        if self._superblocks and len(unit.lines) < self._most - 1:
+            return False
+        self._stub(unit, out, unit.start, "fall", end & 0xFFFFFFFF)
+        return True
 
     def _emit_conditional(self, unit: Unit, out: bytearray, i: Instruction, tc: int) -> bool:
         """True: the unit ends here."""
         at = unit.start
         if i.op == "jcc":
-            stub = self._new_stub()
-            out += e.jcc(i.condition, tc, stub)
-            unit.continuations.append(Continuation(unit, "taken", i.target or 0, stub, tc, i.condition))
-            if self._superblocks and len(unit.lines) < self._most - 1:
-                return False
-            self._stub(unit, out, at, "fall", i.end)
-        else:
-            # LOOP and JECXZ reach only 127 bytes: both ways out go through stubs right behind.
-            out += (b"\x67" if i.prefixes & ADDRSIZE else b"") + bytes((i.opcode, len(STUB)))
-            self._stub(unit, out, at, "fall", i.end)
-            self._stub(unit, out, at, "taken", i.target or 0)
+            return self._emit_jcc(unit, out, tc, i.condition, i.target or 0, i.end)
+        # LOOP and JECXZ reach only 127 bytes: both ways out go through stubs right behind.
+        out += (b"\x67" if i.prefixes & ADDRSIZE else b"") + bytes((i.opcode, len(STUB)))
+        self._stub(unit, out, at, "fall", i.end)
+        self._stub(unit, out, at, "taken", i.target or 0)
         return True
 
     def _in_cache(self, i: Instruction, tc: int, mode: Mode) -> bytes | None:

@@ -29,10 +29,11 @@ class Unit:
     ``falls_from`` the one whose stub this fragment took the place of. ``shadows`` are the places in the cache where no
     interrupt is taken, because STI or a load of SS comes just before. ``mode`` is the translator's. ``forwarded``: the
     fragment that this one's first bytes jump to since it was translated anew, and the bytes that stood there.
+    ``calls``: it ends with a CALL, which will return to ``end_eip``.
     """
 
-    __slots__ = ("continuations", "eip", "end", "end_eip", "falls_from", "forwarded", "incoming", "lines", "mode",
-                 "pages", "preludes", "shadows", "source", "start", "valid")  # fmt: skip
+    __slots__ = ("calls", "continuations", "eip", "end", "end_eip", "falls_from", "forwarded", "incoming", "lines",
+                 "mode", "pages", "preludes", "shadows", "source", "start", "valid")  # fmt: skip
 
     def __init__(self, eip: int, start: int, mode: object = None) -> None:
         self.eip = eip
@@ -49,6 +50,7 @@ class Unit:
         self.forwarded: tuple[Unit, bytes] | None = None
         self.preludes: dict[int, int] = {}
         self.shadows: list[int] = []
+        self.calls = False
         self.valid = True
 
     def __repr__(self) -> str:
