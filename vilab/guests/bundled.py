@@ -71,7 +71,7 @@ _ALL = (
     _memory_program(
         "checksum",
         "fills PAGES pages, changes some and checks all, mostly asleep",
-        "PAGES [ROUNDS [TOUCHES [SLEEP [SEED [SWEEP]]]]]",
+        "PAGES [ROUNDS [TOUCHES [SLEEP [SEED [SWEEP [LOCK]]]]]]",
     ),
     _memory_program(
         "filecache",
@@ -80,6 +80,7 @@ _ALL = (
     ),
     _memory_program("family", "parent and children share pages on the disk, too, and each changes its own", "PAGES N"),
     _memory_program("zeros", "PAGES pages that stay zero", "PAGES [ROUNDS [SLEEP]]"),
+    _memory_program("together", "runs programs at the same time, ends with the first", "PROGRAM ... + PROGRAM ..."),
     _bare(
         "bench-ring0-mixed",
         "kernel mode: loads, stores, branches, arithmetic, N rounds",

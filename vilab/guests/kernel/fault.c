@@ -4,6 +4,8 @@
    what belongs there   program text or data         the same page as before
    cure                 take a frame, fill it        last user: allow writing; else copy it
 
+   With -DMEMORY a page that is not present may be on the disk: then it is read from there (swap.c).
+
    Error code (Intel SDM volume 3, 4.7): bit 0 = the page was present, bit 1 = a store, bit 2 = from ring 3. Thanks to
    CR0.WP a store by the kernel faults like any other, so system calls may write into shared pages. */
 

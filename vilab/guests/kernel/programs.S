@@ -31,6 +31,7 @@ programs:
         PROGRAM filecache
         PROGRAM family
         PROGRAM zeros
+        PROGRAM together
 #endif
         .section .rodata.table, "a"
         .long   0, 0, 0

@@ -1,7 +1,8 @@
-/* checksum PAGES [ROUNDS [TOUCHES [SLEEP [SEED [SWEEP]]]]]: fills memory with what it can recognise, and keeps checking.
+/* checksum PAGES [ROUNDS [TOUCHES [SLEEP [SEED [SWEEP [LOCK]]]]]]: fills memory with what it knows, and checks.
 
    Each round checks TOUCHES random pages word by word, gives every other one of them new contents, and sleeps SLEEP
    ticks. Every SWEEP rounds, and after the last one, all pages are checked. ROUNDS 0: never ends. SWEEP 0: no sweeps.
+   LOCK 1: its pages may not go to the disk.
 
    Two guests with one SEED hold the same pages until the first round; with another SEED, others. */
 
@@ -50,6 +51,7 @@ int main(int argc, char **argv)
     u32 sweep = argument(argc, argv, 6, 1);
     memory = sbrk(pages * PAGE_BYTES);
     generation = sbrk(pages * sizeof *generation);
+    lock(argument(argc, argv, 7, 0));
     if (!pages || memory == NO_MEMORY || generation == NO_MEMORY) {
         print("checksum: no room for %u pages\n", pages);
         return 1;
