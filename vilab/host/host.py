@@ -164,6 +164,9 @@ class Host:
             self.memory.tick(end_ns)
 
     def _slice(self, hosted: HostedVm, end_ns: int) -> None:
+        if hosted.client.failed:
+            hosted.stopped = hosted.client.failed
+            return
         if hosted.client.blocked:
             # MODEL: time stands still for a blocked guest.
             hosted.started_ns += end_ns - self.now_ns

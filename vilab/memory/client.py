@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -62,7 +62,8 @@ class MemoryClient:
     swapped_out: int = 0
     swapped_in: int = 0
     double_paged: int = 0
-    failed: str = field(default="")
+    failed: str = ""
+    """Why it cannot go on, in a sentence: its swap file could not be written."""
 
     def private_pages(self) -> int:
         return self.pmap.count(PageState.PRIVATE)

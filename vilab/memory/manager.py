@@ -252,6 +252,14 @@ class MemoryManager:
             self.log.emit(events.PageSwappedOut(self.now_ns, client.vm_id, ppn, slot))
         return True
 
+    def page_out(self, client: MemoryClient, pages: int) -> int:
+        """Take so many random pages; how many it were. Where the disk refuses, the VM is stopped and keeps the rest."""
+        try:
+            return self.reclaimer.page_out(client, pages)
+        except GuestStopped as stopped:
+            client.failed = str(stopped)
+            return 0
+
     def _reclaimed_by_guest(self, sentence: str) -> None:
         raise GuestStopped(sentence)
 

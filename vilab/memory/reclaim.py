@@ -145,12 +145,12 @@ class Reclaimer:
 
     def _take_from(self, clients: list[MemoryClient], wanted: int) -> int:
         """Page out so many pages, from each as much as it is above its target; how many it were."""
-        taken = 0
+        taken, manager = 0, self._manager
         excesses = {client.vm_id: max(0, self.excess(client)) for client in clients}
         total = sum(excesses.values())
         for client in clients:
             if total and wanted > 0:
-                taken += self.page_out(
+                taken += manager.page_out(
                     client, min(excesses[client.vm_id], -(-wanted * excesses[client.vm_id] // total))
                 )
         return taken
@@ -187,7 +187,7 @@ class Reclaimer:
             if missing <= 0:
                 break
             above = manager.charged_pages(client) - client.config.min_pages
-            self.page_out(client, min(missing, max(0, above)))
+            manager.page_out(client, min(missing, max(0, above)))
         return manager.free_pages >= frames
 
     def _block(self) -> None:

@@ -163,6 +163,7 @@ class Engine:
         self._owed_ns += ns
         if self._owed_timer is None:
             self._owed_timer = self.clock.at(self.now_ns() + SETTLE_NS, self.pay_port_accesses)
+            self.set_limit()
 
     def pay_port_accesses(self) -> None:
         """Only at a boundary that every run has."""
