@@ -142,7 +142,8 @@ class GridTrack:
         if self.memory.notice:
             say = f"**{self.memory.notice}** {say}"
         marks = [(each.number, glyph) for each in self.memory.frames if (glyph := memory_says.glyph_of(each))]
-        made = {"table": lambda: memory_says.table(frame, before),
+        made = {"sharing": lambda: memory_says.sharing_panel(frame, before),
+                "table": lambda: memory_says.table(frame, before),
                 "log": lambda: memory_says.log(self.memory.frames, position)}  # fmt: skip
         stage = Stage(
             label=f"{self.question} {plain(say)}", height=TOP + self.grid_height + KEY_HEIGHT + WORDS_HEIGHT,

@@ -168,3 +168,21 @@ def table(frame: MemoryFrame, before: MemoryFrame | None) -> Panel:
 def _cells(vm: VmFrame) -> tuple[Cell, ...]:
     values = (vm.pages, vm.pages - vm.untouched, vm.private, vm.shared, vm.zero)
     return (Cell(vm.name, "c-guest"), *(Cell(grouped(value), "r") for value in values))
+
+
+def sharing_panel(frame: MemoryFrame, before: MemoryFrame | None) -> Panel:
+    """What the search for equal pages has come to."""
+    was = before.sharing if before is not None else frame.sharing
+    rows = []
+    for name, what in _SHARING:
+        now, old = getattr(frame.sharing, name), getattr(was, name)
+        more = f"+{grouped(now - old)}" if now > old else f"−{grouped(old - now)}" if now < old else ""
+        rows.append(Row((Cell(what), Cell(more, "r soft"), Cell(grouped(now), "r")), "now" if more else ""))
+    return Panel("Page sharing", (Cell(""), Cell("in this step", "r"), Cell("now", "r")), tuple(rows))
+
+
+_SHARING = (
+    ("scanned", "pages hashed"), ("hints", "hints: seen, and nobody had the like"), ("stale_hints", "stale hints met"),
+    ("shared_pages", "pages on shared frames"), ("shared_frames", "shared frames"), ("saved_frames", "frames saved"),
+    ("zero_pages", "pages of zeros"), ("copies", "copies for a store"),
+)  # fmt: skip

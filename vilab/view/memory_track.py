@@ -9,6 +9,7 @@
 
     track = MemoryTrack(host, step_ns=1_000_000_000)     frame 0 is the host as it is
     track.step()  track.back()  track.seek(3)  track.run(60)     move; each answers with the frame that is shown
+    track.peek()     the frame that the next step will show: for predictions
     track.set_tax(0.5)  track.set_shares("vm1", "high")          act; ``act(words, what)`` for anything else
     track.set_pressure(2560)   track.power_on(...)  track.power_off("vm1")
     track.frame      the ``MemoryFrame`` shown         track.frames   all of them, for curves
@@ -239,6 +240,12 @@ class MemoryTrack:
             self._run_one()
         self.position = len(self.frames) - 1
         return self._moved()
+
+    def peek(self) -> MemoryFrame:
+        """The moment after the one that is shown, without showing it: for who has to judge a prediction."""
+        if self.at_newest:
+            self._run_one()
+        return self.frames[self.position + 1]
 
     # Acting, at the newest moment ------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ The player's module with ``memory_grid.js`` in front of it: the page knows the g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from vilab.view import still
@@ -31,9 +32,17 @@ class MemoryGrid(Player):
     _esm = _source("memory_grid.js", "player.js")  # type: ignore[assignment]
     _css = STYLE + _source("memory_grid.css")
 
-    def __init__(self, memory: MemoryTrack, question: str, steps: int, ask: Ask | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        memory: MemoryTrack,
+        question: str,
+        steps: int,
+        ask: Ask | None = None,
+        show: Sequence[str] = ("table", "log"),
+        **options: Any,
+    ) -> None:
         self._busy = False
-        super().__init__(GridPlayback(GridTrack(memory, question, steps), ask), **options)
+        super().__init__(GridPlayback(GridTrack(memory, question, steps, show), ask), **options)
         memory.listen(self._follow)
 
     @property
