@@ -13,6 +13,7 @@ from typing import Any
 
 import vilab.view
 from vilab.view.memory_grid_track import GridPlayback
+from vilab.view.memory_knobs import KnobPlayback
 from vilab.view.playback import Playback
 from vilab.view.quiz import QuizRun
 from vilab.view.typed import TypedPlayback
@@ -59,16 +60,21 @@ def page_html(playback: Playback, theme: str = "light", lecture: bool = False, w
         "frame": playback.frame(), "lecture": lecture, "form": form(playback),
     }  # fmt: skip
     grid = isinstance(playback, GridPlayback)
-    styles = ("tokens.css", "stage.css", "views.css", *(("memory_grid.css",) if grid else ()))
+    knobs = isinstance(playback, KnobPlayback)
+    own = (("memory_grid.css",) if grid else ()) + (("memory_knobs.css",) if knobs else ())
+    styles = ("tokens.css", "stage.css", "views.css", *own)
     css = "\n".join((VIEW / name).read_text() for name in styles)
     model = MODEL.replace("__STATE__", as_json(state).replace("</", "<\\/"))
-    scripts = (*(("memory_grid.js",) if grid else ()), "player.js")
-    player = "\n".join((VIEW / name).read_text() for name in scripts).replace("export default { render };", "")
+    scripts = (*(("memory_grid.js",) if grid else ()), "player.js", *(("memory_knobs.js",) if knobs else ()))
+    player = "\n".join((VIEW / name).read_text() for name in scripts)
+    render = "renderWithKnobs" if knobs else "render"
+    for export in ("export default { render };", "export default { render: renderWithKnobs };"):
+        player = player.replace(export, "")
     light = "false" if theme == "dark" else "true"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><style>{LAB}{css}</style>'
         f'<body data-jp-theme-light="{light}"{" data-wide" if wide else ""}><div id="here"></div>'
-        f'<script type="module">{player}\n{model}\nrender({{ model, el: document.getElementById("here") }});</script>'
+        f'<script type="module">{player}\n{model}\n{render}({{ model, el: document.getElementById("here") }});</script>'
         "</body></html>"
     )
 
