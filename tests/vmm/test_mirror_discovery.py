@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vilab.addresses import PAGE_BYTES
+from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import GuestFault
-from vilab.vmm.mirror import CALLOUT, INSIDE, START
-from vilab.vmm.mirror_discovery import Piece, discover
-from vilab.vmm.mirror_scan import PassOver
-from vilab.x86.decode import Truncated, decode
+from vilab.vmm.mirror import CALLOUT, INSIDE, START, MirrorPage
+from vilab.vmm.mirror_discovery import Discovery, Piece
+from vilab.vmm.mirror_treatment import IN_PLACE
+from vilab.x86.decode import decode
 
 EIP = 0xC0101000
 INSTRUCTIONS = (
@@ -19,65 +20,101 @@ INSTRUCTIONS = (
     "2e7402", "d9c0", "f60001", "f6f1", "67e300", "c5f877",
 )  # fmt: skip
 codes = st.lists(st.sampled_from([bytes.fromhex(each) for each in INSTRUCTIONS]) | st.binary(max_size=4), max_size=60)
-WAYS = PassOver(True), PassOver(False)
 
 
-def pieces(code: bytes, offset: int, marked: set[int]) -> list[Piece | None]:
-    """Native, in Python, and with lines: what is found at an offset of the page at ``EIP``."""
+class Pages:
+    """What stands for the mirrors here: two pages from ``EIP`` on."""
+
+    def __init__(self) -> None:
+        self.memory = bytearray(b"\xcc" * 2 * PAGE_BYTES)
+        self.pages: dict[int, MirrorPage] = {}
+
+    def new_page(self, vpn: int) -> MirrorPage:
+        return self.pages.setdefault(vpn, MirrorPage(vpn, bytearray(PAGE_BYTES)))
+
+    def frame(self, page: MirrorPage) -> memoryview:
+        at = (page.mpn << PAGE_SHIFT) - EIP
+        return memoryview(self.memory)[at : at + PAGE_BYTES]
+
+    def write(self, linear: int, code: bytes, marks: bytes) -> None:
+        for at, (byte, mark) in enumerate(zip(code, marks, strict=True), linear):
+            self.memory[at - EIP] = byte
+            self.pages[at >> PAGE_SHIFT].marks[at & PAGE_BYTES - 1] = mark
+
+    def mark(self, linear: int) -> int:
+        return self.pages[linear >> PAGE_SHIFT].marks[linear & PAGE_BYTES - 1]
+
+    def place(self, linear: int) -> int:
+        return linear
+
+
+Found = tuple[list[Piece], list[tuple[int, bytes, int]], bytes, list[bytes]]
+
+
+def found(code: bytes, offset: int, marked: set[int], native: bool, missing: bool = False) -> Found | None:
+    """Pieces, callouts, mirrors, marks, for code at an offset of the page at ``EIP``; ``None``: nothing to fetch."""
     memory = bytes(offset) + code + b"\x90" * 2 * PAGE_BYTES
-    marks = bytearray(PAGE_BYTES)
+    mirror = Pages()
     for at in marked:
-        marks[at] = START
+        mirror.new_page((EIP + at) >> PAGE_SHIFT).marks[at & PAGE_BYTES - 1] = START
 
     def fetch(linear: int, size_bytes: int) -> bytes:
+        if missing and linear >= EIP + PAGE_BYTES:
+            raise GuestFault(14, 0, linear, "missing")
         return memory[linear - EIP : linear - EIP + size_bytes]
 
-    found: list[Piece | None] = []
-    for pass_over, place in ((WAYS[0], None), (WAYS[1], None), (WAYS[0], 0), (WAYS[1], 0)):
-        try:
-            found.append(discover(EIP + offset, EIP + offset, fetch, marks, lambda: bytes(16), pass_over, place))
-        except (GuestFault, Truncated):
-            found.append(None)
-    return found
-
-
-def content(piece: Piece | None) -> tuple[object, ...] | None:
-    if piece is None:
+    discovery = Discovery(mirror, fetch, native)  # type: ignore[arg-type]
+    try:
+        pieces = discovery.page(EIP + offset, 0, None)
+    except GuestFault:
         return None
-    callouts = [(at, instruction.code, how) for at, instruction, how in piece.callouts]
-    return piece.source, piece.code, piece.marks, callouts, piece.jumps, piece.ident, piece.others
+    for piece in pieces:
+        lines = discovery.lines(piece, 0)
+        assert sum(length for _, length, *_ in lines) == len(piece.source)
+        assert len(lines) == piece.instructions
+    callouts = [(at, instruction.code, how) for at, instruction, how in discovery.callouts]
+    return pieces, callouts, bytes(mirror.memory), [bytes(page.marks) for page in mirror.pages.values()]
 
 
+@settings(deadline=None)
 @given(
     parts=codes, offset=st.integers(0, 200) | st.integers(PAGE_BYTES - 40, PAGE_BYTES - 1),
-    marked=st.sets(st.integers(0, PAGE_BYTES - 1), max_size=4),
+    marked=st.sets(st.integers(0, 2 * PAGE_BYTES - 1) | st.integers(PAGE_BYTES - 20, PAGE_BYTES + 20), max_size=4),
+    missing=st.booleans(),
 )  # fmt: skip
-@example(parts=[bytes.fromhex("e8ffffff7f"), b"\xc3"], offset=0, marked=set())
-@example(parts=[bytes.fromhex("7480"), b"\xc3"], offset=0, marked={3})
-def test_machine_code_and_python_find_the_same(parts: list[bytes], offset: int, marked: set[int]):
+@example(parts=[bytes.fromhex("e8ffffff7f"), b"\xc3"], offset=0, marked=set(), missing=False)
+@example(parts=[bytes.fromhex("7480"), b"\xc3"], offset=0, marked={3}, missing=False)
+def test_machine_code_and_python_find_the_same(parts: list[bytes], offset: int, marked: set[int], missing: bool):
     marked.discard(offset)
-    native, python, native_lines, python_lines = pieces(b"".join(parts), offset, marked)
-    assert content(native) == content(python) == content(native_lines) == content(python_lines)
-    if native_lines is not None and python_lines is not None:
-        assert native_lines.lines == python_lines.lines
-        assert sum(length for _, length, *_ in native_lines.lines) == len(native_lines.source)
+    code = b"".join(parts)
+    assert found(code, offset, marked, True, missing) == found(code, offset, marked, False, missing)
 
 
-@given(parts=codes)
-def test_marks_are_where_instructions_begin(parts: list[bytes]):
-    piece = pieces(b"".join(parts), 0, set())[0]
-    assert piece is not None
-    at = 0
-    while at < len(piece.source):
-        size = decode(piece.source[at : at + 15], EIP + at).size
-        assert piece.marks[at] in (START, CALLOUT)
-        assert piece.marks[at + 1 : at + size] == bytes([INSIDE]) * (size - 1)
-        at += size
-    assert at == len(piece.source) == len(piece.marks)
+@settings(deadline=None)
+@given(parts=codes, native=st.booleans())
+def test_marks_are_where_instructions_begin(parts: list[bytes], native: bool):
+    answer = found(b"".join(parts), 0, set(), native)
+    assert answer is not None
+    pieces, callouts, mirror, (marks, *_) = answer
+    overlapping = {at for at, _, how in callouts if how == IN_PLACE}
+    for piece in pieces:
+        at = piece.linear
+        while at < piece.linear + len(piece.source):
+            code = piece.source[at - piece.linear :][:15]
+            size = decode(code, at).size
+            here = at - EIP
+            called = marks[here] == CALLOUT
+            assert called or marks[here] == START
+            if at not in overlapping:
+                assert marks[here + 1 : here + size] == bytes([INSIDE]) * (size - 1)
+                assert mirror[here : here + size] == (b"\xcc" if called else code[:1]) + code[1:size]
+            at += size
+        assert at == piece.linear + len(piece.source)
 
 
-def test_a_jump_is_found_and_an_unconditional_one_ends_the_piece():
-    piece = pieces(bytes.fromhex("7405 90 e810000000 eb80 90"), 0x80, set())[0]
-    assert piece is not None
-    assert piece.jumps == [7, 0x18, 10 - 0x80]
-    assert len(piece.source) == 10
+@pytest.mark.parametrize("native", [True, False])
+def test_a_jump_is_followed_and_an_unconditional_one_ends_the_piece(native: bool):
+    answer = found(bytes.fromhex("7407 90 e803000000 c3 90 c3 31c0 c3"), 0x80, set(), native)
+    assert answer is not None
+    starts = [(piece.linear - EIP - 0x80, len(piece.source), piece.instructions) for piece in answer[0]]
+    assert starts == [(0, 9, 4), (11, 3, 2), (9, 2, 2)]

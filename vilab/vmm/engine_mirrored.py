@@ -22,11 +22,10 @@ from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, Gues
 from vilab.events import CacheFlushed, CalloutTaken, UnitInvalidated, UnitTranslated
 from vilab.machine.cpu import CS, Stop
 from vilab.machine.native_callouts import CELLS, DONE, ENTRIES, KINDS, LANDING_ENTRIES, SHADOW
-from vilab.vmm.code_pages import CodePages
 from vilab.vmm.mirror import BIASES, CALLOUT, INSIDE, LARGE_SHIFT, LINEAR, START, UNKNOWN, Mirror
-from vilab.vmm.mirror_discovery import EMULATED, IN_PLACE, discover
-from vilab.vmm.mirror_scan import PassOver
-from vilab.vmm.mirror_unit import MirroredUnit
+from vilab.vmm.mirror_discovery import Discovery, Piece
+from vilab.vmm.mirror_treatment import EMULATED, IN_PLACE
+from vilab.vmm.mirror_units import MirroredPages, MirroredUnit
 from vilab.vmm.mirrored_fast import NATIVE, FastCallouts, loaded_segment
 from vilab.vmm.mirrored_vcpu import MirroredVcpu
 from vilab.vmm.translating import TranslatingEngine
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 DEFAULT_CACHE_BYTES = 16 << 20
 BREAKPOINT = 3
-NO_MARKS, ALL_MARKED = bytes(PAGE_BYTES), b"\1" * 16
 
 
 class MirroredEngine(TranslatingEngine):
@@ -66,11 +64,11 @@ class MirroredEngine(TranslatingEngine):
         self.vcpu: MirroredVcpu
         self.mirror = Mirror(vm.cpu, vm.machine_memory, self.frames, self.shadow, cache_bytes >> PAGE_SHIFT)
         self.vcpu.bias, self.vcpu.shadow = self.mirror.bias, self.shadow
-        self.pages = CodePages(self)  # type: ignore[arg-type]
+        self.pages = MirroredPages(self)  # type: ignore[arg-type]
         self._callouts: dict[int, tuple[Instruction, int]] = {}  # by the guest's linear address
         self._native = self.vcpu.native = vm.cpu.prepare_native_callouts()
         self._fast = FastCallouts(self.vcpu)
-        self._pass_over = PassOver(vm.cpu.is_native)
+        self._discovery = Discovery(self.mirror, self.vcpu.read, vm.cpu.is_native)
         self._stores: dict[int, Instruction | None] = {}  # what stands at a linear address that stores to traced pages
         self._native_at: dict[int, int] = {}  # a callout's linear address -> its entry in the native table
         self._cells = self._native.cells if self._native is not None else memoryview(bytearray(8 * CELLS)).cast("q")
@@ -206,55 +204,33 @@ class MirroredEngine(TranslatingEngine):
                     return
         self.mirror.forget_block(linear)
         self.exits["discovery"] += 1
-        if self.log.active:
+        listening = self.log.active
+        if listening:
             place = self.mirror.place(linear)
             self.log.emit(CalloutTaken(self.now_ns(), self.vcpu.eip, place, "discovery", self.costs.callout))
-        count, work = 0, [linear]
-        while work:
-            at = work.pop()
-            if self.mirror.mark(at) == UNKNOWN:
-                try:
-                    count += self._discover_piece(at, at - cs_base & LINEAR, work)
-                except GuestFault:
-                    if not count:
-                        raise
+        ppn = self.pages.watch(linear)
+        stop = None if self.stop_eip is None else self.stop_eip + cs_base & LINEAR
+        pieces = self._discovery.page(linear, cs_base, stop)
+        for at, instruction, how in self._discovery.callouts:
+            self._callouts[at] = instruction, how
+        count, bias = 0, self.mirror.bias
+        for piece in pieces:
+            unit = MirroredUnit(
+                piece.linear - cs_base & LINEAR, piece.linear + bias, piece.source, piece.mirrored_bytes
+            )
+            self.pages.add_piece(unit, piece, ppn)
+            count += piece.instructions
+            if listening:
+                self._log_unit(unit, piece, cs_base)
+        self.units_translated += len(pieces)
+        self.guest_instructions += count
+        self.ident += count - len(self._discovery.callouts)
         self.charge(self.costs.callout + self.costs.translate_instruction * count)
 
-    def _discover_piece(self, linear: int, eip: int, work: list[int]) -> int:
-        mirror, vpn = self.mirror, linear >> PAGE_SHIFT
-        page = mirror.pages.get(vpn)
-        listening = self.log.active
-        piece = discover(
-            linear, eip, self.vcpu.read, NO_MARKS if page is None else page.marks, lambda: self._marks_of(vpn + 1),
-            self._pass_over, mirror.place(linear) if listening else None,
-        )  # fmt: skip
-        code = piece.code
-        if page is None:
-            page = mirror.new_page(vpn)
-        if (linear & PAGE_BYTES - 1) + len(code) > PAGE_BYTES:
-            mirror.new_page(vpn + 1)
-        mirror.write(linear, code, piece.marks)
-        for offset, instruction, how in piece.callouts:
-            self._callouts[linear + offset & LINEAR] = instruction, how
-        unit = MirroredUnit(eip, mirror.place(linear), piece.source, len(code))
-        self.pages.add(unit, linear - eip)
-        self.units_translated += 1
-        self.guest_instructions += piece.ident + piece.others
-        self.ident += piece.ident
-        if listening:
-            unit.lines = piece.lines
-            self.log.emit(UnitTranslated(self.now_ns(), eip, piece.source, unit.start, bytes(code), tuple(piece.lines)))
-        marks, offset, stop = page.marks, linear & PAGE_BYTES - 1, self.stop_eip
-        for target in piece.jumps:
-            if 0 <= offset + target < PAGE_BYTES and not marks[offset + target] and linear + target != stop:
-                work.append(linear + target)
-        return piece.ident + piece.others
-
-    def _marks_of(self, vpn: int) -> bytes | bytearray:
-        if vpn > LINEAR >> PAGE_SHIFT:
-            return ALL_MARKED  # what goes on at address 0 is run in place
-        page = self.mirror.pages.get(vpn)
-        return NO_MARKS if page is None else page.marks
+    def _log_unit(self, unit: MirroredUnit, piece: Piece, cs_base: int) -> None:
+        unit.lines = self._discovery.lines(piece, cs_base)
+        code = self.mirror.read(piece.linear, piece.mirrored_bytes)
+        self.log.emit(UnitTranslated(self.now_ns(), unit.eip, unit.source, unit.start, code, tuple(unit.lines)))
 
     # Entering guest code -----------------------------------------------------------------------------------------
 

@@ -163,10 +163,16 @@ class Mirror:
             self.write(linear + size & LINEAR, code[size:], marks[size:])
 
     def read(self, linear: int, size_bytes: int) -> bytes:
-        """What stands in a mirror."""
-        page = self.pages[linear >> PAGE_SHIFT]
-        at = (page.mpn << PAGE_SHIFT) + (linear & PAGE_BYTES - 1)
-        return bytes(self._memory.view[at : at + size_bytes])
+        """What stands in a mirror, in two where it crosses a page."""
+        offset = linear & PAGE_BYTES - 1
+        here = bytes(self.frame(self.pages[linear >> PAGE_SHIFT])[offset : offset + size_bytes])
+        left = size_bytes - len(here)
+        return here + self.read(linear + len(here) & LINEAR, left) if left else here
+
+    def frame(self, page: MirrorPage) -> memoryview:
+        """The machine memory of a mirror."""
+        at = page.mpn << PAGE_SHIFT
+        return self._memory.view[at : at + PAGE_BYTES]
 
     def erase(self, linear: int, size_bytes: int) -> list[int]:
         """Undiscover these bytes; the linear addresses of the callouts among them."""

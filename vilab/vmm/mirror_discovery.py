@@ -1,4 +1,4 @@
-"""Discovering a piece of code: from one instruction on, as far as it certainly goes on.
+"""Discovering a page's code: from one instruction on, as far as it certainly goes on, and where its jumps lead.
 
 ::
 
@@ -12,7 +12,7 @@
 
 A piece ends behind unconditional control flow, at what is discovered already, with its page, or before what cannot be
 fetched. *In place* means: one step of the guest's own bytes where they stand, with the guest's own base of CS. It is
-right for everything that is not sensitive.
+right for everything that is not sensitive. Plain code is passed over by ``native_scan``; the rest is decided here.
 
 A jump or a return into the middle of an instruction (hostile code, and some that skips a prefix) is noticed when the
 processor makes a block of what it finds there (``native_blocks``), or by the monitor where that sets EIP. Then what was
@@ -21,197 +21,148 @@ discovered before gives way to the new reading of the bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
-from vilab.addresses import PAGE_BYTES
+from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import GuestFault
+from vilab.machine import native_scan
+from vilab.machine.native_scan import AT, COUNT, ENDING, PIECES, START_AT, Scanner
 from vilab.vmm.mirror import CALLOUT, INSIDE, INT3, LINEAR, MARKED, START
-from vilab.vmm.mirror_scan import MARKS, PassOver
-from vilab.vmm.translator import DATA_SELECTOR_READS, PASSED_THROUGH, VEX
+from vilab.vmm.mirror_treatment import ENDS, IN_PLACE, look, treatment
 from vilab.vmm.unit import CALLOUT as CALLED_OUT
 from vilab.vmm.unit import CONTROL, IDENT, Line
-from vilab.x86.decode import CS, MAX_BYTES, Instruction, Kind, Truncated, decode
+from vilab.x86.decode import MAX_BYTES, Instruction, Kind, Truncated, decode
+from vilab.x86.scan import length_tables
 
-HALF = 1 << 31
-EMULATED, IN_PLACE = 0, 1
-"""What becomes of a callout."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
-CS_PREFIX = 0x2E
-VEX_STARTS = frozenset((0xC4, 0xC5, 0x62))
-JUMPS = frozenset((0x0F, 0xE8, 0xE9, 0xEB, *range(0x70, 0x80), *range(0xE0, 0xE4)))
-"""First opcode bytes of direct jumps and calls, and of others."""
-NO_ACCESS = frozenset((0x8D, *range(0x0F18, 0x0F20)))
-"""LEA and the long NOPs name memory and do not touch it."""
-IMPLICIT_MEMORY = frozenset((0xA4, 0xA5, 0xA6, 0xA7, 0xAC, 0xAD, 0xD7, 0x6E, 0x6F))
-ENDS = frozenset((Kind.JMP_REL, Kind.JMP_IND, Kind.RET, Kind.FAR, Kind.UNDEFINED))
-SHORT = {
-    **dict.fromkeys((*range(112, 128), *range(224, 228)), (2, Kind.JCC)),
-    0xEB: (2, Kind.JMP_REL), 0xE9: (5, Kind.JMP_REL), 0xE8: (5, Kind.CALL_REL), 0xC3: (1, Kind.RET),
-}  # fmt: skip
-"""Control flow without prefixes: size and kind."""
-CALLOUT_MARKS = tuple(bytes((CALLOUT, *(INSIDE,) * (size - 1))) if size else b"" for size in range(16))
+    from vilab.vmm.mirror import Mirror
+
+MARKS = tuple(bytes((START, *(INSIDE,) * (size - 1))) if size else b"" for size in range(MAX_BYTES + 1))
+CALLOUT_MARKS = tuple(bytes((CALLOUT, *(INSIDE,) * (size - 1))) if size else b"" for size in range(MAX_BYTES + 1))
+LAST_PAGE = LINEAR >> PAGE_SHIFT
 
 
-class Piece:
-    """What one discovery found.
+class Piece(NamedTuple):
+    """``source``: the guest's bytes at ``linear``; fewer are mirrored if the last instruction overlaps another."""
 
-    ``source`` are the guest's bytes, ``code`` and ``marks`` what goes into the mirror (shorter, if the last instruction
-    overlaps another). ``callouts``: (offset, instruction, EMULATED or IN_PLACE). ``jumps``: where direct jumps and
-    calls lead, relative to the piece's start. ``lines`` only where somebody listens.
-    """
-
-    __slots__ = ("callouts", "code", "ident", "jumps", "lines", "marks", "others", "source")
-
-    def __init__(self) -> None:
-        self.source = b""
-        self.code = bytearray()
-        self.marks = b""
-        self.callouts: list[tuple[int, Instruction, int]] = []
-        self.jumps: list[int] = []
-        self.lines: list[Line] = []
-        self.ident = self.others = 0
-
-    @property
-    def count(self) -> int:
-        """Of instructions."""
-        return self.ident + self.others
+    linear: int
+    source: bytes
+    mirrored_bytes: int
+    instructions: int
 
 
-def discover(
-    linear: int,
-    eip: int,
-    fetch: Callable[[int, int], bytes],
-    marks: bytes | bytearray,
-    next_marks: Callable[[], bytes | bytearray],
-    pass_over: PassOver,
-    place: int | None = None,
-) -> Piece:
-    """The piece at a place whose mark is UNKNOWN.
+class Discovery:
+    """For one virtual machine.
+
+    ``callouts`` of the last page: (linear address, instruction, EMULATED or IN_PLACE).
 
     Parameters
     ----------
-    fetch : (linear address, size) -> the guest's bytes; raises ``GuestFault``.
-    marks : of the page; next_marks : of the page behind it.
-    pass_over : what passes over plain code.
-    place : address of the mirror, if the piece's lines are wanted.
-
-    Raises
-    ------
-    GuestFault : the first instruction cannot be fetched (#PF).
+    read : (linear address, size) -> the guest's bytes within a page; raises ``GuestFault``.
+    native : False does everything in Python.
     """
-    offset = linear & PAGE_BYTES - 1
-    room = PAGE_BYTES - offset
-    found = MARKED.search(marks, offset)
-    gap = found.start() - offset if found else room
-    code = fetch(linear, min(gap + MAX_BYTES, room))
-    piece = Piece()
-    new_marks, marked = pass_over.marks, 0
-    at = 0
-    while at < gap:
-        start = at
-        at = pass_over(code, at, gap, piece.jumps)
-        piece.ident += pass_over.count
-        if place is not None and at > start:
-            piece.lines += _lines(code[start:at], new_marks[start:at], eip + start, place + start)
-        marked = at
-        if pass_over.ended or at >= gap:
-            break
+
+    def __init__(self, mirror: Mirror, read: Callable[[int, int], bytes], native: bool = True) -> None:
+        self._mirror, self._read = mirror, read
+        self._scanner = Scanner(*length_tables(), native=native)
+        self.callouts: list[tuple[int, Instruction, int]] = []
+        self._cut: dict[int, int] = {}  # where a piece begins -> where its mirrored bytes end, if not with it
+        self._code = self._following = b""
+
+    def page(self, linear: int, cs_base: int, stop: int | None) -> list[Piece]:
+        """What is at a place whose mark is UNKNOWN, and what can be reached from there in its page.
+
+        It is in the mirror afterwards. ``stop``: a linear address that is not to be discovered, unless it is this.
+
+        Raises
+        ------
+        GuestFault : the first instruction cannot be fetched (#PF).
+        """
+        base = linear & ~(PAGE_BYTES - 1)
+        code = self._code = self._read(base, PAGE_BYTES)
+        page = self._mirror.new_page(base >> PAGE_SHIFT)
+        self.callouts = []
+        self._cut.clear()
+        scanner = self._scanner
+        stop_at = stop - base if stop is not None and 0 <= stop - base < PAGE_BYTES else -1
+        scanner.open(code, page.marks, self._mirror.frame(page), linear - base, stop_at)
+        while scanner.scan():
+            self._decide(base, cs_base, page.marks)
+        found, cut, starts = [], self._cut, iter(scanner.pieces())
+        for start, end, count in zip(starts, starts, starts, strict=True):
+            source = code[start:end] if end <= PAGE_BYTES else code[start:] + self._following[: end - PAGE_BYTES]
+            found.append(Piece(base + start, source, cut.get(start, end) - start, count))
+        return found
+
+    def _decide(self, base: int, cs_base: int, marks: bytearray) -> None:
+        """One instruction that is not plain, at ``AT``."""
+        cells = self._scanner.cells
+        at = cells[AT]
+        linear = base + at
+        eip = linear - cs_base & LINEAR
+        code = self._code[at : at + MAX_BYTES]
         try:
-            kind, size, target, instruction = _look(code, at, eip)
+            kind, size, target, instruction = look(code, eip)
         except Truncated:
-            if len(code) > room:
-                break
             try:
-                code += fetch(linear + room & LINEAR, MAX_BYTES)
+                self._following = self._read(base + PAGE_BYTES & LINEAR, MAX_BYTES)
             except GuestFault:
-                if not at:
+                if at != cells[START_AT]:
+                    cells[ENDING] = 1
+                elif cells[PIECES]:
+                    cells[AT] = -1
+                else:
                     raise
-                break
-            continue
+                return
+            code += self._following
+            kind, size, target, instruction = look(code[:MAX_BYTES], eip)
         end = at + size
-        overlaps = gap < end and (gap < room or MARKED.search(next_marks()[: end - room]) is not None)
+        overlaps = MARKED.search(marks, at + 1, min(end, PAGE_BYTES)) is not None or (
+            end > PAGE_BYTES and self._is_marked(base + PAGE_BYTES >> PAGE_SHIFT, end - PAGE_BYTES)
+        )
         how = IN_PLACE if overlaps else -1
         if overlaps and instruction is None:
-            instruction = decode(code[at : at + MAX_BYTES], eip + at & LINEAR)
+            instruction = decode(code[:MAX_BYTES], eip)
         if instruction is not None:
-            how = _treatment(instruction, how)
+            how = treatment(instruction, how)
+        mirrored = 1 if overlaps else size
         if how >= 0:
             assert instruction is not None
-            piece.callouts.append((at, instruction, how))
-            piece.others += 1
+            self.callouts.append((linear, instruction, how))
+            self._put(linear, bytes((INT3,)) + code[1:mirrored], CALLOUT_MARKS[mirrored])
         else:
-            piece.ident += 1
+            self._put(linear, code[:size], MARKS[size])
             if target is not None:
-                piece.jumps.append(target)
-        if place is not None:
-            name = CALLED_OUT if how >= 0 else IDENT if kind in (Kind.IDENT, Kind.SENSITIVE) else CONTROL
-            piece.lines.append((eip + at & LINEAR, size, name, place + at, size))
-        marked = at + (1 if overlaps else size)
-        new_marks[at:marked] = (CALLOUT_MARKS if how >= 0 else MARKS)[marked - at]
-        at = end
-        if overlaps or kind in ENDS:
-            break
-    piece.source = code[:at]
-    piece.marks = bytes(new_marks[:marked])
-    piece.code = bytearray(code[:marked])
-    for callout, _, _ in piece.callouts:
-        piece.code[callout] = INT3
-    return piece
+                self._scanner.add_jump(at + target)
+        if overlaps:
+            self._cut[cells[START_AT]] = at + 1
+        cells[COUNT] += 1
+        cells[AT], cells[ENDING] = end, overlaps or kind in ENDS
+
+    def _is_marked(self, vpn: int, size_bytes: int) -> bool:
+        """Is anything discovered at a page's beginning? What goes on at address 0 is always run in place."""
+        page = self._mirror.pages.get(vpn)
+        return vpn > LAST_PAGE or (page is not None and MARKED.search(page.marks, 0, size_bytes) is not None)
+
+    def _put(self, linear: int, code: bytes, marks: bytes) -> None:
+        if (linear & PAGE_BYTES - 1) + len(code) > PAGE_BYTES:
+            self._mirror.new_page((linear >> PAGE_SHIFT) + 1)
+        self._mirror.write(linear, code, marks)
+
+    def lines(self, piece: Piece, cs_base: int) -> list[Line]:
+        """A piece's instructions, for those who listen."""
+        found: list[Line] = []
+        at, place, eip = 0, self._mirror.place(piece.linear), piece.linear - cs_base
+        while at < len(piece.source):
+            instruction = decode(piece.source[at : at + MAX_BYTES], eip + at & LINEAR)
+            plain = instruction.kind in (Kind.IDENT, Kind.SENSITIVE)
+            called = self._mirror.mark(piece.linear + at) == CALLOUT
+            name = CALLED_OUT if called else IDENT if plain else CONTROL
+            found.append((eip + at & LINEAR, instruction.size, name, place + at, instruction.size))
+            at += instruction.size
+        return found
 
 
-def _look(code: bytes, at: int, eip: int) -> tuple[Kind, int, int | None, Instruction | None]:
-    """Kind, size, a direct jump's target relative to the piece's start, and the instruction if it was decoded."""
-    first = code[at]
-    size, kind = SHORT.get(first, (0, Kind.IDENT))
-    if first == 0x0F and at + 1 < len(code) and code[at + 1] >> 4 == 8:
-        size, kind = 6, Kind.JCC
-    end = at + size
-    if size and end <= len(code):
-        if kind is Kind.RET:
-            return kind, size, None, None
-        return kind, size, end + int.from_bytes(code[end - (1 if size == 2 else 4) : end], "little", signed=True), None
-    i = decode(code[at : at + 15], eip + at & LINEAR)
-    if i.kind is Kind.IDENT and not _is_odd(code[at : at + i.size]):
-        return i.kind, i.size, None, None
-    return i.kind, i.size, None if i.target is None else (i.target - eip + HALF & LINEAR) - HALF, i
-
-
-def _lines(code: bytes, marks: bytearray, eip: int, place: int) -> list[Line]:
-    """Of code that was passed over."""
-    starts = [at for at, mark in enumerate(marks) if mark == START]
-    found = []
-    for at, end in zip(starts, [*starts[1:], len(marks)], strict=True):
-        control = code[at] in SHORT or (code[at] == 0x0F and code[at + 1] >> 4 == 8)
-        found.append((eip + at & LINEAR, end - at, CONTROL if control else IDENT, place + at, end - at))
-    return found
-
-
-def _is_odd(code: bytes) -> bool:
-    """Does it begin with prefixes, and is that more than operand size, LOCK, REP or a segment that is not CS?"""
-    for byte in code:
-        if byte == CS_PREFIX or byte in VEX_STARTS or byte in JUMPS:
-            return True
-        if byte not in PREFIXES:
-            return False
-    return True
-
-
-def _treatment(i: Instruction, how: int) -> int:
-    """-1 as it is, EMULATED, or IN_PLACE. ``how``: what it would be if it were harmless."""
-    kind = i.kind
-    if kind is Kind.FAR or kind is Kind.UNDEFINED or i.opcode >= VEX:
-        return EMULATED
-    if kind is Kind.SENSITIVE and not _harmless(i):
-        return EMULATED
-    reads_memory = i.opcode not in NO_ACCESS and (i.memory is not None or i.opcode in IMPLICIT_MEMORY)
-    return IN_PLACE if reads_memory and i.segment_override == CS else how
-
-
-def _harmless(i: Instruction) -> bool:
-    """Of the sensitive instructions those that find in the processor what the guest expects."""
-    if i.op == "pushf" or i.op in PASSED_THROUGH:
-        return True
-    if i.op == "push seg":
-        return i.opcode in DATA_SELECTOR_READS
-    return i.op == "mov from seg" and i.reg in (0, 3, 4, 5)
+assert (START, INSIDE) == (native_scan.START, native_scan.INSIDE)
