@@ -27,7 +27,10 @@ class Guests:
         )  # fmt: skip
 
     def take_frame(self, pmap: ManagedPmap, ppn: Ppn) -> Mpn:
-        return self.frames.take_private(pmap.vm_id, ppn, zeroed=False)
+        """For a copy. What stood there is overwritten, as the last owner would have done."""
+        mpn = self.frames.take_private(pmap.vm_id, ppn, zeroed=False)
+        self.memory.write(mpn << PAGE_SHIFT, b"\xee" * PAGE_BYTES)
+        return mpn
 
     def page_needed(self, pmap: ManagedPmap, ppn: Ppn, for_write: bool) -> None:
         if pmap.state_of(ppn) is PageState.SHARED:

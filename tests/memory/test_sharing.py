@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -106,8 +108,14 @@ def test_guests_see_what_they_wrote_and_frames_are_counted(steps: list[tuple], h
 
 
 @given(st.lists(STEP, max_size=25), st.sampled_from(HASHING))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=150)
 def test_many_pages_at_once_are_as_one_after_another(steps: list[tuple], hash_page: Callable[[memoryview], int]):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vilab.memory.sharing.FEW_PAGES", 0)  # Together as often as possible.
+        compare_together_and_apart(steps, hash_page)
+
+
+def compare_together_and_apart(steps: list[tuple], hash_page: Callable[[memoryview], int]) -> None:
     together, apart, logged = (Guests(VMS, PAGES, hash_page=hash_page) for _ in range(3))
     logged.sharing.log_hints = True
     for step in steps:
@@ -128,6 +136,30 @@ def test_many_pages_at_once_are_as_one_after_another(steps: list[tuple], hash_pa
         assert [encode(e) for e in together.log.events] == [
             encode(e) for e in other.log.events if not isinstance(e, hints)
         ]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_with_buckets_full_of_old_hints_too(seed: int):
+    together, apart = Guests(2, 200), Guests(2, 200)
+    lot = random.Random(seed)
+    for _ in range(4):
+        for vm, ppn in everything(together):
+            if lot.random() < 0.7:
+                content = struct.pack("<I", lot.randrange(400 if lot.random() < 0.3 else 1 << 32))
+                together.fill(vm, ppn, content)
+                apart.fill(vm, ppn, content)
+        pages = [(lot.randrange(1, 3), lot.randrange(200)) for _ in range(600)]
+        scan(together, *pages)
+        for page in pages:
+            scan(apart, page)
+        assert together.sharing.counts() == apart.sharing.counts()
+        assert together.sharing.table.hinted_pages() == apart.sharing.table.hinted_pages()
+        assert [list(pmap.mpn_of) for pmap in together.pmaps.values()] == [
+            list(pmap.mpn_of) for pmap in apart.pmaps.values()
+        ]
+    together.check()
+    counts = together.sharing.counts()
+    assert min(counts.evicted_hints, counts.stale_hints, counts.shared_frames, counts.copies) > 0
 
 
 def test_a_first_page_leaves_a_hint_and_stays_writable():
@@ -224,6 +256,18 @@ def test_a_shared_page_that_is_lost_leaves_and_the_last_one_frees_the_frame():
     guests.check()
     assert guests.log.of(SharedFrameLeft) == [SharedFrameLeft(0, frame, 1), SharedFrameLeft(0, frame, 0)]
     assert guests.frames.free_frames == guests.frames.frames
+
+
+def test_a_page_that_is_watched_stays_watched_on_its_shared_frame():
+    guests = Guests(1, 4)
+    for ppn in range(3):
+        guests.fill(1, ppn, b"same")
+    for ppn in (0, 1):
+        guests.pmaps[1].watch(ppn)
+    scan(guests, (1, 0), (1, 1), (1, 2))
+    assert guests.sharing.shared_pages == 3
+    assert [guests.pmaps[1].mappable(ppn) is None for ppn in range(3)] == [True, True, False]
+    assert guests.pmaps[1].stop_watching(1)
 
 
 def test_zero_pages_are_counted():

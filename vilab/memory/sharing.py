@@ -73,7 +73,7 @@ class SharingCounts(msgspec.Struct, frozen=True):
     zero_pages: int
     hints: int
     scanned: int
-    """Candidates hashed."""
+    """Candidates that were PRIVATE when it was their turn."""
     stale_hints: int
     """Hints met whose page had changed or gone."""
     evicted_hints: int
@@ -156,7 +156,6 @@ class PageSharing:
         """For a page that is about to be swapped out: is there a page that it can share with? It leaves no hint."""
         if pmap.state_of(ppn) is not PageState.PRIVATE:
             return False
-        self._scanned += 1
         return self._consider(pmap.vm_id, ppn, self._hash_of(pmap.mpn_of[ppn]), leave_hint=False)
 
     def _scan_batch(self, vm_ids: Numbers, ppns: Numbers) -> None:
@@ -166,11 +165,11 @@ class PageSharing:
             vm_ids, ppns, mpns = vm_ids[private], ppns[private], mpns[private]
         if not len(mpns):
             return
-        self._scanned += len(mpns)
         hashes = self._hashes_of(mpns)
         together = not (self.log_hints and self._log.active)
         while together:
             rest = self.table.leave_hints(hashes, vm_ids, ppns)
+            self._scanned += len(hashes) - len(rest)
             together = FEW_PAGES < len(rest) <= len(hashes) * 3 // 4
             vm_ids, ppns, hashes = vm_ids[rest], ppns[rest], hashes[rest]
         for vm_id, ppn, page_hash in zip(vm_ids.tolist(), ppns.tolist(), hashes.tolist(), strict=True):
@@ -204,6 +203,7 @@ class PageSharing:
         pmap, table = self._pmaps[vm_id], self.table
         if pmap.state_of(ppn) is not PageState.PRIVATE:
             return False
+        self._scanned += 1
         slot = table.find(page_hash)
         if slot == NOWHERE:
             if leave_hint and table.put_hint(page_hash, vm_id, ppn):
