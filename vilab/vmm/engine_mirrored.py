@@ -487,10 +487,9 @@ class MirroredEngine(TranslatingEngine):
             return False  # it will fault the full way
         if done:
             self._done = True
-            index = loaded_segment(instruction)
-            if index is None:
+            if instruction.op == "iret":
                 self._landed()
-            else:
+            elif (index := loaded_segment(instruction)) is not None:
                 self._keep_segment(index)
         return done
 

@@ -4,6 +4,7 @@
 
     CLI, STI, RDTSC        in machine code (``native_callouts``), once the engine has entered them into its table
     PUSH CS                there, too, where the processor itself could store
+    MOV CR3                here
     IRET within ring 0     there, too, if CS and its descriptor are what they were, and the place is known
     MOV, POP of a segment  there, too, from a register or the stack, if selector and descriptor are what they were when
                            it was last loaded the full way; the hidden part then becomes what it became
@@ -69,8 +70,16 @@ class FastCallouts:
             return False
         if i.op == "iret":
             return self._iret()
+        if i.op == "mov to cr":
+            return i.reg == 3 and self._load_directory(i)
         index = loaded_segment(i)
         return index is not None and self._load(i, index)
+
+    def _load_directory(self, i: Instruction) -> bool:
+        v = self._v
+        v.eip = i.end
+        v.set_cr(3, v.gpr[i.rm] & LINEAR)
+        return True
 
     def _descriptor(self, selector: int) -> bytes | None:
         """From the GDT; ``None`` where the checks have to be made."""

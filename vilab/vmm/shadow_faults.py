@@ -165,7 +165,7 @@ class ShadowFaults(Engine):
     def _most_iterations(self, instruction: Instruction, gpa: int) -> int:
         """Of a repeated store that may be done at once: one where it might change its own bytes."""
         v = self.vcpu
-        if not instruction.prefixes & REP:
+        if not instruction.prefixes & REP or v.gpr[ECX] & 0xFFFFFFFF <= 1:
             return 1
         own = walk(v.pmap, v.cr0, v.cr3, v.cr4, v.pc, write=False, user=False, set_bits=False).gpa
         if own >> PAGE_SHIFT == gpa >> PAGE_SHIFT:

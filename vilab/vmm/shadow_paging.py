@@ -301,8 +301,8 @@ class ShadowTables:
         """What the guest has in a page."""
         return self._pmap.read(ppn << PAGE_SHIFT, PAGE_BYTES)
 
-    def follow(self, table: ShadowTable, index: int) -> bool:
-        """Bring one entry into line with the guest's. True: it has changed."""
+    def follow(self, table: ShadowTable, index: int, flush: bool = True) -> bool:
+        """Bring one entry into line with the guest's. True: it has changed. ``flush``: the TLB may know the old one."""
         _, base, rights = table.key
         entry = self._pmap.read_u32(base + 4 * index)
         if table.snapshot is not None:
@@ -320,7 +320,7 @@ class ShadowTables:
         self._words[at] = new
         if new:
             self._enter_reverse(entry >> PAGE_SHIFT, at)
-        if old:
+        if old and flush:
             self._cpu.flush_tlb()
         return True
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from vilab.addresses import PAGE_SHIFT
 from vilab.errors import AdminError
-from vilab.vmm.shadow_table import TABLE, Words
+from vilab.vmm.shadow_table import SMALL, TABLE, Words
 from vilab.x86 import paging as pg
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Lazy(_Policy):
 
 
 class Prevalidate(_Policy):
-    """Before an address space is used, its shadow is made to agree with it."""
+    """Before an address space is used, its shadow is made to agree with it. Whoever asks for it empties the TLB."""
 
     name = "prevalidate"
 
@@ -144,7 +144,7 @@ class Prevalidate(_Policy):
         shadow = self._shadow
         shadow.follow_directories(root)
         for table in list(root.tables.values()):
-            if not table.is_large:
+            if table.key[0] == SMALL:
                 self._validate_table(table)
 
     def _validate_table(self, table: ShadowTable) -> None:
@@ -157,7 +157,7 @@ class Prevalidate(_Policy):
         if len(changed):
             table.snapshot = now
             for index in changed:
-                self._shadow.follow(table, int(index))
+                self._shadow.follow(table, int(index), flush=False)
         table.page = page
 
     def _guest_entries(self, table: ShadowTable) -> Words:
@@ -168,7 +168,7 @@ class Prevalidate(_Policy):
         shadow.follow_directories(root)
         table = root.tables.get(gva >> 22)
         if table is not None and not table.is_large:
-            shadow.follow(table, gva >> PAGE_SHIFT & 0x3FF)
+            shadow.follow(table, gva >> PAGE_SHIFT & 0x3FF, flush=False)
 
 
 POLICIES: dict[str, type[TraceAll] | type[Lazy] | type[Prevalidate]] = {

@@ -61,7 +61,7 @@ def simulate(v: Vcpu, i: Instruction, gva: int = -1, gpa: int = 0, most: int = 1
     user = v.cpl == 3
     opcode = i.opcode
     if opcode in MOVS or opcode in STOS:
-        return _string(v, i, size, user, most if gva == address_in(v, ES, v.gpr[EDI]) else 1, gpa)
+        return _string(v, i, size, user, most, gva, gpa)
     at = linear(v, i)
     if opcode in EXCHANGE:
         old = int.from_bytes(v.read(at, size, user), "little")
@@ -82,14 +82,14 @@ def simulate(v: Vcpu, i: Instruction, gva: int = -1, gpa: int = 0, most: int = 1
     return 0
 
 
-def _string(v: Vcpu, i: Instruction, size: int, user: bool, most: int, gpa: int) -> int:
+def _string(v: Vcpu, i: Instruction, size: int, user: bool, most: int, gva: int, gpa: int) -> int:
     repeated = bool(i.prefixes & REP)
     if repeated and not v.gpr[ECX] & 0xFFFFFFFF:
         return 0
     down = v.eflags() & DF
     to = address_in(v, ES, v.gpr[EDI])
     times = 1
-    if repeated and not down:
+    if repeated and not down and to == gva:
         # As far as the page goes that is stored to.
         times = max(1, min(v.gpr[ECX] & 0xFFFFFFFF, most, (0x1000 - (to & 0xFFF)) // size))
     if i.opcode in MOVS:
@@ -102,7 +102,10 @@ def _string(v: Vcpu, i: Instruction, size: int, user: bool, most: int, gpa: int)
         data = v.read(source, size * times, user)
     else:
         data = (v.gpr[EAX] & (1 << 8 * size) - 1).to_bytes(size, "little") * times
-    v.write(to, data, user)
+    if to == gva and to & 0xFFF <= 0x1000 - len(data):
+        v.write_page(gpa, data)
+    else:
+        v.write(to, data, user)
     step = -size if down else size * times
     v.gpr[EDI] = v.gpr[EDI] + step & 0xFFFFFFFF
     if i.opcode in MOVS:

@@ -185,9 +185,13 @@ class Vcpu:
         gpa = self.translate(gva, True, user)
         if first != len(data):
             self.write(gva + first, data[first:], user)
+        self.write_page(gpa, data[:first])
+
+    def write_page(self, gpa: int, data: bytes) -> None:
+        """What has been translated already, within a page."""
         self.is_writing = True
         try:
-            self.pmap.write(gpa, data[:first])
+            self.pmap.write(gpa, data)
         finally:
             self.is_writing = False
 
