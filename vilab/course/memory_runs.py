@@ -138,9 +138,10 @@ def in_program(vm: VirtualMachine, run_ms: Callable[[], object], ready: Callable
 
 
 def caught_in_program(size_mb: int = GUEST_MB, pages: int = 1500, frames: int = 900) -> Host:
-    """A host with one guest, vm1, whose program is filling memory, and that has got so many frames."""
+    """A host with two guests whose programs fill memory at the same time; vm1 is in its own, and has so many frames."""
     host = new_host(MACHINE_MB)
     vm = power_on(host, "vm1", size_mb, f"checksum {pages} 0 16 10 1")
+    power_on(host, "vm2", size_mb, f"checksum {pages} 0 16 10 2")
     pmap = vm.client.pmap
     in_program(vm.vm, lambda: host.run_for(MILLISECOND_NS), lambda: pmap.count(PageState.PRIVATE) >= frames)
     return host
@@ -193,6 +194,14 @@ def three_numbers(vm: HostedVm, gvas: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
+def mpn_of(vm: HostedVm, gva: int) -> int:
+    """The machine frame behind an address of the guest's current program."""
+    found = translation_path.path(vm.vm, gva)
+    if found.mpn is None:
+        raise AdminError(f"There is no frame behind {gva:08x} of {vm.name} now.")
+    return found.mpn
+
+
 # Lesson 9 --------------------------------------------------------------------------------------------------------
 
 SHARING_MB, SHARED_GUEST_MB = 96, 16
@@ -204,6 +213,11 @@ TWINS: Plan = {
     12: lambda track: track.power_off("vm1"),
 }
 TWINS_STEPS = 13
+
+
+def pages_a_second(pages: int) -> ScanLimits:
+    """For the scanner, of all guests together."""
+    return ScanLimits(system=Rate(pages))
 
 
 def _clone_twice(host: Host) -> None:

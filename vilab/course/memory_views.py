@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vilab.course import predictions_memory as predictions
+from vilab.course.memory_runs import MILLISECOND_NS
 from vilab.course.predictions_memory import Question
 from vilab.course.sharing_figures import PAPER_RECLAIMED, PAPER_SHARED, Clones
+from vilab.host.host import Host
 from vilab.view.memory_grid_track import GridTrack
 from vilab.view.memory_track import MemoryTrack
 from vilab.view.memory_widget import MemoryGrid
@@ -22,6 +24,11 @@ def machine(
     """A host's memory, page for page. ``ask``: one of ``predictions_memory``."""
     asked = None if ask is None else predictions.asked(track, ask)
     return MemoryGrid(track, question, steps, asked, show=show)
+
+
+def of_host(host: Host, question: str, steps: int = 4, step_ns: int = MILLISECOND_NS) -> MemoryGrid:
+    """A host as it stands now."""
+    return MemoryGrid(MemoryTrack(host, step_ns), question, steps)
 
 
 def clones(question: str, most: int = 10, ask: bool = True) -> Player:

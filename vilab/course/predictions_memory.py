@@ -107,8 +107,9 @@ UNTIL_TOUCHED: Mapping[int, Question] = {
     ),
     14: between(
         "vm1 is switched off. How much of the machine is free again?",
-        ("Nothing: it might come back.", "Its 1,597 pages, 6.2 MB.", "These and its monitor: 14.2 MB.", "24 MB."),
-        (256, 12 * 256, 20 * 256), freed,
+        ("Nothing: it might come back.", "The pages that it had touched.", "These, and its monitor.",
+         "All that it was configured with."),
+        (256, 10 * 256, 20 * 256), freed,
         lambda n: f"{size(n)}: every page that it had touched, and the monitor.",
     ),
 }  # fmt: skip

@@ -73,7 +73,7 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
 
   function paint() {
     waiting = 0;
-    if (!now) return;
+    if (!now || !box.clientWidth) return;   // not laid out yet: the observer will ask again
     const began = performance.now();
     const ratio = window.devicePixelRatio || 1;
     const wide = Math.max(1, Math.round(box.clientWidth * ratio));
@@ -87,7 +87,7 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
     else paintStacks(at);
     paintCursor(at);
     canvas.dataset.sum = sum();
-    canvas.dataset.ms = (performance.now() - began).toFixed(1);
+    canvas.paintMs = performance.now() - began;   // for measurements
   }
 
   // Tests and screen captures compare this instead of pixels.
@@ -153,6 +153,7 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
   }
 
   function cell(context, x, y, side, code, plain) {
+    if (side < 1) return;
     const unit = side / 16;
     const style = GRID_KINDS[code % GRID_OTHER];
     if (plain) {

@@ -54,8 +54,10 @@ def _happened(frame: MemoryFrame, before: MemoryFrame) -> Iterator[str]:
     if frame.state is not before.state:
         yield f"Free memory is **{frame.state}**, it was {before.state}."
     out, back = _change(frame, before, "swapped_out"), _change(frame, before, "swapped_in")
-    if out or back:
+    if out:
         yield f"**{counted(out, 'page')}** went to disk, {grouped(back)} came back."
+    elif back:
+        yield f"**{counted(back, 'page')}** came back from disk."
     balloon = _change(frame, before, "ballooned")
     if balloon:
         yield f"Balloons have **{'grown' if balloon > 0 else 'shrunk'} by {counted(abs(balloon), 'page')}**."

@@ -190,6 +190,7 @@ class MemoryTrack:
         self.frames: list[MemoryFrame] = []
         self._pressure: list[int] = []
         self._wanted_pressure = 0
+        self._planning = False
         self._pending = _Pending([], [])
         self._listeners: list[Callable[[], None]] = []
         host.log.listen(self._pending.events.append)
@@ -254,11 +255,13 @@ class MemoryTrack:
 
         words : for the log of the run: ``idle tax 75 % → 0 %``.
         """
-        self.notice = "" if self.at_newest else f"That was {self._ago()}: what you change, changes now."
-        self.position = len(self.frames) - 1
+        if not self._planning:
+            self.notice = "" if self.at_newest else f"That was {self._ago()}: what you change, changes now."
+            self.position = len(self.frames) - 1
         what(self.host)
         self._pending.actions.append(words)
-        self._moved()
+        if not self._planning:
+            self._moved()
         return self.notice
 
     def set_tax(self, tax: float) -> str:
@@ -315,10 +318,13 @@ class MemoryTrack:
             raise AdminError(f"This run has {MOST_STEPS} steps, and all of them are kept. Begin a new one.")
         planned = self.plan.get(len(self.frames))
         if planned is not None:
+            self._planning = True
             try:
                 planned(self)
             except AdminError as error:
                 self._pending.actions.append(str(error))
+            finally:
+                self._planning = False
         self._press()
         self.host.run_for(self.step_ns)
         self._record()
@@ -326,7 +332,7 @@ class MemoryTrack:
     def _press(self) -> None:
         """Take what is missing of the pressure, as far as pages are free, or give back what is too much."""
         memory = self.host.memory
-        table = memory.frames
+        table, before = memory.frames, len(self._pressure)
         while len(self._pressure) < self._wanted_pressure and memory.free_pages > FLOOR_PAGES:
             mpn = table.take_private(0, 0)
             table.use[mpn] = FrameUse.OVERHEAD
@@ -337,6 +343,8 @@ class MemoryTrack:
             table.use[given] = FrameUse.PRIVATE
             table.leave(given)
             memory.reserved_pages -= 1
+        if len(self._pressure) != before:
+            memory.reclaimer.rebalance("pressure")
 
     def _record(self) -> None:
         host, last = self.host, self.frames[-1] if self.frames else None
