@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Ppn
+from vilab.errors import AdminError
 from vilab.machine.memory import MachineMemory
 from vilab.memory.balloon_protocol import Capability, Command, Status
 from vilab.memory.client import MemoryClient, MemoryConfig
@@ -154,6 +155,17 @@ class Pages(RuleBasedStateMachine):
         again.pmap.restore(content)
         self.manager.restore(again, pages, balloon)
         assert again.pmap.content() == content
+
+    @rule(frames=st.integers(17, 200))
+    def another_monitor_wants_a_piece(self, frames: int) -> None:
+        try:
+            other = self.manager.admit("other", MemoryConfig(1), frames * PAGE_BYTES)
+        except AdminError:
+            return
+        self.manager.check()
+        start = other.overhead.start << PAGE_SHIFT
+        assert not any(self.manager.memory.read(start, frames * PAGE_BYTES))
+        self.manager.power_off(other)
 
     @invariant()
     def books_balance(self) -> None:

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from vilab.addresses import PAGE_BYTES
 from vilab.costs import DEFAULT_COSTS, CostModel
 from vilab.errors import AdminError
 from vilab.events import EventLog
@@ -31,8 +32,8 @@ from vilab.protocols import Console
 from vilab.vmm.vm import MONITOR_BYTES, VirtualMachine
 
 QUANTUM_NS = 10_000_000
-SVM_MONITOR_BYTES = 8 << 20
-"""Control block and nested tables need this at most: a page for each 4 MB that the guest can reach."""
+SVM_MONITOR_BYTES = 1152 * PAGE_BYTES
+"""Control block and nested tables need this at most: a page for each 4 MB of the 4 GB that a guest can reach."""
 
 
 class Host:

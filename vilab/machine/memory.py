@@ -131,5 +131,20 @@ class FrameAllocator:
         if count:
             self._free_runs.append(range(first, first + count))
 
+    def withdraw(self, first: int, count: int) -> None:
+        """Those of these frames that are free are handed out no more: somebody clears the place."""
+        end = first + count
+        if end > self._next:
+            new = range(self._next, max(first, self._next))
+            if new:
+                self._is_free[new.start : new.stop] = b"\1" * len(new)
+                self._free_runs.append(new)
+            self._next = end
+        self._freed = array("i", (mpn for mpn in self._freed if not first <= mpn < end))
+        runs = [part for run in self._free_runs for part in (range(run.start, min(run.stop, first)),
+                                                             range(max(run.start, end), run.stop)) if part]  # fmt: skip
+        self._free_runs = runs
+        self._is_free[first:end] = bytes(count)
+
     def mpa(self, mpn: Mpn) -> Mpa:
         return Mpa(mpn << PAGE_SHIFT)

@@ -11,5 +11,6 @@
 ``shares``        what a page costs; ``targets``: who gets how many; ``admission``: who may begin
 ``free_states``   high, soft, hard, low; ``reclaim``: what is done in each
 ``manager``       all of it for one machine; ``client``: one virtual machine in it; ``dma``: a device reads
+``compact``       adjacent frames for a monitor
 ``io_remap``      pages that a device could not reach
 """

@@ -59,6 +59,8 @@ class MemoryClient:
     overhead: range
     target_pages: int = 0
     blocked: bool = False
+    balloon_by_hand: int | None = None
+    """Pages that the balloon is to have whatever the policy says; ``None`` leaves it to the policy."""
     swapped_out: int = 0
     swapped_in: int = 0
     double_paged: int = 0

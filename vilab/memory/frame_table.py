@@ -19,7 +19,7 @@ from array import array
 import numpy as np
 import numpy.typing as npt
 
-from vilab.addresses import Mpn
+from vilab.addresses import PAGE_SHIFT, Mpn
 from vilab.errors import VmmBug
 from vilab.machine.memory import FrameAllocator, MachineMemory
 from vilab.memory.page_state import FrameUse
@@ -64,6 +64,31 @@ class FrameTable:
         first = self._allocator.allocate_run(count)
         self.use[first : first + count], self.owner[first : first + count] = OVERHEAD, owner
         return range(first, first + count)
+
+    def withdraw(self, first: int, count: int) -> None:
+        """Hand out no more of these frames; what is on them is to go elsewhere."""
+        self._allocator.withdraw(first, count)
+
+    def vacate(self, mpn: int) -> None:
+        """A withdrawn frame is empty now."""
+        self._use[mpn] = FREE
+        self._owner[mpn] = self._who[mpn] = 0
+
+    def settle_overhead(self, owner: int, first: int, count: int) -> range:
+        """Withdrawn frames, all empty, become a monitor's."""
+        self.use[first : first + count], self.owner[first : first + count] = OVERHEAD, owner
+        self.memory.bytes[first << PAGE_SHIFT : (first + count) << PAGE_SHIFT] = 0
+        return range(first, first + count)
+
+    def move_shared(self, old: int, new: int) -> None:
+        """A withdrawn shared frame's pages are on a private one now, which becomes shared by as many."""
+        self._use[new], self._owner[new], self._who[new] = SHARED, 0, self._who[old]
+        self.vacate(old)
+
+    def copy(self, old: int, new: int) -> None:
+        """The content of a frame."""
+        view = self.memory.view
+        view[new << PAGE_SHIFT : (new + 1) << PAGE_SHIFT] = view[old << PAGE_SHIFT : (old + 1) << PAGE_SHIFT]
 
     def give_back_overhead(self, frames: range) -> None:
         self.use[frames.start : frames.stop], self.owner[frames.start : frames.stop] = FREE, 0

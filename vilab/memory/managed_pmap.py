@@ -65,7 +65,7 @@ class ManagedPmap(Pmap):
     def __init__(self, memory: MachineMemory, vm_id: int, pages: int, supply: PageSupply) -> None:
         super().__init__(memory, ())
         self.vm_id = vm_id
-        self.mpn_of = array("i", [-1]) * pages
+        self.mpn_of = self._mpns = array("i", [-1]) * pages
         self.state = bytearray(pages)
         self._flags = np.frombuffer(self.state, np.uint8)
         self.pages, self.size_bytes = pages, pages << PAGE_SHIFT
@@ -161,6 +161,20 @@ class ManagedPmap(Pmap):
         self.mpn_of[ppn], self.state[ppn] = -1, state
         return Mpn(mpn)
 
+    def move(self, ppn: int, mpn: int, state: PageState) -> Mpn:
+        """Another frame behind the page, with the same content; a watched page stays watched. Returns the old one."""
+        watched = self.state[ppn] & SAMPLED
+        old = self.take_away(ppn, state)
+        self.give(ppn, mpn, state)
+        if watched:
+            self.watch(ppn)
+        return old
+
+    def pages_on(self, mpn: int) -> list[int]:
+        """The pages that are on a frame."""
+        found: list[int] = np.flatnonzero(np.frombuffer(self._mpns, np.int32) == mpn).tolist()
+        return found
+
     def share(self, ppn: int) -> None:
         """The page stays where it is and becomes read-only."""
         for listener in self.listeners:
@@ -217,4 +231,4 @@ class ManagedPmap(Pmap):
 
     def size_of_maps(self) -> int:
         """Bytes that this map itself takes."""
-        return len(self.state) + self.mpn_of.itemsize * len(self.mpn_of) if isinstance(self.mpn_of, array) else 0
+        return len(self.state) + self._mpns.itemsize * len(self._mpns)

@@ -30,6 +30,7 @@ from vilab.memory import sampling
 from vilab.memory.admission import PowerOn, Room, admit
 from vilab.memory.balloon import BalloonServer, BalloonState
 from vilab.memory.client import MB_PAGES, MemoryClient, MemoryConfig
+from vilab.memory.compact import make_run
 from vilab.memory.frame_table import FrameTable
 from vilab.memory.free_states import aim_free_pages
 from vilab.memory.managed_pmap import ManagedPmap, PmapState
@@ -109,7 +110,7 @@ class MemoryManager:
         swap = SwapFile(self.swap_directory / f"{name}-{vm_id}.vswp", needed.swap_pages, name)
         try:
             self.reclaimer.make_room(overhead_pages)
-            overhead = self.frames.take_overhead(vm_id, overhead_pages)
+            overhead = self._take_overhead(vm_id, overhead_pages)
         except AdminError:
             swap.close()
             raise
@@ -122,6 +123,15 @@ class MemoryManager:
         self.watch_sample(client, sampling.open_period(sampler))
         self.reclaimer.rebalance("power on")
         return client
+
+    def _take_overhead(self, vm_id: int, count: int) -> range:
+        try:
+            return self.frames.take_overhead(vm_id, count)
+        except AdminError:
+            first, moved = make_run(self, count)
+            if self.log.active:
+                self.log.emit(events.MemoryCompacted(self.now_ns, first, count, moved))
+            return self.frames.settle_overhead(vm_id, first, count)
 
     def restore(self, client: MemoryClient, pages: PmapState, balloon: BalloonState) -> None:
         """Behind each page what was there in the snapshot, as far as that is more than there is now."""
@@ -146,6 +156,11 @@ class MemoryManager:
         client.swap.close()
         del self.clients[client.vm_id], self.pmaps[client.vm_id]
         self.reclaimer.rebalance("power off")
+
+    def set_balloon(self, client: MemoryClient, pages: int | None) -> None:
+        """The balloon's target by hand; ``None`` gives it back to the policy."""
+        client.balloon_by_hand = pages
+        self.reclaimer.set_balloons()
 
     def configure(self, client: MemoryClient, config: MemoryConfig) -> None:
         """Other shares or limits from now on. The reservation may grow only as far as memory is unreserved."""

@@ -181,3 +181,11 @@ class VmUnblocked(Event, frozen=True, tag=True):
     """It runs again."""
 
     vm: int
+
+
+class MemoryCompacted(Event, frozen=True, tag=True):
+    """Pages were moved so that so many adjacent frames came free for a monitor."""
+
+    first_mpn: int
+    frames: int
+    moved_pages: int

@@ -101,6 +101,9 @@ class Reclaimer:
         """Inflate where the state says so, or a limit is exceeded; deflate wherever there is a reason."""
         inflate = MEASURES[self.state].balloon and self.ballooning
         for client in self._manager.clients.values():
+            if client.balloon_by_hand is not None:
+                client.balloon.set_target(client.balloon_by_hand)
+                continue
             if not client.can_balloon():
                 continue
             inside, excess = client.balloon.locked_pages, self.excess(client)

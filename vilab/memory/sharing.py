@@ -256,7 +256,7 @@ class PageSharing:
         return memory.read(one << PAGE_SHIFT, PAGE_BYTES) == memory.read(other << PAGE_SHIFT, PAGE_BYTES)
 
     def _join(self, pmap: ManagedPmap, ppn: int, target: int, promoted: tuple[int, int] | None) -> None:
-        own = self._move(pmap, ppn, target, PageState.SHARED)
+        own = pmap.move(ppn, target, PageState.SHARED)
         self._frames.leave(own)
         self._frames.join(target)
         self.shared_pages += 1
@@ -284,7 +284,7 @@ class PageSharing:
             self._copies += 1
             # Before the mapping goes: where others left while the frame was looked for, the old one may be freed.
             self._memory.bytes[copy << PAGE_SHIFT : (copy + 1) << PAGE_SHIFT] = self._memory.frame(mpn)
-            self._move(pmap, ppn, copy, PageState.PRIVATE)
+            pmap.move(ppn, copy, PageState.PRIVATE)
             self._leave(mpn)
         if self._log.active:
             stay = self._frames.sharers(mpn) if copy != mpn else 0
@@ -307,14 +307,17 @@ class PageSharing:
             self.table.drop_shared(self._hash_of(mpn), mpn)
         return self._frames.leave(mpn)
 
-    def _move(self, pmap: ManagedPmap, ppn: int, mpn: int, state: PageState) -> Mpn:
-        """Another frame behind the page; a watched page stays watched. Returns the old one."""
-        watched = pmap.state[ppn] & SAMPLED
-        old = pmap.take_away(ppn, state)
-        pmap.give(ppn, mpn, state)
-        if watched:
-            pmap.watch(ppn)
-        return old
+    def move_frame(self, mpn: int) -> Mpn:
+        """Put a shared frame's pages on another frame, since this one is wanted (``FrameTable.withdraw``)."""
+        page_hash = self._hash_of(mpn)
+        on = [(pmap, Ppn(ppn)) for pmap in self._pmaps.values() for ppn in pmap.pages_on(mpn)]
+        new = self._frames.take_private(on[0][0].vm_id, on[0][1], zeroed=False)
+        self._frames.copy(mpn, new)
+        self.table.move_shared(page_hash, mpn, new)
+        for pmap, ppn in on:
+            pmap.move(ppn, new, PageState.SHARED)
+        self._frames.move_shared(mpn, new)
+        return new
 
     def _expect_on(self, pmap: ManagedPmap, ppn: int, mpn: int) -> None:
         if pmap.state_of(ppn) is not PageState.SHARED or pmap.mpn_of[ppn] != mpn:

@@ -208,6 +208,13 @@ class SharingTable:
         self._flat_hash[slot] = self._flat_what[slot] = 0
         self.shared -= 1
 
+    def move_shared(self, page_hash: int, old: int, new: int) -> None:
+        """What stood in one frame stands in another."""
+        slot = self.find(page_hash)
+        if slot == NOWHERE or self.entry(slot) != (SHARED, 0, old):
+            raise VmmBug(f"Shared frame {old:#x} is not in the hash table: somebody has written to it.")
+        self._flat_what[slot] = SHARED << 48 | new
+
     # To look at ----------------------------------------------------------------------------------------------------
 
     def shared_frames(self) -> dict[int, int]:
