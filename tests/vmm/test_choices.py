@@ -16,7 +16,7 @@ def test_what_was_not_asked_for_is_left_to_the_engine():
 
 
 def test_a_stock_kernel_is_translated_the_quick_way_unless_told_otherwise():
-    assert usual_for("linux", "bt", {}) == {"trace": "prevalidate", "superblocks": True, "ahead": 2}
+    assert usual_for("linux", "bt", {}) == {"trace": "prevalidate", "superblocks": True, "ahead": 4}
     assert usual_for("linux", "bt", {"placement": "mirrored"}) == {"placement": "mirrored", "trace": "prevalidate"}
     assert usual_for("linux", "bt", {"trace": "all"})["trace"] == "all"
     assert usual_for("multiboot", "bt", {}) == {}

@@ -16,7 +16,7 @@ from vilab.vmm.vm import VirtualMachine
 
 ENGINES: list[Mmu] = [
     ("bare", {}), ("trap", {}), ("svm", {}), ("svm", {"paging": "shadow"}), ("bt", {}), ("bt", {"smc": "flush"}),
-    ("bt", {"placement": "mirrored"}),
+    ("bt", {"superblocks": True, "ahead": 4}), ("bt", {"placement": "mirrored"}),
 ]  # fmt: skip
 
 BODY, PLACE = "8d0480 01c0 83c0{digit} c3", 6

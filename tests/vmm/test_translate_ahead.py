@@ -77,3 +77,36 @@ def test_what_the_guest_has_not_used_is_left_alone(is_used: bool) -> None:
     assert bool(entry & ACCESSED) is is_used
     translated = {event.eip for event in seen if isinstance(event, UnitTranslated)}
     assert (FAR in translated) is is_used
+
+
+def units_of(vm: VirtualMachine) -> int:
+    return vm.engine.statistics()["translation"]["units"]  # type: ignore[index,return-value,call-overload]
+
+
+def test_jumps_into_the_middle_of_a_fragment_find_it_there() -> None:
+    # mov edi,40; again: test edi,1; jz even; inc esi; even: add esi,2; dec edi; jnz again; mov eax,esi; ret
+    code = bytes.fromhex("bf28000000 f7c701000000 7401 46 83c602 4f 75f1 89f0 c3")
+    vm = finished(made(code_image(code), 0))
+    assert vm.engine.vcpu.gpr[0] == 20 + 80
+    assert units_of(vm) == 1
+    assert vm.engine.exits["chain"] == 0
+
+
+def test_a_fragment_is_not_entered_in_an_interrupt_shadow() -> None:
+    # mov edi,2; sti; behind: inc esi; dec edi; jnz behind; mov eax,esi; cli; ret
+    code = bytes.fromhex("bf02000000 fb 46 4f 75fc 89f0 fa c3")
+    vm = finished(made(code_image(code), 0))
+    assert vm.engine.vcpu.gpr[0] == 2
+    assert any(ENTRY + 6 in units for units in vm.engine.cache.units.values())  # type: ignore[attr-defined]
+    assert vm.engine.exits["chain"] == 1
+
+
+def test_a_jump_into_a_fragment_that_changes_leads_to_the_new_one() -> None:
+    # mov edi,3; again: mov eax,1; add esi,eax; mov byte [again+1],5; dec edi; jnz again; mov eax,esi; ret
+    again = ENTRY + 5
+    code = (
+        bytes.fromhex("bf03000000 b801000000 01c6 c605") + (again + 1).to_bytes(4, "little")
+        + bytes.fromhex("05 4f 75ef 89f0 c3")
+    )  # fmt: skip
+    vm = finished(made(code_image(code), 4))
+    assert vm.engine.vcpu.gpr[0] == 1 + 5 + 5

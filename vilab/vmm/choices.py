@@ -46,7 +46,7 @@ def usual_for(image_kind: str, engine: str, given: dict[str, Any]) -> dict[str, 
         return given
     usual: dict[str, Any] = {"trace": "prevalidate"}
     if given.get("placement", "packed") == "packed":
-        usual |= {"superblocks": True, "ahead": 2}
+        usual |= {"superblocks": True, "ahead": 4}
     return usual | given
 
 

@@ -60,9 +60,9 @@ BT_OPTIONS: tuple[dict[str, Any], ...] = (
     {"cache_bytes": 1 << 20},
     {"cache_bytes": 1 << 14},
     {"cache_bytes": 1 << 20, "smc": "flush"},
-    {"cache_bytes": 1 << 20, "superblocks": True, "guilty_after": 2},
+    {"cache_bytes": 1 << 20, "superblocks": True, "ahead": 4, "guilty_after": 2},
 )
-"""A roomy cache; one that overflows all the time; Embra's policy; long units that adapt early."""
+"""A roomy cache; one that overflows all the time; Embra's policy; long units, translated ahead, that adapt early."""
 
 
 class StandInPorts:

@@ -122,8 +122,8 @@ class TranslationEngine(TranslatingEngine):
         as in the paper, or 65536, indexed by its low half.
     smc, trace : see ``TranslatingEngine``.
     superblocks : units go on past a conditional jump, where it is not taken, up to 48 instructions, and are chained
-        to what is there already; otherwise they end after 12 or with control flow, and an exit is chained when it is
-        taken, as in the paper.
+        to what is there already, be it in the middle of one; otherwise they end after 12 or with control flow, and an
+        exit is chained when it is taken, as in the paper.
     ahead : so many more units at most are translated with one, where it calls or jumps and where its call returns to,
         and are chained to it. For superblocks.
     guilty_after : trace faults until an instruction is simulated; 0: never. See ``adaptive``.
@@ -165,7 +165,7 @@ class TranslationEngine(TranslatingEngine):
         self._fast = FragmentCallouts(self, superblocks)
         self._mode = self._mode_of_key = Mode(0, 0, True)
         self._mode_key: tuple[int, ...] = ()
-        self._units: dict[int, Unit] = {}
+        self._choose_maps()
         self._fault_at: int | None = None
         self._settled = self._done = False
         self._shadow_bytes = -1
@@ -198,7 +198,7 @@ class TranslationEngine(TranslatingEngine):
         self.adaptive.forget()
         self._fast.forget()
         self._make_tables()
-        self._units = self.cache.units.setdefault(self._mode, {})
+        self._choose_maps()
         if self.log.active:
             self.log.emit(CacheFlushed(self.now_ns(), lost, why))
 
@@ -224,7 +224,11 @@ class TranslationEngine(TranslatingEngine):
                 self._clear_tables()
                 self._fast.forget()
             self._mode = mode
-            self._units = self.cache.units.setdefault(mode, {})
+            self._choose_maps()
+
+    def _choose_maps(self) -> None:
+        self._units = self.cache.units.setdefault(self._mode, {})
+        self._inside = self.cache.inside.setdefault(self._mode, {})
 
     def _fetch(self, linear: int, size_bytes: int) -> bytes:
         if self._is_ahead:
@@ -282,11 +286,26 @@ class TranslationEngine(TranslatingEngine):
             self.log.emit(UnitTranslated(self.now_ns(), eip, unit.source, unit.start, code, tuple(unit.lines)))
         self.charge(self.costs.translate_instruction * count)
         if self._superblocks:
+            cache.add_inside(unit, self._inside)
             for exit_ in unit.continuations:
-                target = self._units.get(exit_.target)
-                if target is not None:
-                    self._chain(exit_, target, "jump", is_fresh=True)
+                self._chain_to_known(exit_, is_fresh=True)
         return unit
+
+    def _chain_to_known(self, exit_: Continuation, is_fresh: bool) -> int | None:
+        """Chain an exit to the code for its target, if there is some, be it in the middle of a fragment.
+
+        Returns the place; ``None``: it has to be translated. Superblocks only.
+        """
+        unit = self._units.get(exit_.target)
+        if unit is not None:
+            place = unit.start
+        else:
+            found = self._inside.get(exit_.target)
+            if found is None or not found[0].valid or found[0].forwarded is not None:
+                return None
+            unit, place = found
+        self._chain(exit_, unit, "jump", place, is_fresh)
+        return place
 
     def _translate_ahead(self, first: Unit) -> None:
         """Where ``first`` is sure to lead if it runs to its end: what it calls, and where that returns to.
@@ -296,19 +315,19 @@ class TranslationEngine(TranslatingEngine):
         work, left = [first], self._ahead
         while work and left:
             unit = work.pop()
-            exit_ = unit.continuations[-1] if unit.continuations else None
-            if unit.calls and (unit.end_eip not in self._units) and (made := self._new_ahead(unit.end_eip, True)):
+            if unit.calls and unit.end_eip not in self._units and (made := self._new_ahead(unit.end_eip, True)):
                 left -= 1
                 work.append(made)
                 index = made.eip & self._return_mask
                 if self.returns[index] == self._misses[RETURNS]:
                     self.returns[index] = made.preludes[RETURNS]
-            if left and exit_ is not None and exit_.to is None and exit_.kind in ("call", "jump"):
-                made = self._new_ahead(exit_.target, False)
-                if made is not None:
-                    left -= 1
-                    work.append(made)
-                    self._chain(exit_, made, "jump", is_fresh=True)
+            exit_ = unit.continuations[-1] if left and unit.continuations else None
+            if exit_ is None or exit_.to is not None or exit_.kind not in ("call", "jump"):
+                continue
+            if self._chain_to_known(exit_, is_fresh=True) is None and (made := self._new_ahead(exit_.target, False)):
+                left -= 1
+                work.append(made)
+                self._chain_to_known(exit_, is_fresh=True)
 
     def _new_ahead(self, eip: int, returned_to: bool) -> Unit | None:
         if eip == self.stop_eip or not self.cache.has_room():
@@ -658,6 +677,9 @@ class TranslationEngine(TranslatingEngine):
             return
         if self.cache.flushes != flushes:
             return
+        for exit_ in [each for each in unit.incoming if each.target != unit.eip]:
+            unit.incoming.remove(exit_)
+            self.unlink(exit_)
         unit.forwarded = (new, self.cache.read(unit.start, len(STUB)))
         for address in range(unit.start, unit.start + len(STUB)):
             self.cache.unmark(address)
@@ -733,6 +755,11 @@ class TranslationEngine(TranslatingEngine):
         if self.log.active:
             self.log.emit(CalloutTaken(self.now_ns(), exit_.target, exit_.stub, "chain", self.costs.callout))
         self.charge(self.costs.callout)
+        if self._superblocks and exit_.unit.valid:
+            place = self._chain_to_known(exit_, is_fresh=False)
+            if place is not None:
+                self.cpu.eip = place
+                return
         flushes = self.cache.flushes
         elide = exit_ if exit_.kind == "fall" and exit_.unit.valid else None
         try:
@@ -744,21 +771,21 @@ class TranslationEngine(TranslatingEngine):
         self.cpu.eip = unit.start
         if self.cache.flushes != flushes or not exit_.unit.valid:
             return
-        self._chain(exit_, unit, "fall_through" if unit.falls_from is exit_ else "jump")
+        self._chain(exit_, unit, "fall_through" if unit.falls_from is exit_ else "jump", unit.start)
 
-    def _chain(self, exit_: Continuation, unit: Unit, how: str, is_fresh: bool = False) -> None:
-        """``is_fresh``: the exit's fragment has not run yet."""
+    def _chain(self, exit_: Continuation, unit: Unit, how: str, place: int, is_fresh: bool = False) -> None:
+        """``place``: where in the unit. ``is_fresh``: the exit's fragment has not run yet."""
         if exit_.to is None:
-            self._patch(exit_, unit, is_fresh)
+            self._patch(exit_, unit, place, is_fresh)
         self.chained += 1
         if self.log.active:
-            self.log.emit(FragmentChained(self.now_ns(), exit_.patch_at, unit.start, unit.eip, how))
+            self.log.emit(FragmentChained(self.now_ns(), exit_.patch_at, place, exit_.target, how))
 
-    def _patch(self, exit_: Continuation, unit: Unit, is_fresh: bool) -> None:
+    def _patch(self, exit_: Continuation, unit: Unit, place: int, is_fresh: bool) -> None:
         if exit_.condition >= 0:
-            code = e.jcc(exit_.condition, exit_.patch_at, unit.start)
+            code = e.jcc(exit_.condition, exit_.patch_at, place)
         else:
-            code = e.jmp(exit_.patch_at, unit.start)
+            code = e.jmp(exit_.patch_at, place)
             self.cache.exits.pop(exit_.stub, None)
         self.cache.write(exit_.patch_at, code, is_fresh)
         exit_.to = unit
@@ -868,6 +895,7 @@ class TranslationEngine(TranslatingEngine):
                 cache.top,
                 cache.bottom,
                 cache.units,
+                cache.inside,
                 cache.exits,
                 cache.guest_at,
                 cache.unit_at,
@@ -888,14 +916,14 @@ class TranslationEngine(TranslatingEngine):
         super().load_caches(saved)
         cache, pages = self.cache, self.pages
         self._fast.forget()
-        (cache.top, cache.bottom, cache.units, cache.exits, cache.guest_at, cache.unit_at, cache.shadows, cache.stores,
-         cache.flushes) = saved["cache"]  # fmt: skip
+        (cache.top, cache.bottom, cache.units, cache.inside, cache.exits, cache.guest_at, cache.unit_at, cache.shadows,
+         cache.stores, cache.flushes) = saved["cache"]  # fmt: skip
         cache.marks[:] = np.frombuffer(saved["marks"], dtype=np.uint8)
         pages.set_contents(saved["pages"])
         self.adaptive.set_contents(saved["adaptive"])
         self.units_translated, self.guest_instructions, self.ident, self.chained, self.invalidated = saved["counts"]
         self._mode, self._misses = saved["mode"], saved["misses"]
-        self._units = cache.units.setdefault(self._mode, {})
+        self._choose_maps()
         self.cpu.eip = saved["eip"]
 
     def load_state(self, state: EngineState) -> None:

@@ -48,6 +48,8 @@ class TranslationCache:
         self.top = CACHE
         self.bottom = self.end
         self.units: dict[Mode, dict[int, Unit]] = {}
+        self.inside: dict[Mode, dict[int, tuple[Unit, int]]] = {}
+        """Where else than at their start fragments can be entered: guest address -> fragment, place in it."""
         self.exits: dict[int, Continuation | Callout | Miss] = {}
         self.guest_at: dict[int, int] = {}
         self.unit_at: dict[int, Unit] = {}
@@ -109,6 +111,12 @@ class TranslationCache:
             if callout.instruction.op == "rdtsc":
                 marks[address - CACHE] = READS_TIME
         self.shadows.update(unit.shadows)
+
+    def add_inside(self, unit: Unit, inside: dict[int, tuple[Unit, int]]) -> None:
+        """Let a fragment be entered at every instruction but those in an interrupt shadow."""
+        inside.update([(line[0], (unit, line[3])) for line in unit.lines])
+        for address in unit.shadows:
+            inside.pop(self.guest_at[address], None)
 
     def unmark(self, address: int) -> None:
         """A stub comes back where a fragment was: no guest instruction begins there any more."""
