@@ -30,7 +30,7 @@ LEFT, RIGHT = 108.0, 688.0
 AREAS_AT, LINES_AT = RIGHT + 14, 808.0
 _GAP, _LABEL_PITCH = 14.0, 14.5
 _LEAST_LABEL_PAGES = 26
-_PATTERN_HEIGHT = 9.0
+_PATTERN_HEIGHT = 14.0
 
 
 class Layer(msgspec.Struct, frozen=True):

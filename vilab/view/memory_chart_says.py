@@ -16,15 +16,19 @@ from vilab.view.memory_free_draw import DOES
 from vilab.view.memory_track import MemoryFrame, VmFrame
 from vilab.view.words import NBSP, counted, grouped
 
-MOST_SENTENCES = 3
+LEAST_PAGES = 26
+MOST_LETTERS = 190
+"""Two lines: what does not fit into them is left out, the last first."""
 
 
 def say(frame: MemoryFrame, before: MemoryFrame | None) -> str:
     """The text twin of one moment: what happened, then where the host stands."""
-    said = list(_happened(frame, before))[:MOST_SENTENCES] if before is not None else ["Nothing has run yet."]
-    if len(said) < MOST_SENTENCES:
-        said.append(_standing(frame))
-    return " ".join(said)
+    said = list(_happened(frame, before)) if before is not None else ["Nothing has run yet."]
+    words = ""
+    for sentence in [*said, _standing(frame)]:
+        if not words or len(words) + len(sentence) < MOST_LETTERS:
+            words = f"{words} {sentence}".strip()
+    return words
 
 
 def _happened(frame: MemoryFrame, before: MemoryFrame) -> Iterator[str]:
@@ -98,7 +102,11 @@ def _standing(frame: MemoryFrame) -> str:
         return f"No virtual machine is on; {free}."
     most = max(frame.vms, key=lambda vm: vm.charged - vm.target)
     above = most.charged - most.target
-    who = f"{most.name} is furthest above its target, by {mb(above)} MB" if above > 0 else "nobody is above the target"
+    who = (
+        f"{most.name} is furthest above its target, by {mb(above)} MB"
+        if above >= LEAST_PAGES
+        else "nobody is above the target"
+    )
     return f"{free}; {who}."
 
 

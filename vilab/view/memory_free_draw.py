@@ -9,7 +9,8 @@
               0 %
 
 The scale ends at 10 %: above it a line leaves the picture, and the number says where it is. What is decided there is
-decided below 6 %. A state holds until free memory is *clearly* above the next threshold, so that the band in which the
+decided below 6 %. Where a threshold was crossed and pages were taken at once, the line shows both: it goes down, and up
+again. A state holds until free memory is *clearly* above the next threshold, so that the band in which the
 line stands and the state can differ: the words at the line are the state.
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vilab.memory.free_states import DOWNWARDS, THRESHOLD_PERCENT, FreeState
+from vilab.memory.memory_events import FreeStateChanged
 from vilab.view.memory_chart_draw import LEFT, RIGHT
 from vilab.view.memory_track import MemoryFrame
 from vilab.view.svg import number, text
@@ -54,7 +56,7 @@ def ground(top: float) -> str:
 def draw(frames: Sequence[MemoryFrame], xs: Sequence[float], top: float) -> str:
     """The line up to the last frame, what the state is, and what is done in it."""
     y = _scale(top)
-    points = [(x, y(frame.free_percent)) for frame, x in zip(frames, xs, strict=True)]
+    points = [(x, y(percent)) for x, percent in line_of(frames, xs)]
     now = frames[-1]
     x, here = points[-1]
     path = "M" + "L".join(f"{number(px)} {number(py)}" for px, py in points)
@@ -75,6 +77,19 @@ def draw(frames: Sequence[MemoryFrame], xs: Sequence[float], top: float) -> str:
     marks.append(text(x + (12 if right else -12), at, words, f"l b halo {hue} {'' if right else 'end'}"))
     marks += [_state(state, y, state is now.state) for state in DOWNWARDS]
     return "".join(marks)
+
+
+def line_of(frames: Sequence[MemoryFrame], xs: Sequence[float]) -> list[tuple[float, float]]:
+    """x and percent free: at each frame, and in between where a threshold was crossed, before anything was done."""
+    points: list[tuple[float, float]] = []
+    for at, (frame, x) in enumerate(zip(frames, xs, strict=True)):
+        for event in frame.events:
+            if at and isinstance(event, FreeStateChanged):
+                before = frames[at - 1]
+                part = (event.at_ns - before.at_ns) / max(frame.at_ns - before.at_ns, 1)
+                points.append((xs[at - 1] + part * (x - xs[at - 1]), 100 * event.free_pages / event.total_pages))
+        points.append((x, frame.free_percent))
+    return points
 
 
 def _state(state: FreeState, y: Callable[[float], float], current: bool) -> str:
