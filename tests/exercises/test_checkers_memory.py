@@ -165,7 +165,8 @@ def test_who_forgets_the_tables_is_shown_a_directory() -> None:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [(lambda a, b: {}, "not in your answer"), (lambda a, b: 5, "a dict"),
-     (lambda a, b: {1: "program"}, "the same in both"), (lambda a, b: {"x": "program", **why_different(a, b)}, "page numbers")],
+     (lambda a, b: {1: "program"}, "the same in both"),
+     (lambda a, b: {"x": "program", **why_different(a, b)}, "page numbers")],
 )  # fmt: skip
 def test_another_kind_of_answer_is_a_sentence(answer: Any, says: str) -> None:
     assert says in wrong(sharing.check_why_different, answer).sentence

@@ -31,6 +31,11 @@ def of_host(host: Host, question: str, steps: int = 4, step_ns: int = MILLISECON
     return MemoryGrid(MemoryTrack(host, step_ns), question, steps)
 
 
+def beside(view: MemoryGrid, question: str) -> MemoryGrid:
+    """A second view of the same run: both move together, but each opens its own squares."""
+    return MemoryGrid(view.memory, question, view.grid.steps)
+
+
 def clones(question: str, most: int = 10, ask: bool = True) -> Player:
     """Figure 4: a clone a step, measured, beside the paper's curve."""
     track = CurveTrack(Clones(most), question, (PAPER_SHARED, PAPER_RECLAIMED))

@@ -109,7 +109,7 @@ UNTIL_TOUCHED: Mapping[int, Question] = {
         "vm1 is switched off. How much of the machine is free again?",
         ("Nothing: it might come back.", "The pages that it had touched.", "These, and its monitor.",
          "All that it was configured with."),
-        (256, 10 * 256, 20 * 256), freed,
+        (256, 2000, 20 * 256), freed,
         lambda n: f"{size(n)}: every page that it had touched, and the monitor.",
     ),
 }  # fmt: skip

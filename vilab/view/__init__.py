@@ -14,11 +14,14 @@ Pure Python, no Jupyter needed:
 ``critical``                    the critical instructions in every engine
 ``bars`` ``turning``              counts and costs as bars; where the order of two ways turns
 ``exits``                       what left a guest, through time
+``memory_track``                a host's memory, step by step, to go back in and to act on
+``memory_grid`` ``memory_grid_track`` ``memory_bars`` ``memory_says``   machine memory, page by page, and the guests'
+``sharing_curve``               how much equal guests share, beside the paper's figure
 ``job`` ``typed`` ``quiz``      work that takes its time; what a student types; questions on their own
 ``still``                       a moment as an SVG file
 
-With Jupyter: ``widget`` (the player in a notebook), ``console`` (a running guest to type to). ``vilab.view.Player`` and
-``vilab.view.Quiz`` load it when they are asked for.
+With Jupyter: ``widget`` (the player in a notebook), ``memory_widget`` (the memory grid), ``console`` (a running
+guest to type to). ``vilab.view.Player`` and ``vilab.view.Quiz`` load it when they are asked for.
 """
 
 from __future__ import annotations

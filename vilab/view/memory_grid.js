@@ -68,7 +68,7 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
     const pitch = Math.max(2, Math.min(Math.floor(canvas.width / now.columns), Math.floor(now.pitch * scale)));
     if (!pages) return { pitch, gap: pitch > 8 * scale ? Math.max(1, Math.round(2 * scale)) : 1, left: 0, top: 0 };
     const page = Math.max(1, Math.floor((pitch - 1) / GRID_SIDE));
-    return { pitch, gap: pitch - page * GRID_SIDE, page, left: 0, top: 0 };
+    return { pitch, gap: pitch - page * GRID_SIDE, page, left: 1, top: 1 };
   }
 
   function paint() {
@@ -105,7 +105,7 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
     pen.strokeRect(x + width / 2, y + width / 2, side - width, side - width);
   }
 
-  function paintPages({ pitch, page }) {
+  function paintPages({ pitch, page, left, top }) {
     const image = pen.createImageData(canvas.width, canvas.height);
     const dots = new Uint32Array(image.data.buffer);
     const palette = new Uint32Array(16);
@@ -115,7 +115,7 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
     }
     const free = [];
     for (let square = 0; square < now.squares; square++) {
-      const x0 = (square % now.columns) * pitch, y0 = Math.floor(square / now.columns) * pitch;
+      const x0 = left + (square % now.columns) * pitch, y0 = top + Math.floor(square / now.columns) * pitch;
       let used = 0;
       for (let index = 0; index < GRID_PAGES; index++) {
         const code = pages[square * GRID_PAGES + index];
@@ -128,7 +128,12 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
       if (used < GRID_PAGES) free.push([x0, y0, used]);
     }
     pen.putImageData(image, 0, 0);
-    for (const [x, y, used] of free) hollow(x, y, page * GRID_SIDE, kind === 0 || (now.short && used === 0));
+    // Around a square that has pages the line runs outside, in the gap: it hides none of them.
+    const side = page * GRID_SIDE;
+    for (const [x, y, used] of free) {
+      if (used) { pen.strokeStyle = colours["line-strong"]; pen.lineWidth = 1; pen.strokeRect(x - .5, y - .5, side + 1, side + 1); }
+      else hollow(x, y, side, kind === 0 || now.short);
+    }
   }
 
   function paintStacks({ pitch, gap }) {

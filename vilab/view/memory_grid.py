@@ -15,6 +15,7 @@ looked for. The colours are in ``memory_grid.js``.
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import IntEnum
 from typing import Any
 
@@ -30,7 +31,7 @@ from vilab.view.words import counted
 MOST_PAGES = 65_536
 """As many are sent one by one."""
 NAMED = 4
-"""So many sharers are listed."""
+"""So many sharers are listed one by one, more of them by machine."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -125,10 +126,12 @@ def _words(mpn: int, kind: Kind, vm: VmFrame | None, who: int, sharers: list[tup
     if kind is Kind.MONITOR:
         return f"{where}: {name}'s monitor."
     if kind in (Kind.SHARED, Kind.ZERO):
-        named = ", ".join(f"{owner} {ppn:05x}" for owner, ppn in sharers[:NAMED])
-        rest = f" and {len(sharers) - NAMED:,} more" if len(sharers) > NAMED else ""
+        if len(sharers) <= NAMED:
+            named = ", ".join(f"{owner} {ppn:05x}" for owner, ppn in sharers)
+        else:
+            named = ", ".join(f"{count:,} of {owner}" for owner, count in Counter(vm for vm, _ in sharers).items())
         zeros = "all zeros, " if kind is Kind.ZERO else ""
-        return f"{where}: {zeros}shared by {counted(len(sharers), 'page')}: {named}{rest}. A store gets a copy."
+        return f"{where}: {zeros}shared by {counted(len(sharers), 'page')}: {named}. A store gets a copy."
     return f"{where}: {'free' if kind is Kind.FREE else 'the vmkernel’s own'}."
 
 

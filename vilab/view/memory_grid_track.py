@@ -33,7 +33,7 @@ from vilab.view.timeline import timeline
 from vilab.view.words import NBSP, plain
 
 GRID_WIDTH, MOST_HEIGHT, LEAST_HEIGHT, TOP = 408.0, 306.0, 256.0, 46.0
-KEY_HEIGHT, WORDS_HEIGHT = 62.0, 50.0
+KEY_HEIGHT, WORDS_HEIGHT = 62.0, 56.0
 """Under the grid: two rows of the key, two lines of words."""
 
 _FILLS = {

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from vilab.memory import memory_events as events
 from vilab.memory.free_states import FreeState
+from vilab.memory.page_state import PageState
 from vilab.view.frame import Cell, Panel, Row
 from vilab.view.memory_grid import in_mb, size
 from vilab.view.memory_track import MemoryFrame, VmFrame
@@ -46,7 +49,7 @@ def _standing(frame: MemoryFrame) -> str:
 
 def _happened(frame: MemoryFrame, before: MemoryFrame) -> Iterator[str]:
     for action in frame.actions:
-        yield f"**{action.rstrip('.')}.**"
+        yield f"**{action}**" if action.endswith(".") else f"{action}."
     for vm in frame.vms:
         was = before.vm_of(vm.vm_id)
         if vm.stopped and (was is None or not was.stopped):
@@ -78,10 +81,15 @@ def _happened(frame: MemoryFrame, before: MemoryFrame) -> Iterator[str]:
 
 
 def touched_since(frame: MemoryFrame, before: MemoryFrame) -> int:
-    """Pages that were never touched before."""
-    return sum(
-        (was.untouched if (was := before.vm_of(vm.vm_id)) is not None else vm.pages) - vm.untouched for vm in frame.vms
-    )
+    """Pages that were never touched before. What a balloon has taken was not: the guest's driver only names it."""
+    found = 0
+    for vm in frame.vms:
+        was, now = before.vm_of(vm.vm_id), vm.states.array()
+        has = (now != PageState.UNTOUCHED) & (now != PageState.BALLOONED)
+        if was is not None:
+            has &= was.states.array() == PageState.UNTOUCHED
+        found += int(np.count_nonzero(has))
+    return found
 
 
 def _change(frame: MemoryFrame, before: MemoryFrame, what: str) -> int:
@@ -168,7 +176,7 @@ def table(frame: MemoryFrame, before: MemoryFrame | None) -> Panel:
 
 
 def _cells(vm: VmFrame) -> tuple[Cell, ...]:
-    values = (vm.pages, vm.pages - vm.untouched, vm.private, vm.shared, vm.zero)
+    values = (vm.pages, vm.pages - vm.untouched - vm.ballooned, vm.private, vm.shared, vm.zero)
     return (Cell(vm.name, "c-guest"), *(Cell(grouped(value), "r") for value in values))
 
 

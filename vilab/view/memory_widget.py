@@ -42,7 +42,7 @@ class MemoryGrid(Player):
         **options: Any,
     ) -> None:
         self._busy = False
-        super().__init__(GridPlayback(GridTrack(memory, question, steps, show), ask), **options)
+        super().__init__(GridPlayback(GridTrack(memory, question, steps, show), ask, memory.position), **options)
         memory.listen(self._follow)
 
     @property

@@ -146,7 +146,7 @@ class CurveTrack:
         return BOTTOM - (BOTTOM - TOP) * percent / MOST
 
     def _draw(self, position: int) -> Stage:
-        under = [text(0, TOP - 12, "% of the pages that were touched", "s soft")]
+        under = [text(0, TOP - 12, "% of touched pages", "s soft")]
         for percent in range(0, MOST + 1, 20):
             y = self._y(percent)
             hair = "" if not percent else 'style="stroke:var(--vl-line)"'
