@@ -56,7 +56,16 @@ def test_more_privilege_is_heavier_in_light_and_nearer_to_the_light_in_dark(them
 
 
 @pytest.mark.parametrize(
-    "name", ["stage.css", "views.css", "player.js", "quiz.js", *sorted(p.name for p in VIEW.glob("*.py"))]
+    "name",
+    [
+        "stage.css",
+        "views.css",
+        "memory_grid.css",
+        "player.js",
+        "quiz.js",
+        "memory_grid.js",
+        *sorted(p.name for p in VIEW.glob("*.py")),
+    ],
 )
 def test_no_colour_and_no_font_is_written_past_the_tokens(name: str) -> None:
     text = (VIEW / name).read_text()
