@@ -43,7 +43,7 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
     for (const name of ["guest-fill", "guest-wash", "shared-fill", "shared-wash", "shared-ink", "host-fill", "host-wash", "host-ink", "text-strong", "line-strong", "line", "surface", "focus"]) colours[name] = value(name);
   }
 
-  const rgba = (() => {
+  const pixel = (() => {
     const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
     return (colour) => {
       probe.clearRect(0, 0, 1, 1);
@@ -111,7 +111,7 @@ function memoryGrid({ root, stage, wish, announce, leave }) {
     const palette = new Uint32Array(16);
     for (let code = 0; code < 16; code++) {
       const fill = hidden(code) ? wash(code) : GRID_KINDS[code % GRID_OTHER]?.fill && colours[GRID_KINDS[code % GRID_OTHER].fill];
-      palette[code] = fill ? rgba(fill) : 0;
+      palette[code] = fill ? pixel(fill) : 0;
     }
     const free = [];
     for (let square = 0; square < now.squares; square++) {
