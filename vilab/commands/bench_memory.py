@@ -9,7 +9,18 @@ scan_pages_again   the same after everything was scanned, so that each finds    
                    its own hint
 memory_overhead    percent of 4 GB that managing it under 4 GB of guests takes   1, the limit
 cow_break          microseconds for a store to a shared page to get its copy     copying 4096 bytes
+page_in            microseconds to fault a page in from a swap file              reading 4096 bytes from a file
+balloon_linux      seconds until a stock Linux has given 100 MB                  5, the limit
 =================  ============================================================  ====================================
+
+Only when they are named, since they take minutes:
+
+=================  =================================================================================================
+figure_2           a ballooned guest against one configured smaller: percent slower, by size
+figure_4           clones of a booted Debian: percent of touched memory shared and reclaimed, by their number
+figure_7           an idle and a busy guest before and after the idle memory tax: MB each
+overcommit         ten guests on half of the memory they were promised, for an hour of virtual time
+=================  =================================================================================================
 
 ``scan_pages`` also has ``in_order``, pages a second that XXH3 hashes from the beginning of memory on, and ``ksm``, what
 Linux's KSM scans a second unless told otherwise. ``memory_overhead`` has the bytes of its parts.
@@ -17,14 +28,20 @@ Linux's KSM scans a second unless told otherwise. ``memory_overhead`` has the by
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from vilab.course import figure_2, tax_runs
 from vilab.errors import AdminError
+from vilab.host import figure_4
+from vilab.host.overcommit import overcommit
 from vilab.memory import bench_memory as memory
 from vilab.memory.scanner import KSM, SECOND_NS
+from vilab.vmm import bench_balloon
 from vilab.vmm.bench import FULL, QUICK, Amount
 from vilab.vmm.bench_measure import Figure, clock, paired
 
@@ -32,7 +49,9 @@ Entry = dict[str, Any]
 
 SCANNED_BYTES = 1 << 30
 SCANNED_PAGES = 1 << 17
-COPIED_PAGES = 20_000
+COPIED_PAGES = PAGED_PAGES = 20_000
+BALLOON_LIMIT_S = 5.0
+FIGURE_7_STEPS = 40
 OVERHEAD_LIMIT_PERCENT = 1.0
 
 
@@ -66,13 +85,72 @@ def _cow_break(amount: Amount) -> Entry:
     return entry
 
 
+def _page_in(amount: Amount) -> Entry:
+    pages = max(512, amount.rounds(PAGED_PAGES) & ~255)
+    with tempfile.TemporaryDirectory(prefix="vilab-") as name:
+        folder = Path(name)
+        figure = paired(
+            lambda: memory.page_in_us(pages, folder, clock), lambda: memory.read_file_us(pages, folder, clock),
+            "us/page", amount.pairs,
+        )  # fmt: skip
+    entry: Entry = msgspec.to_builtins(figure)
+    return entry
+
+
+def _balloon_linux(amount: Amount) -> Entry:
+    megabytes = 100 if amount.work >= 1 else 4
+    entry = bench_balloon.measure(megabytes)
+    return entry | {"baseline": BALLOON_LIMIT_S, "ratio": entry["value"] / BALLOON_LIMIT_S, "median_of": 1}
+
+
+def _figure_2(amount: Amount) -> Entry:
+    sizes = figure_2.SIZES_MB if amount.work >= 1 else figure_2.SIZES_MB[-1:]
+    return {
+        "unit": "percent",
+        "slower": {str(size): round(figure_2.overhead_percent(size), 2) for size in sizes},
+        "paper": {str(size): figure_2.PAPER_PERCENT[size] for size in sizes},
+    }
+
+
+def _figure_4(amount: Amount) -> Entry:
+    return {"unit": "percent", "clones": msgspec.to_builtins(figure_4.figure_4(range(1, amount.rounds(10) + 1)))}
+
+
+def _figure_7(amount: Amount) -> Entry:
+    track = tax_runs.idle_and_busy()
+    steps = amount.rounds(FIGURE_7_STEPS)
+    frames = [track.step() for _ in range(steps)]
+    host = track.host
+    rows = [
+        {vm.name: [round(vm.charged / 256, 1), round(vm.target / 256, 1)] for vm in frame.vms}
+        for frame in track.frames
+    ]
+    host.close()
+    return {"unit": "MB charged, MB target", "tax_at_step": tax_runs.TAX_AT, "steps": len(frames), "rows": rows}
+
+
+def _overcommit(amount: Amount) -> Entry:
+    entry: Entry = msgspec.to_builtins(overcommit(60 * amount.work))
+    return entry
+
+
 ENTRIES: dict[str, Callable[[Amount], Entry]] = {
     "scan_pages": _scan(again=False),
     "scan_pages_again": _scan(again=True),
     "memory_overhead": _overhead,
     "cow_break": _cow_break,
+    "page_in": _page_in,
+    "balloon_linux": _balloon_linux,
 }
 """In the order of the output."""
+
+EXPERIMENTS: dict[str, Callable[[Amount], Entry]] = {
+    "figure_2": _figure_2,
+    "figure_4": _figure_4,
+    "figure_7": _figure_7,
+    "overcommit": _overcommit,
+}
+"""Only when named."""
 
 
 def bench_memory(quick: bool = False, only: Sequence[str] = ()) -> dict[str, Entry]:
@@ -84,8 +162,9 @@ def bench_memory(quick: bool = False, only: Sequence[str] = ()) -> dict[str, Ent
 
     Returns entry -> value, unit, baseline, ratio, median_of, and what else an entry has.
     """
-    unknown = [name for name in only if name not in ENTRIES]
+    every = ENTRIES | EXPERIMENTS
+    unknown = [name for name in only if name not in every]
     if unknown:
-        raise AdminError(f"There is no entry {unknown[0]!r} in memory; there are {', '.join(ENTRIES)}.")
+        raise AdminError(f"There is no entry {unknown[0]!r} in memory; there are {', '.join(every)}.")
     amount = QUICK if quick else FULL
-    return {name: measure(amount) for name, measure in ENTRIES.items() if not only or name in only}
+    return {name: measure(amount) for name, measure in every.items() if name in (only or ENTRIES)}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -21,8 +22,10 @@ from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Mpn, Ppn
 from vilab.errors import VmmBug
 from vilab.events import EventLog
 from vilab.machine.memory import MachineMemory
+from vilab.memory.client import MemoryConfig
 from vilab.memory.frame_table import FrameTable
 from vilab.memory.managed_pmap import ManagedPmap
+from vilab.memory.manager import MemoryManager
 from vilab.memory.page_state import PageState
 from vilab.memory.sampling import RandomPages
 from vilab.memory.scanner import random_ppns
@@ -173,3 +176,35 @@ class _CopySupply(_NoSupply):
 
 def _no_frame(pmap: ManagedPmap, ppn: Ppn) -> Mpn:
     raise VmmBug(f"Page {ppn:#x} wants a copy.")
+
+
+def page_in_us(pages: int, folder: Path, clock: Clock = time.perf_counter) -> float:
+    """Microseconds to fault a page in from the swap file: frame, read, checksum, pmap. The disk's own time is the
+    file cache's: what a real disk would take is virtual time."""
+    manager = MemoryManager(MachineMemory(2 * pages << PAGE_SHIFT), folder)
+    size_mb = pages * PAGE_BYTES >> 20
+    client = manager.admit("bench", MemoryConfig(size_mb), 1 << 20)
+    random = np.random.default_rng(1)
+    for ppn in range(pages):
+        client.pmap.write(ppn << PAGE_SHIFT, random.bytes(PAGE_BYTES))
+    gone = manager.page_out(client, pages)
+    started = clock()
+    for ppn in range(pages):
+        client.pmap.resolve(ppn, False)
+    seconds = clock() - started
+    came = client.swapped_in
+    manager.power_off(client)
+    if came != gone or came < pages // 2:
+        raise VmmBug(f"{gone} of {pages} pages were paged out, and {came} came back.")
+    return 1e6 * seconds / came
+
+
+def read_file_us(pages: int, folder: Path, clock: Clock = time.perf_counter) -> float:
+    """Microseconds a page: reading 4096 bytes from a file, and nothing else."""
+    with (folder / "pages").open("w+b", buffering=0) as file:
+        file.write(np.random.default_rng(1).bytes(pages * PAGE_BYTES))
+        started = clock()
+        for page in range(pages):
+            file.seek(page * PAGE_BYTES)
+            file.read(PAGE_BYTES)
+        return 1e6 * (clock() - started) / pages
