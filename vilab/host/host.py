@@ -70,11 +70,14 @@ class Host:
     def power_on(
         self, name: str, image: LoadedImage, config: MemoryConfig, *, engine: str = "svm",
         engine_options: dict[str, Any] | None = None, console: Console | None = None, ramdisk_bytes: int = 0,
-        log: EventLog | None = None,
+        log: EventLog | None = None, swap_path: Path | None = None,
     ) -> HostedVm:  # fmt: skip
-        """Start a guest. Raises ``AdminError``: the name is taken, or memory or swap space is short."""
+        """Start a guest. ``swap_path``: its .vswp file, if not in the host's directory.
+
+        Raises ``AdminError``: the name is taken, or memory or swap space is short.
+        """
         options = engine_options or {}
-        client = self._admit(name, config, engine, options)
+        client = self._admit(name, config, engine, options, swap_path)
         grant = self._grant(client, image)
         try:
             vm = VirtualMachine(
@@ -132,13 +135,15 @@ class Host:
         snapshot = hosted.snapshot()
         return [self.resume(snapshot, name) for name in names]
 
-    def _admit(self, name: str, config: MemoryConfig, engine: str, options: dict[str, Any]) -> MemoryClient:
+    def _admit(
+        self, name: str, config: MemoryConfig, engine: str, options: dict[str, Any], swap_path: Path | None
+    ) -> MemoryClient:
         if name in self.vms:
             raise AdminError(
                 f"There is a virtual machine {name} on {self.name} already; give the new one another name."
             )
         small = engine == "svm" and options.get("paging", "nested") == "nested"
-        return self.memory.admit(name, config, SVM_MONITOR_BYTES if small else MONITOR_BYTES)
+        return self.memory.admit(name, config, SVM_MONITOR_BYTES if small else MONITOR_BYTES, swap_path)
 
     def _grant(self, client: MemoryClient, image: LoadedImage) -> MemoryGrant:
         if image.rom:

@@ -100,14 +100,16 @@ class MemoryManager:
             return shutil.disk_usage(self.swap_directory).free // PAGE_BYTES
         return self.swap_room_pages - sum(c.swap.pages for c in self.clients.values())
 
-    def admit(self, name: str, config: MemoryConfig, overhead_bytes: int) -> MemoryClient:
+    def admit(
+        self, name: str, config: MemoryConfig, overhead_bytes: int, swap_path: Path | None = None
+    ) -> MemoryClient:
         """Set aside what a VM was promised, and give it an empty pmap. Raises ``AdminError`` with what is short."""
         config.check(name)
         pages, overhead_pages = config.size_mb * MB_PAGES, -(-overhead_bytes // PAGE_BYTES)
         room = Room(self.unreserved_pages(), str(self.swap_directory), self.swap_room())
         needed = admit(PowerOn(name, pages, config.min_pages, config.max_pages, overhead_pages), room)
         vm_id = self._next_id
-        swap = SwapFile(self.swap_directory / f"{name}-{vm_id}.vswp", needed.swap_pages, name)
+        swap = SwapFile(swap_path or self.swap_directory / f"{name}-{vm_id}.vswp", needed.swap_pages, name)
         try:
             self.reclaimer.make_room(overhead_pages)
             overhead = self._take_overhead(vm_id, overhead_pages)
