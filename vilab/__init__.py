@@ -6,9 +6,11 @@ The rooms, in teaching order; each imports only from rooms above it in this list
 ``x86``       facts about the instruction set
 ``guests``    programs that run on it, and loaders for those that others wrote
 ``machine``   the bare metal: one processor and its frames of memory
-``memory``    which machine frame backs which page of which guest
+``memory``    the vmkernel's memory manager: which machine frame backs which page of which guest
+``storage``   disks and what they are kept in
 ``devices``   the PC around the processor
 ``vmm``       one virtual machine's monitor: engines, page tables, exits, stepping
+``host``      an ESX host: several virtual machines on one machine
 ``view``      pictures of a running system, each with its text twin
 ``course``    lessons, predictions, graded exercises
 ``cli``       the commands
