@@ -24,7 +24,7 @@ from vilab.events import EventLog
 from vilab.guests.load import load
 from vilab.host.host import SVM_MONITOR_BYTES, Host
 from vilab.host.hosted_vm import HostedVm
-from vilab.memory.client import MemoryConfig
+from vilab.memory.client import MB_PAGES, MemoryConfig
 from vilab.memory.page_state import PageState
 from vilab.view.memory_track import MemoryTrack
 from vilab.vmm.vm import QuietConsole
@@ -37,19 +37,19 @@ COUNTERS = 20
 WORKING = "together checksum 3300 0 128 4 {seed} 0 + memory 1"
 FINISHED = "together memory 1 + checksum 3300 1 4 1 {seed} 0"
 CRAMPED = "together checksum 3900 0 128 4 {seed} 0 + memory 1"
-PRESSURE_MB = {3: 2, 5: 3, 7: 4, 9: 5, 11: 6, 13: 7}
-"""At the beginning of which step the vmkernel wants how much."""
+PRESSURE_MB = {2: 3.0} | {step: 3.0 + 0.375 * (step - 2) for step in range(3, 20)}
+"""At the beginning of which step the vmkernel wants how much: so little more that balloons can keep up."""
 
 
 def start(
     host: Host, name: str, program: str, size_mb: int = 16, *, disk_mb: int = 16, boot: str = "",
-    config: MemoryConfig | None = None,
+    config: MemoryConfig | None = None, log: EventLog | None = None,
 ) -> HostedVm:  # fmt: skip
     """The teaching kernel with balloon and swap, running a program. Its ticks are 125 ms."""
     config = config or MemoryConfig(size_mb)
     append = f"hz={HZ} {boot} init={program}"
     image = load("kernel-memory", memory_bytes=config.size_mb << 20, append=append)
-    return host.power_on(name, image, config, console=QuietConsole(), ramdisk_bytes=disk_mb << 20)
+    return host.power_on(name, image, config, console=QuietConsole(), ramdisk_bytes=disk_mb << 20, log=log)
 
 
 def said(hosted: HostedVm) -> str:
@@ -64,7 +64,7 @@ def said(hosted: HostedVm) -> str:
 
 def pressed(
     programs: Mapping[str, str], *, ballooning: bool = True, guests_mb: int = 32, log: EventLog | None = None,
-    pressure_mb: Mapping[int, int] = PRESSURE_MB, step_ns: int = SECOND,
+    pressure_mb: Mapping[int, float] = PRESSURE_MB, step_ns: int = SECOND,
 ) -> MemoryTrack:  # fmt: skip
     """A host with these guests, which have run for three seconds, and a vmkernel that wants more and more.
 
@@ -77,8 +77,8 @@ def pressed(
         start(host, name, program.format(seed=seed))
     host.run_for(3 * SECOND)
 
-    def press(mb: int) -> object:
-        return lambda track: track.set_pressure(mb << 8)
+    def press(mb: float) -> object:
+        return lambda track: track.set_pressure(round(mb * MB_PAGES))
 
     return MemoryTrack(host, step_ns, {step: press(mb) for step, mb in pressure_mb.items()})  # type: ignore[misc]
 

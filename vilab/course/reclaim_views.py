@@ -7,7 +7,7 @@ goes back to where it was. Needs Jupyter.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from vilab.course.feedback import columns
 from vilab.course.reclaim_runs import blocks, rounds
@@ -68,8 +68,8 @@ def ahead(track: MemoryTrack, until: int) -> MemoryFrame:
     return track.frames[until]
 
 
-def who_pages(track: MemoryTrack, at: int = 2, until: int = 8) -> Ask:
-    """Before the pressure: which guest will have to write pages to its own disk?"""
+def who_pages(track: MemoryTrack, at: int = 4, until: int = 12) -> Ask:
+    """Before the balloons: which guest will have to write pages to its own disk?"""
     names = list(track.host.vms)
     options = (f"Only {names[0]}.", f"Only {names[1]}.", "Both.", "Neither: the host pages for them.")
 
@@ -83,7 +83,7 @@ def who_pages(track: MemoryTrack, at: int = 2, until: int = 8) -> Ask:
         return f"Pages written by the guests themselves by step {until}: {', '.join(said)}. Free frames go first."
 
     asked = Prediction(
-        "In the next step the vmkernel begins to take memory, and balloons will inflate. Both guests hold the same. "
+        "Free memory is about to fall below 4 %, and balloons will inflate. Both guests hold the same. "
         "Which will write pages to its own disk?", options, right, why,
     )  # fmt: skip
     return {at: asked}.get
@@ -98,7 +98,7 @@ def when_taxed(track: MemoryTrack, at: int, until: int) -> Ask:
         return 0 if share > 0.95 else 1 if share > 0.75 else 2 if share > 0.45 else 3
 
     asked = Prediction(
-        f"The tax goes from 0 to {TAX:.0%}. vm1 is idle. What will become of its target?",
+        f"The tax goes from 0 to {TAX * 100:.0f} %. vm1 is idle. What will become of its target?",
         ("It stays: shares are equal.", "A little less.", "Somewhat above half.", "A quarter, or less."), right,
         lambda: (
             f"vm1's target is {mb(track.frames[until].vms[0].target)} MB, it was {mb(track.frames[at].vms[0].target)}: "
@@ -120,26 +120,43 @@ def walk(track: MemoryTrack, steps: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def compare_text(runs: Mapping[str, MemoryTrack], workers: str = "vm1", since: int = 0) -> str:
-    """What whole runs have cost, in columns."""
-    figures: tuple[tuple[str, Callable[[MemoryTrack], int]], ...] = (
-        ("pages in balloons", lambda t: sum(vm.ballooned for vm in t.newest.vms)),
-        ("pages in the host's swap files", lambda t: sum(vm.swapped for vm in t.newest.vms)),
-        ("written by the host", lambda t: sum(vm.swapped_out for vm in t.newest.vms)),
-        ("read by the host", lambda t: sum(vm.swapped_in for vm in t.newest.vms)),
-        ("written by the guests", lambda t: sum(_last(t, name, "page_outs") for name in t.host.vms)),
-        ("read by the guests", lambda t: sum(_last(t, name, "page_ins") for name in t.host.vms)),
-        ("paged twice", lambda t: sum(vm.double_paged for vm in t.newest.vms)),
-        (f"rounds of {workers}", lambda t: rounds(t.host.vms[workers])),
-    )  # fmt: skip
+def figures(track: MemoryTrack, worker: str = "vm1") -> dict[str, int]:
+    """What the run has cost by now. ``worker``: whose rounds are counted."""
+    vms, names = track.newest.vms, list(track.host.vms)
+    return {
+        "pages in balloons": sum(vm.ballooned for vm in vms),
+        "pages in the host's swap files": sum(vm.swapped for vm in vms),
+        "written by the host": sum(vm.swapped_out for vm in vms),
+        "read by the host": sum(vm.swapped_in for vm in vms),
+        "written by the guests": sum(_last(track, name, "page_outs") for name in names),
+        "read by the guests": sum(_last(track, name, "page_ins") for name in names),
+        "paged twice": sum(vm.double_paged for vm in vms),
+        f"rounds of {worker}": rounds(track.host.vms[worker]),
+    }
+
+
+def compare_text(runs: Mapping[str, Mapping[str, int]]) -> str:
+    """``figures`` of several runs, in columns."""
+    names = list(next(iter(runs.values())))
     rows = [("", *runs)]
-    rows += [(name, *(f"{value(track):,}".rjust(len(head)) for head, track in runs.items())) for name, value in figures]
+    rows += [(name, *(f"{found[name]:,}".rjust(len(head)) for head, found in runs.items())) for name in names]
     return "\n".join(columns(rows))
 
 
 def _last(track: MemoryTrack, name: str, counter: str) -> int:
     found = blocks(track.host.vms[name])
     return found[-1][counter] if found else 0
+
+
+def targets_text(track: MemoryTrack, steps: Sequence[int]) -> str:
+    """What each machine should hold, holds and seems to use, at some steps."""
+    names = [vm.name for vm in track.frames[steps[0]].vms]
+    rows = [("step", "tax", "free", *(f"{name}: {what}" for name in names for what in ("target", "holds", "uses")))]
+    for at in steps:
+        frame = track.frames[at]
+        cells = [mb(value).rjust(4) for vm in frame.vms for value in (vm.target, vm.charged, vm.active)]
+        rows.append((str(at), f"{frame.tax * 100:.0f} %", f"{frame.free_percent:.1f} %", *cells))
+    return "\n".join(columns(rows))
 
 
 def double_paged_text(track: MemoryTrack, most: int = 6) -> str:
