@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+ReadableBytes: TypeAlias = bytes | bytearray | memoryview
+"""What can be written somewhere."""
 
 
 class PortDevice(Protocol):
@@ -56,4 +59,36 @@ class Console(Protocol):
 
     def read_available(self) -> bytes:
         """Input that has arrived since the last call; empty if none."""
+        ...
+
+
+class BlockDevice(Protocol):
+    """A disk: bytes at an offset, in whole sectors.
+
+    Everything happens at once and in the order of the calls; ``vilab/storage/timed.py`` puts it on the virtual clock.
+    What has been written is read back at once; only ``flush`` promises that it survives a crash.
+
+    An offset or size that is no multiple of ``sector_bytes`` or leaves the disk is the caller's defect (``VmmBug``);
+    what the disk itself cannot do is ``vilab.storage.block.BlockError``.
+    """
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def sector_bytes(self) -> int: ...
+
+    @property
+    def read_only(self) -> bool: ...
+
+    def read(self, offset_bytes: int, size_bytes: int) -> bytes: ...
+
+    def write(self, offset_bytes: int, data: ReadableBytes) -> None: ...
+
+    def flush(self) -> None:
+        """Whatever was written before is on the disk when this returns."""
+        ...
+
+    def unmap(self, offset_bytes: int, size_bytes: int) -> None:
+        """The range is not needed any more: it reads as zeros from now on, and its space may be freed."""
         ...

@@ -1,0 +1,5 @@
+"""Disks, from the guest's request down to bytes in files and on shared volumes, in reading order.
+
+``block``        what a disk is, the errors it can have; a disk in memory; ``geometry``: cylinders, heads, sectors
+``timed``        requests that take virtual time, can be withdrawn and are counted
+"""

@@ -1,0 +1,47 @@
+"""What disks report: the events of the block layer and of virtual disks."""
+
+from __future__ import annotations
+
+from vilab.events import Event
+
+
+class DiskRequestDone(Event, frozen=True, tag=True):
+    """A disk has completed a request. ``took_ns`` from its submission; ``error`` is empty if it went well."""
+
+    disk: str
+    operation: str
+    offset_bytes: int
+    size_bytes: int
+    took_ns: int
+    error: str
+
+
+class GrainsAllocated(Event, frozen=True, tag=True):
+    """A sparse disk has grown: sectors ``first_sector`` on now lie in ``file`` at ``file_sector``."""
+
+    file: str
+    first_sector: int
+    sectors: int
+    file_sector: int
+
+
+class SnapshotTaken(Event, frozen=True, tag=True):
+    """``parent`` is read-only from now on; ``child`` takes the writes."""
+
+    parent: str
+    child: str
+
+
+class SnapshotReverted(Event, frozen=True, tag=True):
+    """What ``child`` held was thrown away: the disk is what ``parent`` holds."""
+
+    parent: str
+    child: str
+
+
+class SnapshotCommitted(Event, frozen=True, tag=True):
+    """What ``child`` held is in ``parent`` now, and ``child`` is gone."""
+
+    parent: str
+    child: str
+    sectors: int
