@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.vmm.images import code_image, machine
+from tests.vmm.images import ENTRY, GDT, STACK, code_image, machine
 from vilab.costs import CostModel
 from vilab.events import EventLog
 from vilab.machine import native_time
+from vilab.vmm.monitor import CACHE
+from vilab.vmm.unit import Callout
 from vilab.vmm.vm import VirtualMachine
 
 pytest.importorskip("llvmlite")
@@ -89,3 +91,45 @@ def test_a_breakpoint_of_the_guest_is_not_taken_for_a_read() -> None:
     code = bytes.fromhex("0f31 cc c3")
     ends = [machine(code, engine).engine.run() for engine in ("bare", "bt")]
     assert [end.reason for end in ends if end] == ["triple_fault", "triple_fault"]
+
+
+USER_CODE, TSS, RING_3_STACK, AFTER_INT3 = 0x80000, 0x6000, 0x70000, 0x100400
+# rdtsc; lgdt [0x2810]; lidt [0x2800]; mov eax,0x28; ltr ax; push 0x23; push 0x70000; push 2; push 0x1b; push EIP; iret
+TO_RING_3 = "0f31 0f011510280000 0f011d00280000 b828000000 0f00d8 6a23 6800000700 6a02 6a1b 68"
+
+
+def _descriptor(base: int, access: int, flags_and_limit: int, limit: int) -> bytes:
+    low = base & 0xFFFFFF
+    return (
+        limit.to_bytes(2, "little") + low.to_bytes(3, "little") + bytes((access, flags_and_limit, base >> 24))
+    )  # fmt: skip
+
+
+def _with_breakpoint_in_ring_3(eip: int) -> VirtualMachine:
+    """A kernel that reads the time, and a program whose INT3 stands at ``eip`` through the base of its CS."""
+    user_code = _descriptor(USER_CODE - eip & 0xFFFFFFFF, 0xFA, 0xCF, 0xFFFF)
+    segments = user_code + _descriptor(0, 0xF2, 0xCF, 0xFFFF) + _descriptor(TSS, 0x89, 0, 103)
+    gate = bytes(24) + (AFTER_INT3 & 0xFFFF | 8 << 16).to_bytes(4, "little")
+    gate += (AFTER_INT3 & 0xFFFF0000 | 0xEE00).to_bytes(4, "little")
+    handler = b"\x58\x68" + (ENTRY + 0x800).to_bytes(4, "little") + b"\xc3"  # pop eax; push end; ret
+    more = (
+        (GDT + 0x18, segments), (TSS, bytes(4) + STACK.to_bytes(4, "little") + bytes((16,)) + bytes(95)),
+        (0x3000, gate), (0x2810, (0x2F).to_bytes(2, "little") + GDT.to_bytes(4, "little")), (0x2800, (len(gate) - 1).to_bytes(2, "little") + (0x3000).to_bytes(4, "little")),
+        (USER_CODE, b"\xcc\xcc\xcc"), (AFTER_INT3, handler),
+    )  # fmt: skip
+    code = bytes.fromhex(TO_RING_3) + eip.to_bytes(4, "little") + b"\xcf"
+    return VirtualMachine(code_image(code, more=more), "bt", 4 << 20)
+
+
+def test_a_breakpoint_of_a_program_at_the_eip_of_a_read_is_not_taken_for_one() -> None:
+    first = _with_breakpoint_in_ring_3(USER_CODE)
+    first.engine.run()
+    exits = first.engine.cache.exits  # type: ignore[attr-defined]
+    (place,) = [at for at, exit_ in exits.items() if type(exit_) is Callout and exit_.instruction.op == "rdtsc"]
+    vm = _with_breakpoint_in_ring_3(place)
+    ended = vm.engine.run()
+    assert ended is not None
+    assert ended.reason == "returned", ended.sentence
+    assert vm.engine.cache.marks[place - CACHE] == native_time.READS_TIME  # type: ignore[attr-defined]
+    assert vm.engine.vcpu.gpr[0] == place + 1
+    assert vm.engine.exits["rdtsc"] == 1

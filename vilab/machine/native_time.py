@@ -42,6 +42,8 @@ VMEXIT_OF_RDTSC = 0x100 + 0x6E
 RDTSC_CODE, RDTSC_BYTES = 0x310F, 2
 """As it stands in memory, without prefixes; one that has some goes to Python."""
 CS = 1
+RING_1, RINGS = 1, 3
+"""Fragments run in ring 1; a program in ring 3 may have any EIP, through a base of its CS."""
 LAZY_FLAGS_GONE = ~0xCD5
 """EFLAGS without the arithmetic flags and DF, which inside a run lie elsewhere."""
 
@@ -97,7 +99,13 @@ breakpoint:
   %behind_base = sub i64 %eip_found, %base
   %offset = sub i64 %behind_base, 1
   %inside = icmp ult i64 %offset, %span
-  br i1 %inside, label %marked, label %python
+  %hflags_b = getelementptr i8, i8* %context, i64 {hflags}
+  %hflags_p = bitcast i8* %hflags_b to i32*
+  %hflags = load i32, i32* %hflags_p
+  %ring = and i32 %hflags, {RINGS}
+  %in_ring_1 = icmp eq i32 %ring, {RING_1}
+  %in_cache = and i1 %inside, %in_ring_1
+  br i1 %in_cache, label %marked, label %python
 marked:
   %marks_p = getelementptr i64, i64* %time, i64 {TC_MARKS}
   %marks = load i64, i64* %marks_p
@@ -197,10 +205,11 @@ def compile_hook(save: int, restore: int, vmem_read: int, at: Layout) -> int | N
         names = (
             "CONTEXT", "TC_BASE", "TC_SPAN", "TC_MARKS", "READS_TIME", "CELLS_AT", "COST_NS", "OFFSET_NS", "READS",
             "TSC_PER_US", "PYTHON", "OF_CACHE", "OF_PROCESSOR", "VMEXIT_OF_RDTSC", "RDTSC_CODE", "RDTSC_BYTES",
+            "RING_1", "RINGS",
         )  # fmt: skip
         _engine = llvm.compile_module(
             _IR, save=save, restore=restore, vmem_read=vmem_read, breakpoint=BREAKPOINT, eip=at.eip,
-            eflags=at.eflags, eax=at.gpr, edx=at.gpr + 16, cs_base=at.segments + CS * SEGMENT_BYTES + BASE,
+            eflags=at.eflags, hflags=at.hflags, eax=at.gpr, edx=at.gpr + 16, cs_base=at.segments + CS * SEGMENT_BYTES + BASE,
             software=at.error_code + 4,
             old_exception=at.old_exception, lazy_flags_gone=LAZY_FLAGS_GONE, SIZE=native.SIZE, BLOCK=native.BLOCK,
             LIMIT=native.LIMIT, **{name: globals()[name] for name in names},
