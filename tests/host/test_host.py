@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from vilab.errors import AdminError
@@ -132,4 +133,44 @@ def test_power_on_is_refused_where_there_is_no_room_for_the_swap_file(tmp_path: 
     with pytest.raises(AdminError, match=r"swap file needs 16 MB .* 4 MB are free, 12 MB too little"):
         start(host, "vm2", b"")
     start(host, "vm3", b"", config=MemoryConfig(16, reservation_mb=12))
+    host.close()
+
+
+def test_what_is_loaded_into_a_guest_is_no_access_of_its_own(host: Host) -> None:
+    vm = start(host, "vm1", b"checksum 2000 1000\n")
+    assert vm.client.sampler.touched == 0
+    host.run_for(3 * SECOND)
+    clone = host.clone(vm, "clone")[0]
+    assert clone.client.sampler.drawn == len(clone.client.sampler.untouched) == 100
+    host.run_for(3 * SECOND)
+    assert 0 < clone.client.sampler.touched < 100
+
+
+def test_an_image_that_is_refused_leaves_nothing_behind(host: Host, tmp_path: Path) -> None:
+    image = msgspec.structs.replace(load("kernel-memory", memory_bytes=16 * MB), rom=b"\xf4" * 4096)
+    with pytest.raises(AdminError, match="is a BIOS"):
+        host.power_on("vm1", image, MemoryConfig(16))
+    assert host.memory.free_pages == host.memory.total_pages
+    assert not host.memory.clients
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_that_is_off_cannot_take_one_of_its_name_with_it(host: Host) -> None:
+    vm = start(host, "vm1", b"")
+    again = host.resume(host.suspend(vm))
+    with pytest.raises(AdminError, match="vm1 is not powered on on esx1 any more: vm1 was powered off"):
+        host.power_off(vm)
+    assert host.vms == {"vm1": again}
+
+
+def test_a_guest_gets_all_that_it_was_promised(tmp_path: Path) -> None:
+    host = Host(15, swap_directory=tmp_path, quantum_ns=50_000_000)
+    vm = start(host, "vm1", b"zeros 4000 0 10\n", config=MemoryConfig(10, reservation_mb=10))
+    host.run_for(3 * SECOND)
+    other = host.memory.admit("other", MemoryConfig(4), 16 * 4096)
+    for ppn in range(other.pmap.pages):
+        other.pmap.write(ppn << 12, ppn.to_bytes(4, "little") * 2)
+    host.run_for(5 * SECOND)
+    assert vm.runs
+    assert vm.client.swapped_out == 0
     host.close()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.memory.chaos import Chaos
 from tests.vmm.images import ENTRY, MEMORY_BYTES, code_image
+from vilab.memory.page_state import PageState
 from vilab.vmm import differential_paging_guest as g
 from vilab.vmm.differential_paging import Mmu, PagingMachine, named
 from vilab.vmm.differential_paging_code import Step, assemble, u32
@@ -225,3 +227,31 @@ def run_steps_with_dma(mmu: Mmu, steps: list[Step]) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PagingMachine, "run", run)
         return run_steps(mmu, steps)
+
+
+# Somebody else does something to the page, and a device writes there --------------------------------------------------
+
+
+@pytest.mark.parametrize(("engine", "options"), ENGINES[2:], ids=map(named, ENGINES[2:]))
+@pytest.mark.parametrize("done", ["nothing", "watch", "share", "swap", "swap with another"])
+def test_a_device_that_patches_a_page_that_was_watched_shared_or_swapped(engine, options, done):
+    chaos = Chaos(MEMORY_BYTES, 48 << 20, 1)
+    loop = b"\x31\xc0" + call(ELSEWHERE) + b"\xa3" + u32(0x5000)  # xor eax, eax; ...; mov [5000], eax
+    image = code_image(loop + b"\xeb" + bytes((-len(loop) - 2 & 0xFF,)), more=((ELSEWHERE, function(1)),))
+    vm = VirtualMachine(image, engine, MEMORY_BYTES, engine_options=options, grant=chaos.grant)
+    vm.engine.run(200_000)
+    pmap, ppn, other = chaos.pmap, ELSEWHERE >> 12, (ELSEWHERE >> 12) + 1
+    assert pmap.read_u32(0x5000) == 1
+    if done == "watch":
+        pmap.watch(ppn)
+    elif done == "share":
+        pmap.share(ppn)
+        chaos.frames.make_shared(pmap.mpn_of[ppn])
+    elif done.startswith("swap"):
+        chaos.swapped[ppn] = pmap.page(ppn)
+        chaos.frames.leave(pmap.take_away(ppn, PageState.SWAPPED))
+        if done.endswith("another"):
+            pmap.write(other << 12, b"\xf4" * 4096)
+    pmap.write(ELSEWHERE + DIGIT_AT, b"\2")
+    vm.engine.run(400_000)
+    assert pmap.read_u32(0x5000) == 2

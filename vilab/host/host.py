@@ -76,10 +76,18 @@ class Host:
 
         Raises ``AdminError``: the name is taken, or memory or swap space is short.
         """
-        options = engine_options or {}
+        hosted = self._load(name, image, config, engine, engine_options or {}, console, ramdisk_bytes, log, swap_path)
+        self.memory.start_sampling(hosted.client)
+        return hosted
+
+    def _load(
+        self, name: str, image: LoadedImage, config: MemoryConfig, engine: str, options: dict[str, Any],
+        console: Console | None, ramdisk_bytes: int, log: EventLog | None, swap_path: Path | None = None,
+    ) -> HostedVm:  # fmt: skip
+        """Admitted, and with its first memory content."""
         client = self._admit(name, config, engine, options, swap_path)
-        grant = self._grant(client, image)
         try:
+            grant = self._grant(client, image)
             vm = VirtualMachine(
                 image, engine, config.size_mb << 20, console=console, log=log, costs=self.costs, grant=grant,
                 engine_options=dict(options), ramdisk_bytes=ramdisk_bytes,
@@ -104,9 +112,9 @@ class Host:
             raise AdminError(
                 f"A snapshot of {snapshot.config.size_mb} MB does not fit a machine of {config.size_mb} MB."
             )
-        hosted = self.power_on(
-            name or snapshot.name, snapshot.image, config, engine=snapshot.vm.engine_name,
-            engine_options=snapshot.engine_options, console=console, ramdisk_bytes=snapshot.ramdisk_bytes, log=log,
+        hosted = self._load(
+            name or snapshot.name, snapshot.image, config, snapshot.vm.engine_name, snapshot.engine_options, console,
+            snapshot.ramdisk_bytes, log,
         )  # fmt: skip
         try:
             hosted.vm.load_state(snapshot.vm)
@@ -115,10 +123,13 @@ class Host:
             self.power_off(hosted)
             raise
         hosted.started_ns = self.now_ns - hosted.vm.clock.now_ns
+        self.memory.start_sampling(hosted.client)
         return hosted
 
     def power_off(self, hosted: HostedVm) -> None:
-        """All that it had is free; its swap file is gone."""
+        """All that it had is free; its swap file is gone. Raises ``AdminError`` where it is off already."""
+        if self.vms.get(hosted.name) is not hosted:
+            raise AdminError(f"{hosted.name} is not powered on on {self.name} any more: {hosted.stopped}")
         del self.vms[hosted.name]
         hosted.vm.close()
         self.memory.power_off(hosted.client)
@@ -186,7 +197,8 @@ class Host:
                 memory.running = memory.pause = None
             if hosted.is_at(end_ns):
                 break
-            if not memory.reclaimer.make_room(2 * FLOOR_PAGES):
+            # What was promised is given to the last frame: only without any there is no going on.
+            if not memory.reclaimer.make_room(2 * FLOOR_PAGES) and not memory.free_pages:
                 hosted.stopped = (
                     f"{hosted.name} was stopped: {self.name} has no memory left for it, and nothing could be paged out."
                 )

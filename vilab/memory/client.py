@@ -61,6 +61,11 @@ class MemoryClient:
     blocked: bool = False
     balloon_by_hand: int | None = None
     """Pages that the balloon is to have whatever the policy says; ``None`` leaves it to the policy."""
+    balloon_stuck: bool = False
+    """The driver was asked for more and has given nothing for a while, or the balloon is as large as it may be."""
+    balloon_pages: int = 0
+    """In the balloon when it last moved, which was at ``balloon_moved_ns``."""
+    balloon_moved_ns: int = 0
     swapped_out: int = 0
     swapped_in: int = 0
     double_paged: int = 0
@@ -71,4 +76,5 @@ class MemoryClient:
         return self.pmap.count(PageState.PRIVATE)
 
     def can_balloon(self) -> bool:
-        return self.balloon.active
+        """A driver is there, and gives what it is asked for."""
+        return self.balloon.active and not self.balloon_stuck

@@ -149,25 +149,22 @@ class ManagedPmap(Pmap):
         """A frame for a page that has none."""
         if self.mpn_of[ppn] >= 0:
             raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} already has frame {self.mpn_of[ppn]:#x}.")
-        self.mpn_of[ppn], self.state[ppn] = mpn, state
+        self.mpn_of[ppn], self.state[ppn] = mpn, state | (self.state[ppn] & SAMPLED)
 
     def take_away(self, ppn: int, state: PageState) -> Mpn:
-        """The page's frame, which is the caller's now; ``state`` is what the page becomes."""
+        """The page's frame, which is the caller's now; ``state`` is what the page becomes. If watched, it stays so."""
         mpn = self.mpn_of[ppn]
         if mpn < 0:
             raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} has no frame to give.")
         for listener in self.listeners:
             listener.page_unmapped(Ppn(ppn))
-        self.mpn_of[ppn], self.state[ppn] = -1, state
+        self.mpn_of[ppn], self.state[ppn] = -1, state | (self.state[ppn] & SAMPLED)
         return Mpn(mpn)
 
     def move(self, ppn: int, mpn: int, state: PageState) -> Mpn:
-        """Another frame behind the page, with the same content; a watched page stays watched. Returns the old one."""
-        watched = self.state[ppn] & SAMPLED
+        """Another frame behind the page, with the same content. Returns the old one."""
         old = self.take_away(ppn, state)
         self.give(ppn, mpn, state)
-        if watched:
-            self.watch(ppn)
         return old
 
     def pages_on(self, mpn: int) -> list[int]:
@@ -189,7 +186,7 @@ class ManagedPmap(Pmap):
         """A page without a frame becomes another kind of page without a frame."""
         if self.mpn_of[ppn] >= 0:
             raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} has a frame: it cannot just be {state.name}.")
-        self.state[ppn] = state
+        self.state[ppn] = state | (self.state[ppn] & SAMPLED)
 
     def watch(self, ppn: int) -> None:
         """Drop the page's mappings, so that its next access is noticed."""

@@ -15,6 +15,7 @@ Waldspurger 2002, sections 2 to 6.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ from vilab.memory.swap_file import SEEK_NS, SwapFile
 FLOOR_PAGES = 256
 """With fewer free frames than this the guest that asks is paused: enough for what one exit can need."""
 ZERO_PAGE = bytes(PAGE_BYTES)
+MOST_IDS = 65_535
+"""Two bytes in the frame table; 0 is nobody."""
 
 
 class MemoryManager:
@@ -94,10 +97,17 @@ class MemoryManager:
         promised = sum(c.config.min_pages + len(c.overhead) for c in self.clients.values())
         return self.total_pages - promised
 
-    def swap_room(self) -> int:
-        """Pages that there is still disk space for."""
+    def swap_room(self, directory: Path | None = None) -> int:
+        """Pages that there is still disk space for. Raises ``AdminError`` where there is no such directory."""
         if self.swap_room_pages is None:
-            return shutil.disk_usage(self.swap_directory).free // PAGE_BYTES
+            where = directory or self.swap_directory
+            try:
+                return shutil.disk_usage(where).free // PAGE_BYTES
+            except (OSError, ValueError) as error:
+                raise AdminError(
+                    f"No swap file can be made in {where} ({getattr(error, 'strerror', None) or error}): look at the "
+                    "directory, or name another one."
+                ) from None
         return self.swap_room_pages - sum(c.swap.pages for c in self.clients.values())
 
     def admit(
@@ -106,25 +116,32 @@ class MemoryManager:
         """Set aside what a VM was promised, and give it an empty pmap. Raises ``AdminError`` with what is short."""
         config.check(name)
         pages, overhead_pages = config.size_mb * MB_PAGES, -(-overhead_bytes // PAGE_BYTES)
-        room = Room(self.unreserved_pages(), str(self.swap_directory), self.swap_room())
+        vm_id = self._free_id()
+        path = swap_path or self.swap_directory / f"{_as_file_name(name)}-{vm_id}.vswp"
+        room = Room(self.unreserved_pages(), str(path.parent), self.swap_room(path.parent))
         needed = admit(PowerOn(name, pages, config.min_pages, config.max_pages, overhead_pages), room)
-        vm_id = self._next_id
-        swap = SwapFile(swap_path or self.swap_directory / f"{name}-{vm_id}.vswp", needed.swap_pages, name)
+        swap = SwapFile(path, needed.swap_pages, name)
         try:
             self.reclaimer.make_room(overhead_pages)
             overhead = self._take_overhead(vm_id, overhead_pages)
         except AdminError:
             swap.close()
             raise
-        self._next_id += 1
+        self._next_id = vm_id % MOST_IDS + 1
         pmap = ManagedPmap(self.memory, vm_id, pages, self)
         sampler = sampling.new_sampler(pages, self.seed + vm_id)
         client = MemoryClient(vm_id, name, config, pmap, BalloonServer(vm_id, pages), sampler, swap, overhead)
         client.balloon.connect(self.release, self._reclaimed_by_guest, self.log, lambda: self.now_ns)
         self.clients[vm_id], self.pmaps[vm_id] = client, pmap
-        self.watch_sample(client, sampling.open_period(sampler))
         self.reclaimer.rebalance("power on")
         return client
+
+    def _free_id(self) -> int:
+        """Numbers go round, so that one is not soon met again; those that are in use are passed over."""
+        vm_id = self._next_id
+        while vm_id in self.clients:
+            vm_id = vm_id % MOST_IDS + 1
+        return vm_id
 
     def _take_overhead(self, vm_id: int, count: int) -> range:
         try:
@@ -253,11 +270,14 @@ class MemoryManager:
             pmap.mark(ppn, state)
 
     def swap_out(self, client: MemoryClient, ppn: Ppn) -> bool:
-        """Put a private page into the swap file, or share it if that is possible. True: a frame is free."""
+        """Put a private page into the swap file, or share it if that is possible. True: a frame is free.
+
+        In the middle of a slice nothing is shared: the other page might be the running guest's.
+        """
         pmap = client.pmap
         if pmap.state_of(ppn) is not PageState.PRIVATE:
             return False
-        if self.sharing.try_share(pmap, ppn):
+        if self.running is None and self.sharing.try_share(pmap, ppn):
             return True
         if not client.swap.has_room():
             return False
@@ -311,6 +331,10 @@ class MemoryManager:
         for ppn in sample:
             client.pmap.watch(ppn)
 
+    def start_sampling(self, client: MemoryClient) -> None:
+        """The guest is about to run. What was put into its memory until now was no access of its own."""
+        self.watch_sample(client, sampling.open_period(client.sampler))
+
     # Figures -----------------------------------------------------------------------------------------------------
 
     def charged_pages(self, client: MemoryClient) -> int:
@@ -342,3 +366,8 @@ class MemoryManager:
         overhead = self.reserved_pages + sum(len(client.overhead) for client in self.clients.values())
         if used != len(on_frame) + overhead or self.frames.frames - used != self.free_pages:
             raise VmmBug(f"{used} frames are in use, but {len(on_frame)} pages' and {overhead} of overhead are known.")
+
+
+def _as_file_name(name: str) -> str:
+    """As VI3 writes such names: ``%2f`` for a slash."""
+    return re.sub(r"[/\\%\0]", lambda found: f"%{ord(found[0]):02x}", name)

@@ -6,17 +6,19 @@
                  6 % ────────── 4 % ──────────── 2 % ──────────── 1 % ──────────
                   nothing        balloon           page out        page out,
                                  (page out where                   and block who is
-                                  there is no driver)              above the target
+                                  no driver gives)                 above the target
 
     excess  =  charged - target          balloon target  =  pages in the balloon + excess
 
 Targets are always computed so that free memory would end clearly above the threshold of *high*. They are what deflates
-balloons, too, in any state. Waldspurger 2002, section 6.3.
+balloons, too, in any state. Who is above its limit gives what is above, in any state. Waldspurger 2002, section 6.3.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from vilab.addresses import Ppn
 from vilab.memory import memory_events as events
@@ -35,6 +37,8 @@ BALANCE_NS = 15_000_000_000
 """Mem.BalancePeriod."""
 PAGE_OUT_PER_S = 4_000
 """MODEL: so many pages a second go to the swap files: 16 MB/s, a disk of that time written in one go."""
+BALLOON_PATIENCE_NS = 10_000_000_000
+"""MODEL: a driver asks once a second. One that gives nothing for this long when it should is taken for none."""
 TRIES = 64
 """So many random pages are looked at for one that can go before the guest's pages are gone through in order."""
 
@@ -84,7 +88,8 @@ class Reclaimer:
             return
         claims = self.claims()
         for client, target in zip(clients, allocation_targets(claims, self.available_pages(), self.tax), strict=True):
-            client.target_pages = target
+            # Reservations may leave less free memory than there should be: they are kept all the same.
+            client.target_pages = max(target, client.config.min_pages)
         self.set_balloons()
         if manager.log.active:
             rows = [
@@ -104,7 +109,7 @@ class Reclaimer:
             if client.balloon_by_hand is not None:
                 client.balloon.set_target(client.balloon_by_hand)
                 continue
-            if not client.can_balloon():
+            if not client.balloon.active:
                 continue
             inside, excess = client.balloon.locked_pages, self.excess(client)
             over_limit = self._manager.charged_pages(client) - client.config.max_pages
@@ -118,6 +123,8 @@ class Reclaimer:
     def tick(self, by_ns: int) -> None:
         """State, targets, paging, blocking."""
         manager = self._manager
+        for client in manager.clients.values():
+            self._watch_balloon(client)
         was, free = self.state, manager.free_pages
         self.state = next_state(was, free, manager.total_pages)
         if self.state is not was:
@@ -132,10 +139,21 @@ class Reclaimer:
         self._page_out(by_ns)
         self._block()
 
+    def _watch_balloon(self, client: MemoryClient) -> None:
+        """Does it still grow when it should? One that does not is paged out, as if there were no driver."""
+        balloon, now_ns = client.balloon, self._manager.now_ns
+        if balloon.locked_pages != client.balloon_pages or balloon.locked_pages >= balloon.target_pages:
+            client.balloon_pages, client.balloon_moved_ns = balloon.locked_pages, now_ns
+        full = balloon.locked_pages >= balloon.maximum_pages and balloon.state.asked_pages > balloon.maximum_pages
+        client.balloon_stuck = full or now_ns - client.balloon_moved_ns >= BALLOON_PATIENCE_NS
+
     def _page_out(self, by_ns: int) -> None:
         paging = MEASURES[self.state].paging
         self._page_out_credit = min(self._page_out_credit + by_ns * PAGE_OUT_PER_S / 1e9, PAGE_OUT_PER_S)
-        if paging is Paging.NEVER or not self.paging:
+        if not self.paging:
+            return
+        self._keep_limits()
+        if paging is Paging.NEVER:
             return
         manager = self._manager
         wanted = min(int(self._page_out_credit), manager.aim_free_pages() - manager.free_pages)
@@ -145,6 +163,14 @@ class Reclaimer:
         ]  # fmt: skip
         taken = self._take_from(clients, wanted)
         self._page_out_credit -= taken
+
+    def _keep_limits(self) -> None:
+        """Who is above its limit and has no balloon is paged out, however much memory is free."""
+        manager = self._manager
+        for client in manager.clients.values():
+            if client.config.limit_mb is not None and not (client.can_balloon() and self.ballooning):
+                above = manager.charged_pages(client) - client.config.max_pages
+                self._page_out_credit -= manager.page_out(client, min(above, int(self._page_out_credit)))
 
     def _take_from(self, clients: list[MemoryClient], wanted: int) -> int:
         """Page out so many pages, from each as much as it is above its target; how many it were."""
@@ -168,11 +194,11 @@ class Reclaimer:
             else:
                 tries += 1
         if gone < pages:
-            for ppn in range(pmap.pages):
-                if gone == pages:
+            for ppn in np.flatnonzero(pmap.states == PageState.PRIVATE).tolist():
+                # Without room only sharing is left, and looking at every page for that would take too long.
+                if gone == pages or not client.swap.has_room():
                     break
-                if pmap.state_of(ppn) is PageState.PRIVATE and self._manager.swap_out(client, Ppn(ppn)):
-                    gone += 1
+                gone += self._manager.swap_out(client, Ppn(ppn))
         return gone
 
     def make_room(self, frames: int, sparing: int | None = None) -> bool:

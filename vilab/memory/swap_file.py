@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from io import FileIO
 from pathlib import Path
 
@@ -23,6 +24,9 @@ import xxhash
 
 from vilab.addresses import PAGE_BYTES, Ppn
 from vilab.errors import AdminError, GuestStopped, VmmBug
+
+if sys.platform != "win32":
+    import fcntl
 
 SEEK_NS = 5_000_000
 """MODEL: what reading one page takes: a disk of that time, seek and half a turn."""
@@ -37,7 +41,8 @@ class SwapFile:
 
     Raises
     ------
-    AdminError : the file cannot be made, or the disk has no room for it.
+    AdminError : the file cannot be made, the disk has no room for it, or it is another's: one that is no swap file, or
+        that of a virtual machine that runs. A swap file that nobody uses was left behind, and is taken over.
     """
 
     def __init__(self, path: Path, pages: int, vm_name: str) -> None:
@@ -48,18 +53,38 @@ class SwapFile:
         self._next = 0
         self._file: FileIO | None = None
         try:
-            self._file = FileIO(path, "w+")
+            self._file = self._made()
             if pages:
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(self._file.fileno(), 0, pages * PAGE_BYTES)
                 else:
                     self._file.truncate(pages * PAGE_BYTES)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self.close()
             raise AdminError(
                 f"{vm_name} cannot be powered on: its swap file {path} of {pages * PAGE_BYTES >> 20} MB cannot be "
-                f"made ({error.strerror or error}). Free space there, or raise the reservation."
+                f"made ({getattr(error, 'strerror', None) or error}). Free space there, or raise the reservation."
             ) from None
+
+    def _made(self) -> FileIO:
+        """The file, empty and nobody else's."""
+        if self.path.exists() and self.path.suffix != ".vswp":
+            raise AdminError(
+                f"{self.vm_name} cannot be powered on: {self.path}, its swap file, exists and does not look like one. "
+                "Give the swap file a name that ends in .vswp (sched.swap.derivedName)."
+            )
+        file = FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600), "r+")
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise AdminError(
+                    f"{self.vm_name} cannot be powered on: its swap file {self.path} is in use by a virtual machine "
+                    "that is powered on. Give it another one (sched.swap.derivedName)."
+                ) from None
+        file.truncate(0)
+        return file
 
     @property
     def used_pages(self) -> int:

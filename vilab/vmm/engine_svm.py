@@ -477,7 +477,8 @@ class SvmEngine(Engine):
             self.cpu.code_changed_at(mpn << PAGE_SHIFT, PAGE_BYTES)
 
     def page_watched(self, ppn: Ppn) -> None:
-        """The nested tables hear of it themselves."""
+        """With its entry goes what tells that the page may have been executed (``page_content_changed``)."""
+        self.page_unmapped(ppn)
 
     def page_write_protected(self, ppn: Ppn) -> None:
         """The nested tables hear of it themselves."""
