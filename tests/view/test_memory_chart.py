@@ -99,7 +99,7 @@ def test_enter_shows_one_machine_alone_and_enter_again_all(chart: ChartTrack, me
 
 
 def test_the_words_name_the_threshold_that_was_crossed_and_who_is_stopped(chart: ChartTrack) -> None:
-    assert "Soft: free memory fell to 3.5 %, below 4 %: balloon" in chart.describe(2)
+    assert "Soft: free memory fell to 3.5 %, below 4 %." in chart.describe(2)
     low = chart.describe(3)
     assert low.startswith("vm2 is blocked: it holds 6.8 MB, 1.0 above its target.")
     assert "Low: free memory fell to 0.9 %, below 1 %" in low

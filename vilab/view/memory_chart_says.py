@@ -12,12 +12,11 @@ from vilab.memory import memory_events as events
 from vilab.memory.free_states import MARGIN_PERCENT, THRESHOLD_PERCENT, FreeState
 from vilab.view.frame import Cell, Panel, Row
 from vilab.view.memory_chart_draw import mb
-from vilab.view.memory_free_draw import DOES
 from vilab.view.memory_track import MemoryFrame, VmFrame
-from vilab.view.words import NBSP, counted, grouped
+from vilab.view.words import NBSP, counted, grouped, plain
 
 LEAST_PAGES = 26
-MOST_LETTERS = 190
+MOST_LETTERS = 150
 """Two lines: what does not fit into them is left out, the last first."""
 
 
@@ -26,7 +25,7 @@ def say(frame: MemoryFrame, before: MemoryFrame | None) -> str:
     said = list(_happened(frame, before)) if before is not None else ["Nothing has run yet."]
     words = ""
     for sentence in [*said, _standing(frame)]:
-        if not words or len(words) + len(sentence) < MOST_LETTERS:
+        if not words or len(plain(words)) + len(plain(sentence)) < MOST_LETTERS:
             words = f"{words} {sentence}".strip()
     return words
 
@@ -64,7 +63,7 @@ def _states(frame: MemoryFrame) -> Iterator[str]:
         if THRESHOLD_PERCENT[state] < THRESHOLD_PERCENT[was]:
             limit = THRESHOLD_PERCENT[state]
             fell = f"free memory fell to {percent:.1f}{NBSP}%, below {limit:g}{NBSP}%"
-            yield f"**{state.capitalize()}**: {fell}: {DOES[state]}."
+            yield f"**{state.capitalize()}**: {fell}."
         else:
             limit = THRESHOLD_PERCENT[state] + MARGIN_PERCENT
             yield f"**{state.capitalize()}** again: free memory rose to {percent:.1f}{NBSP}%, above {limit:g}{NBSP}%."

@@ -63,7 +63,11 @@ def draw(frames: Sequence[MemoryFrame], xs: Sequence[float], top: float) -> str:
     hue = HUES[now.state]
     words = f"{now.free_percent:.1f} %: {now.state}"
     right = x + 12 + _NOW_WIDTH < RIGHT
-    at = max(top + 15, min(here + (20 if here < top + 60 else -9), y(0) - 5))
+    at = here + (20 if here < top + 60 else -9)
+    if not right:  # above the line or below it, wherever there is room
+        near = [py for px, py in points if px > x - 12 - _NOW_WIDTH]
+        at = min(near) - 9 if min(near) - 24 > top else max(near) + 20
+    at = max(top + 15, min(at, y(0) - 5))
     marks = [
         f'<clipPath id="mc-free"><rect x="{LEFT - 4}" y="{number(top)}" width="{number(RIGHT - LEFT + 8)}" '
         f'height="{number(HEIGHT)}"/></clipPath>',
