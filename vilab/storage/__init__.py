@@ -2,6 +2,13 @@
 
 ``block``        what a disk is, the errors it can have; a disk in memory; ``geometry``: cylinders, heads, sectors
 ``timed``        requests that take virtual time, can be withdrawn and are counted
+``storage_events``  what disks report; ``disk_file``: files, crashes; ``raw_disk``: a file as a disk
+``vmdk_layout``  virtual disks on disk, a datasheet; ``descriptor``: the text that says what belongs together
+``extent``       where a sector lies; ``sparse_tables``, ``sparse_extent``: grains; ``sparse_open``: headers, judged
+``stream_extent``  compressed grains, ``stream_writer``: written from front to back
+``vmdk``         one disk without its parents; ``vmdk_create``: new ones; ``vmdk_convert``: one kind into another
+``disk_chain``   a disk with its parents, as a block device
+``redo_log``     snapshots: taken, reverted, merged while the virtual machine writes
 ``scsi_*``       a target at CDB level: ``commands`` (the table), ``cdb``, ``sense``, ``blocks``, ``inquiry``, ``mode``,
                  ``reservation``, ``unit``, ``target``
 """
