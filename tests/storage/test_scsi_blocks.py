@@ -287,7 +287,10 @@ def test_a_read_only_disk_is_write_protected_for_everything_that_writes() -> Non
             raw = cdb(command.name, lba=0, blocks=1)
             data = bytes(data_out_bytes(decode(raw), 512))
             refused(bench.target.execute(A, 0, raw, data), 0x2700, SenseKey.DATA_PROTECT)
+            refused(bench.target.execute(A, 0, raw, b""), 0x2700, SenseKey.DATA_PROTECT)
     refused(bench.a("UNMAP", _unmap_list((0, 1)), parameter_bytes=24), 0x2700, SenseKey.DATA_PROTECT)
+    for name in ("WRITE SAME(10)", "WRITE SAME(16)"):
+        refused(bench.a(name, bytes(512), lba=0, blocks=1, unmap=1), 0x2700, SenseKey.DATA_PROTECT)
     good(bench.a("READ(10)", lba=0, blocks=1))
 
 

@@ -176,6 +176,7 @@ def write_same(request: Request) -> bytes:
         raise cdb.refuse("lbdata")
     if cdb.value("anchor"):
         raise cdb.refuse("anchor")
+    _check_writable(request)
     unmap_asked = bool(cdb.value("unmap"))
     if unmap_asked and not (request.thin and cdb.command.length == 16):
         raise cdb.refuse("unmap")
@@ -184,7 +185,6 @@ def write_same(request: Request) -> bytes:
     sector_bytes = request.device.sector_bytes
     no_data = "ndob" in cdb.command.fields and cdb.value("ndob")
     block = bytes(sector_bytes) if no_data else _exactly(request, sector_bytes)
-    _check_writable(request)
     if unmap_asked and not any(block):
         request.device.unmap(offset, size)
     else:
@@ -228,8 +228,8 @@ def compare_and_write(request: Request) -> bytes:
     """Twice the blocks come along: what must be there, and what to put there if it is. Nothing gets in between."""
     _refuse_protection(request)
     offset, size = _range(request)
-    data = _exactly(request, 2 * size)
     _check_writable(request)
+    data = _exactly(request, 2 * size)
     if not size:
         return b""
     found = request.device.read(offset, size)
@@ -244,8 +244,8 @@ def compare_and_write(request: Request) -> bytes:
 def or_write(request: Request) -> bytes:
     _refuse_protection(request)
     offset, size = _range(request)
-    data = _exactly(request, size)
     _check_writable(request)
+    data = _exactly(request, size)
     if size:
         found = int.from_bytes(request.device.read(offset, size), "little")
         request.device.write(offset, (found | int.from_bytes(data, "little")).to_bytes(size, "little"))
