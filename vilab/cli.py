@@ -9,6 +9,7 @@
 ``vilab bench vmm --json``      measures the engines against the bare processor
 ``vilab bench boot --json``     boots a stock kernel under each engine, beside the bare processor
 ``vilab bench comparison``      counts what each engine does for an operation, in the paper's cycles
+``vilab vmdk info DISK``        looks at virtual disks; ``check``, ``convert``, ``snapshot``
 ``vilab doctor``                says what is missing on this machine and how to get it
 ==============================  ====================================================================
 
@@ -30,6 +31,11 @@ from vilab.errors import AdminError, GuestStopped, VilabError
 DONE, DEFECT, REFUSED, GUEST_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
 ENGINES = ("deprivileged", "trap", "bt", "para", "svm", "bare")
+
+DISK_KINDS = (
+    "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized", "vmfs",
+    "vmfsSparse", "raw",
+)  # fmt: skip
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -81,6 +87,18 @@ def bench(choices: argparse.Namespace) -> int:
         only=choices.only.split(",") if choices.only else (),
         rounds=choices.rounds,
     )
+
+
+def vmdk(choices: argparse.Namespace) -> int:
+    from vilab.commands import vmdk as disks
+
+    if choices.what == "info":
+        return disks.show(choices.disk)
+    if choices.what == "check":
+        return disks.examine(choices.disk)
+    if choices.what == "snapshot":
+        return disks.take_snapshot(choices.disk)
+    return disks.convert_disk(choices.source, choices.target, choices.to)
 
 
 def doctor(_choices: argparse.Namespace) -> int:
@@ -171,6 +189,24 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--rounds", type=int, metavar="N", help="boot: how often each engine boots (default: 5)")
     one.add_argument("--only", default="", metavar="NAMES", help="only these entries, with commas between them")
+
+    one = command("vmdk", vmdk, "look at virtual disks, check them, convert them, take snapshots")
+    whats = one.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for what, summary in (
+        ("info", "say what a disk consists of, with its parents"),
+        ("check", "look for damage in a disk and its parents"),
+        ("snapshot", "put a redo log on top of a disk; prints its name"),
+    ):
+        one = whats.add_parser(what, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        one.add_argument("disk", type=Path, metavar="DISK", help="the descriptor, a .vmdk file")
+    one = whats.add_parser(
+        "convert", help="copy a disk into another kind", description="Copy a disk, parents melted in."
+    )
+    one.add_argument(
+        "--to", choices=DISK_KINDS, help="the kind (default: raw for *.raw and *.img, else monolithicSparse)"
+    )
+    one.add_argument("source", type=Path, metavar="IN", help="a virtual disk, or any other file as a raw one")
+    one.add_argument("target", type=Path, metavar="OUT", help="a file that does not exist yet")
 
     command("doctor", doctor, "say what is there, what is missing on this machine and how to get it")
     return top

@@ -6,6 +6,7 @@
 ``leaving``   Ctrl-C at a moment that does no harm
 ``bench``     how fast it is, beside something to compare it with
 ``bench_memory``  what managing memory costs
+``vmdk``      virtual disks looked at, checked, converted, with snapshots
 ``doctor``    what this machine has and lacks
 ``lab``       JupyterLab on the work copy of the lessons
 """

@@ -7,6 +7,7 @@
 ``extent``       where a sector lies; ``sparse_tables``, ``sparse_extent``: grains; ``sparse_open``: headers, judged
 ``stream_extent``  compressed grains, ``stream_writer``: written from front to back
 ``vmdk``         one disk without its parents; ``vmdk_create``: new ones; ``vmdk_convert``: one kind into another
+``vmdk_check``   looking for damage
 ``disk_chain``   a disk with its parents, as a block device
 ``redo_log``     snapshots: taken, reverted, merged while the virtual machine writes
 ``scsi_*``       a target at CDB level: ``commands`` (the table), ``cdb``, ``sense``, ``blocks``, ``inquiry``, ``mode``,

@@ -35,6 +35,8 @@ from vilab.storage.vmdk_layout import (
 )
 
 MOST_GRAIN_SECTORS = 4096
+MOST_TABLES = 1 << 21
+"""Twice what the largest disk of the usual shape has."""
 
 
 def read_kdmv(file: DiskFile) -> KdmvHeader:
@@ -109,6 +111,8 @@ def _judge(file: DiskFile, shape: SparseShape) -> None:
         damaged(file, f"grains of {grain} sectors are not possible")
     if not 0 < shape.sectors <= MOST_SECTORS:
         damaged(file, f"{shape.sectors} sectors are no size for a disk")
+    if shape.tables > MOST_TABLES:
+        damaged(file, f"{shape.tables} grain tables are too many, {MOST_TABLES} the most")
     for name, sector in (("grain directory", shape.gd_offset), ("redundant directory", shape.redundant_gd_offset)):
         if sector and sector * SECTOR_BYTES + shape.tables * 4 > file.size_bytes:
             damaged(file, f"its {name} of {shape.tables} entries at sector {sector} is not in the file")

@@ -1,0 +1,119 @@
+"""``vilab vmdk`` as scripts call it: what it prints, its exit status, and that damage is a sentence."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.storage.vmdk_judges import patchwork, qemu_agrees
+from vilab.cli import DISK_KINDS, main
+from vilab.storage.redo_log import SnapshotDisk
+from vilab.storage.vmdk_check import check
+from vilab.storage.vmdk_convert import TARGETS, convert
+from vilab.storage.vmdk_create import create
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    path = tmp_path / "in.raw"
+    path.write_bytes(patchwork(2 << 20))
+    return path
+
+
+def run(*words: object) -> int:
+    return main(["vmdk", *map(str, words)])
+
+
+def test_the_command_line_knows_every_kind_of_disk():
+    assert DISK_KINDS == TARGETS
+
+
+@pytest.mark.parametrize("kind", DISK_KINDS)
+def test_convert_info_check_and_back(kind: str, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    disk, back = tmp_path / "a.vmdk", tmp_path / "back.img"
+    assert run("convert", "--to", kind, raw, disk) == 0
+    assert run("info", disk) == 0
+    assert (kind if kind != "raw" else ": raw,") in capsys.readouterr().out
+    if kind != "raw":
+        assert run("check", disk) == 0
+        assert "in order" in capsys.readouterr().out
+    assert run("convert", disk, back) == 0
+    assert back.read_bytes() == raw.read_bytes()
+
+
+def test_snapshot_prints_the_new_top(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    disk = tmp_path / "vm.vmdk"
+    assert run("convert", "--to", "vmfs", raw, disk) == 0
+    capsys.readouterr()
+    assert run("snapshot", disk) == 0
+    top = Path(capsys.readouterr().out.strip())
+    assert top == tmp_path / "vm-000001.vmdk"
+    qemu_agrees(top, raw.read_bytes())
+    assert run("snapshot", top) == 0
+    capsys.readouterr()
+    assert run("info", tmp_path / "vm-000002.vmdk") == 0
+    shown = capsys.readouterr().out
+    assert [line.split(":")[0] for line in shown.splitlines() if not line.startswith(" ")] == [
+        str(tmp_path / name) for name in ("vm-000002.vmdk", "vm-000001.vmdk", "vm.vmdk")
+    ]
+
+
+def test_what_cannot_be_done_is_a_sentence_and_status_2(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for words in (("info", tmp_path / "no.vmdk"), ("snapshot", raw), ("convert", raw, raw)):
+        assert run(*words) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("vilab: ")
+        assert said.count("\n") == 1
+
+
+def sparse(folder: Path) -> Path:
+    disk = folder / "s.vmdk"
+    create(disk, 4096, "monolithicSparse")
+    with SnapshotDisk(disk) as opened:
+        opened.chain.write(0, b"x" * 65536 * 4)
+    assert check(disk).errors == []
+    return disk
+
+
+def first_table(data: bytes) -> int:
+    (directory,) = struct.unpack_from("<Q", data, 56)
+    (table,) = struct.unpack_from("<I", data, directory * 512)
+    return int(table) * 512
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "finding"),
+    [(1, 0x7FFF_0000, "ended"), (1, 2, "among its tables"), (3, None, "share their place")],
+)
+def test_check_finds_bad_table_entries(
+    entry: int, value: int | None, finding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    disk = sparse(tmp_path)
+    data = bytearray(disk.read_bytes())
+    at = first_table(data)
+    value = struct.unpack_from("<I", data, at)[0] if value is None else value
+    struct.pack_into("<I", data, at + 4 * entry, value)
+    disk.write_bytes(data)
+    assert run("check", disk) == 2
+    said = capsys.readouterr()
+    assert finding in said.err
+    assert "redundant" in said.out
+    assert disk.read_bytes() == data, "looking changes nothing"
+
+
+def test_check_finds_a_flat_file_that_was_cut_off_which_qemu_img_does_not(raw: Path, tmp_path: Path):
+    disk = tmp_path / "f.vmdk"
+    convert(raw, disk, "vmfs")
+    with (tmp_path / "f-flat.vmdk").open("r+b") as file:
+        file.truncate(1 << 20)
+    assert "too short" in check(disk).errors[0]
+
+
+def test_check_counts_space_that_no_table_names(tmp_path: Path):
+    disk = sparse(tmp_path)
+    with disk.open("ab") as file:
+        file.write(bytes(65536 * 3))
+    report = check(disk)
+    assert (report.errors, report.lost_sectors) == ([], 3 * 128)
