@@ -122,8 +122,7 @@ def _figure_7(amount: Amount) -> Entry:
     frames = [track.step() for _ in range(steps)]
     host = track.host
     rows = [
-        {vm.name: [round(vm.charged / 256, 1), round(vm.target / 256, 1)] for vm in frame.vms}
-        for frame in track.frames
+        {vm.name: [round(vm.charged / 256, 1), round(vm.target / 256, 1)] for vm in frame.vms} for frame in track.frames
     ]
     host.close()
     return {"unit": "MB charged, MB target", "tax_at_step": tax_runs.TAX_AT, "steps": len(frames), "rows": rows}
