@@ -93,7 +93,7 @@ def test_a_breakpoint_of_the_guest_is_not_taken_for_a_read() -> None:
     assert [end.reason for end in ends if end] == ["triple_fault", "triple_fault"]
 
 
-USER_CODE, TSS, RING_3_STACK, AFTER_INT3 = 0x80000, 0x6000, 0x70000, 0x100400
+USER_CODE, TSS, AFTER_INT3 = 0x80000, 0x6000, 0x100400
 # rdtsc; lgdt [0x2810]; lidt [0x2800]; mov eax,0x28; ltr ax; push 0x23; push 0x70000; push 2; push 0x1b; push EIP; iret
 TO_RING_3 = "0f31 0f011510280000 0f011d00280000 b828000000 0f00d8 6a23 6800000700 6a02 6a1b 68"
 
@@ -105,6 +105,10 @@ def _descriptor(base: int, access: int, flags_and_limit: int, limit: int) -> byt
     )  # fmt: skip
 
 
+def _table_register(base: int, size_bytes: int) -> bytes:
+    return (size_bytes - 1).to_bytes(2, "little") + base.to_bytes(4, "little")
+
+
 def _with_breakpoint_in_ring_3(eip: int) -> VirtualMachine:
     """A kernel that reads the time, and a program whose INT3 stands at ``eip`` through the base of its CS."""
     user_code = _descriptor(USER_CODE - eip & 0xFFFFFFFF, 0xFA, 0xCF, 0xFFFF)
@@ -114,7 +118,7 @@ def _with_breakpoint_in_ring_3(eip: int) -> VirtualMachine:
     handler = b"\x58\x68" + (ENTRY + 0x800).to_bytes(4, "little") + b"\xc3"  # pop eax; push end; ret
     more = (
         (GDT + 0x18, segments), (TSS, bytes(4) + STACK.to_bytes(4, "little") + bytes((16,)) + bytes(95)),
-        (0x3000, gate), (0x2810, (0x2F).to_bytes(2, "little") + GDT.to_bytes(4, "little")), (0x2800, (len(gate) - 1).to_bytes(2, "little") + (0x3000).to_bytes(4, "little")),
+        (0x3000, gate), (0x2800, _table_register(0x3000, len(gate))), (0x2810, _table_register(GDT, 48)),
         (USER_CODE, b"\xcc\xcc\xcc"), (AFTER_INT3, handler),
     )  # fmt: skip
     code = bytes.fromhex(TO_RING_3) + eip.to_bytes(4, "little") + b"\xcf"

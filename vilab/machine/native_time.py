@@ -209,8 +209,8 @@ def compile_hook(save: int, restore: int, vmem_read: int, at: Layout) -> int | N
         )  # fmt: skip
         _engine = llvm.compile_module(
             _IR, save=save, restore=restore, vmem_read=vmem_read, breakpoint=BREAKPOINT, eip=at.eip,
-            eflags=at.eflags, hflags=at.hflags, eax=at.gpr, edx=at.gpr + 16, cs_base=at.segments + CS * SEGMENT_BYTES + BASE,
-            software=at.error_code + 4,
+            eflags=at.eflags, hflags=at.hflags, eax=at.gpr, edx=at.gpr + 16,
+            cs_base=at.segments + CS * SEGMENT_BYTES + BASE, software=at.error_code + 4,
             old_exception=at.old_exception, lazy_flags_gone=LAZY_FLAGS_GONE, SIZE=native.SIZE, BLOCK=native.BLOCK,
             LIMIT=native.LIMIT, **{name: globals()[name] for name in names},
         )  # fmt: skip
