@@ -115,3 +115,29 @@ def test_a_changed_code_descriptor_is_noticed() -> None:
     assert ends[0] == ends[1]
     assert ends[0][0] == "triple_fault"
     assert ends[0][1] == 1
+
+
+@pytest.mark.parametrize("trace", ["all", "lazy", "prevalidate"])
+def test_code_behind_a_load_of_the_directory_is_that_of_the_new_address_space(trace: str) -> None:
+    # Two directories map the page at 4 MB, with the code that loads CR3, to two different pages.
+    first, second, low, one, other = 0x10000, 0x11000, 0x12000, 0x13000, 0x14000
+    tables = [bytearray(4096) for _ in range(5)]
+    for index in range(1024):
+        tables[2][4 * index : 4 * index + 4] = (index << 12 | 7).to_bytes(4, "little")
+    for table, page in ((3, 0x20000), (4, 0x21000)):
+        tables[table][:4] = (page | 7).to_bytes(4, "little")
+    for directory, code_table in ((0, one), (1, other)):
+        tables[directory][:8] = (low | 7).to_bytes(4, "little") + (code_table | 7).to_bytes(4, "little")
+    # mov cr3,ecx; add esi,1 or 0x10; xchg ecx,edx; dec edi; jnz back; jmp ebx
+    moving = [bytes.fromhex(f"0f22d9 83c6{step} 87ca 4f 75f5 ffe3") for step in ("01", "10")]
+    more = tuple(zip((first, second, low, one, other), map(bytes, tables), strict=True))
+    more += ((0x20000, moving[0]), (0x21000, moving[1]))
+    begin = "b9 00000100 0f22d9 0f20c0 0d00000080 0f22c0 b9 00100100 ba 00000100 bf 0a000000 31f6 bb"
+    start = bytes.fromhex(begin)
+    behind = ENTRY + len(start) + 4 + 7
+    start += behind.to_bytes(4, "little") + bytes.fromhex("b8 00004000 ffe0 89f0 c3")
+    vm = run(code_image(start, more=more), trace=trace)
+    assert vm.engine.vcpu.gpr[0] == 5 * 0x10 + 5 * 0x01
+    log = EventLog()
+    log.listen(lambda _event: None)
+    assert outcome(vm) == outcome(run(code_image(start, more=more), log, trace=trace))
