@@ -163,12 +163,12 @@ class DiskChain:
         view = memoryview(data).cast("B")
         self._begin_writing(offset_bytes, view.nbytes)
         if view.nbytes and self.top.write(offset_bytes // SECTOR_BYTES, view, self._old):
-            self._moved(offset_bytes // SECTOR_BYTES, view.nbytes // SECTOR_BYTES)
+            self._moved(offset_bytes // SECTOR_BYTES, view.nbytes // SECTOR_BYTES, [self.top])
 
     def unmap(self, offset_bytes: int, size_bytes: int) -> None:
         self._begin_writing(offset_bytes, size_bytes)
         if size_bytes and self.top.unmap(offset_bytes // SECTOR_BYTES, size_bytes // SECTOR_BYTES, self._old):
-            self._moved(offset_bytes // SECTOR_BYTES, size_bytes // SECTOR_BYTES)
+            self._moved(offset_bytes // SECTOR_BYTES, size_bytes // SECTOR_BYTES, self.links)
 
     def _begin_writing(self, offset_bytes: int, size_bytes: int) -> None:
         check_range(self, offset_bytes, size_bytes)
@@ -181,8 +181,11 @@ class DiskChain:
     def _old(self, first: int, sectors: int) -> bytes:
         return self._read_slowly(first * SECTOR_BYTES, sectors * SECTOR_BYTES)
 
-    def _moved(self, first: int, sectors: int) -> None:
-        """Sectors lie elsewhere now, and with them the rest of their grains."""
+    def _moved(self, first: int, sectors: int, links: list[VirtualDisk]) -> None:
+        """Sectors lie elsewhere now, and with them the rest of their grains: ask ``links`` where, from the base up.
+
+        What was written can only have come to the top; what was unmapped may be anybody's.
+        """
         grain = max(extent.grain_sectors for extent in self.top.extents)
         first, end = max(0, first - grain + 1), min(self.sectors, first + sectors + grain - 1)
         for number in range(first >> REGION_SHIFT, ((end - 1) >> REGION_SHIFT) + 1):
@@ -190,10 +193,11 @@ class DiskChain:
             if region is not None:
                 base = number << REGION_SHIFT
                 low, high = max(first, base), min(end, base + len(region.places))
-                places = np.arange(low - base, high - base, dtype=np.int64)
-                for link in self.links:
+                places = region.places[low - base : high - base]
+                if links is self.links:
+                    places[:] = np.arange(low - base, high - base)
+                for link in links:
                     link.locate(low, places)
-                region.places[low - base : high - base] = places
                 region.stale = True
 
     def allocated(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
