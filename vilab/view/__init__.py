@@ -16,12 +16,15 @@ Pure Python, no Jupyter needed:
 ``exits``                       what left a guest, through time
 ``memory_track``                a host's memory, step by step, to go back in and to act on
 ``memory_grid`` ``memory_grid_track`` ``memory_bars`` ``memory_says``   machine memory, page by page, and the guests'
+``memory_chart`` ``memory_chart_draw`` ``memory_free_draw`` ``memory_chart_says``   memory over time, four states
+``memory_knobs`` ``memory_pressure`` ``memory_tax`` ``memory_tax_draw``             sliders: pressure, tax and shares
 ``sharing_curve``               how much equal guests share, beside the paper's figure
 ``job`` ``typed`` ``quiz``      work that takes its time; what a student types; questions on their own
 ``still``                       a moment as an SVG file
 
-With Jupyter: ``widget`` (the player in a notebook), ``memory_widget`` (the memory grid), ``console`` (a running
-guest to type to). ``vilab.view.Player`` and ``vilab.view.Quiz`` load it when they are asked for.
+With Jupyter: ``widget`` (the player in a notebook), ``memory_widget`` (the memory grid), ``memory_players`` (memory
+over time, with sliders), ``console`` (a running guest to type to). ``vilab.view.Player`` and ``vilab.view.Quiz`` load
+it when they are asked for.
 """
 
 from __future__ import annotations
