@@ -74,4 +74,4 @@ def test_no_colour_and_no_font_is_written_past_the_tokens(name: str) -> None:
     if name.endswith(".css"):
         assert set(re.findall(r"font-family:\s*([^;]+);", text)) <= {"var(--vl-mono)", "var(--vl-font)"}
         for size in re.findall(r"font-size:\s*([^;]+);", text):
-            assert re.match(r"var\(--vl-text|calc\(var\(--vl-text|\.93em|1[2346]px", size), size
+            assert re.match(r"var\(--vl-text|calc\(var\(--vl-text|\.93em|(?:1[2346]|20)px", size), size
