@@ -45,7 +45,7 @@ PENDING: Final = "# vilab: parentCID becomes "
 """A comment in a child while its parent is given a new CID: either of the two is right. See ``redo_log``."""
 
 _EXTENT = re.compile(r'(RW|RDONLY|NOACCESS)\s+(\d{1,20})\s+([A-Z]+)(?:\s+"([^"]*)"(?:\s+(\d{1,20}))?)?\s*\Z')
-_SETTING = re.compile(r'([\w.\- ]*\w)\s*=\s*(?:"([^"]*)"|([^"\s]*))\s*\Z')
+_SETTING = re.compile(r'([\w.\- ]*[\w.\-])\s*=\s*(?:"([^"]*)"|([^"\s]*))\s*\Z')
 _NAME = re.compile(r"[A-Za-z_][\w.\-]*(?: [\w.\-]+)*\Z", re.ASCII)
 _CONTROL = re.compile(r'[\x00-\x1f"\x7f\x85\u2028\u2029]')
 
