@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from unicorn import UC_ARCH_X86, UC_HOOK_INSN, UC_MODE_32, Uc
 from unicorn import x86_const as reg
 
-from vilab.machine.cpu import CS, DS, EAX, EBX, ECX, EDI, ESI, ESP, Cpu, Stop
+from vilab.machine.cpu import Cpu, Stop
 from vilab.machine.memory import MachineMemory
+from vilab.machine.registers import CS, DS, EAX, EBX, ECX, EDI, ESI, ESP
 
 CODE = 0x1000
 FLAT_CODE, FLAT_DATA = 0x00CF9B00, 0x00CF9300

@@ -6,8 +6,9 @@ import pytest
 
 from tests.machine.test_cpu import CODE, Recorder, flatten
 from vilab.machine.access_place import find_place
-from vilab.machine.cpu import EBX, ECX, Cpu, Stop
+from vilab.machine.cpu import Cpu, Stop
 from vilab.machine.memory import MachineMemory
+from vilab.machine.registers import EBX, ECX
 
 LOAD = "8b1d3000e0fe"  # mov ebx, [fee00030]
 STORE = "891d3000e0fe"

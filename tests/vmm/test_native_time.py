@@ -7,7 +7,7 @@ import pytest
 from tests.vmm.images import ENTRY, GDT, STACK, code_image, machine
 from vilab.costs import CostModel
 from vilab.events import EventLog
-from vilab.machine import native_time
+from vilab.machine import time_cells
 from vilab.vmm.monitor import CACHE
 from vilab.vmm.unit import Callout
 from vilab.vmm.vm import VirtualMachine
@@ -82,7 +82,7 @@ def test_every_read_is_logged_when_somebody_listens() -> None:
 def test_another_price_of_code_is_left_to_python() -> None:
     vm = VirtualMachine(code_image(SUM_OF_TIMES), "bt", 4 << 20, costs=CostModel(code_ns_per_byte=3))
     vm.engine.run()
-    assert vm.cpu.time[native_time.READS] == 0
+    assert vm.cpu.time[time_cells.READS] == 0
     assert vm.engine.exits["rdtsc"] == READS
 
 
@@ -134,6 +134,6 @@ def test_a_breakpoint_of_a_program_at_the_eip_of_a_read_is_not_taken_for_one() -
     ended = vm.engine.run()
     assert ended is not None
     assert ended.reason == "returned", ended.sentence
-    assert vm.engine.cache.marks[place - CACHE] == native_time.READS_TIME  # type: ignore[attr-defined]
+    assert vm.engine.cache.marks[place - CACHE] == time_cells.READS_TIME  # type: ignore[attr-defined]
     assert vm.engine.vcpu.gpr[0] == place + 1
     assert vm.engine.exits["rdtsc"] == 1

@@ -10,7 +10,7 @@ from tests.vmm.images import ENTRY, MEMORY_BYTES, STACK, bundled, code_image
 from vilab.errors import AdminError
 from vilab.events import EventLog, VmExit
 from vilab.guests.image import LoadedImage, flat_gdt
-from vilab.machine.cpu import TR
+from vilab.machine.registers import TR
 from vilab.vmm import differential_paging_guest as g
 from vilab.vmm import suspend
 from vilab.vmm.checkpoint import Checkpoints

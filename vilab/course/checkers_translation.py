@@ -19,7 +19,7 @@ from vilab.course.feedback import Feedback, WrongAnswer, columns, right
 from vilab.errors import GuestFault, VilabError
 from vilab.events import EventLog, UnitTranslated
 from vilab.guests import load
-from vilab.machine.cpu import DS
+from vilab.machine.registers import DS
 from vilab.vmm.engine_bt import TranslationEngine
 from vilab.vmm.records import StepRecord
 from vilab.vmm.translator import FLAGS_AT, UNIT_INSTRUCTIONS, Mode, Translator

@@ -1,9 +1,14 @@
-"""The bare metal: one emulated x86 processor and its machine memory.
+"""The bare metal: one emulated x86 processor and its machine memory. No other room knows Unicorn.
 
-``memory``     machine frames and who has them
-``context``    where each register lies in the processor's saved context, found by provocation
-``intercept``  how RDTSC can be made to exit without a VMM
-``fpu``        floating-point and SSE registers as one value
-``native``     the block hook that counts executed code and preempts, compiled to machine code
-``cpu``        the processor, as typed exits; the only file that knows Unicorn
+``memory``         machine frames and who has them
+``context``        where each register lies in the processor's saved context, found by provocation
+``registers``      the registers, as a record with those places; ``fpu``: floating point and SSE as one value
+``intercept``      how RDTSC can be made to exit without a VMM
+``cpu``            the processor, as typed exits
+``native``         the block hook that counts executed code and preempts, compiled to machine code; ``native_blocks``
+``time_cells``     where virtual time is kept, and what the following work on
+``native_exits``   exits that machine code deals with: ``native_time``, ``native_callouts``, ``native_fragments``
+``native_parts``   what those have in common
+``native_scan``    what can be reached in a page of code; ``native_mmio``: loads from a register in memory
+``access_place``   which instruction made an access, in the middle of a block; ``llvm``: the compiler
 """

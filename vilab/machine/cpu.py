@@ -22,7 +22,7 @@ from __future__ import annotations
 import ctypes
 import enum
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from unicorn import (
@@ -31,10 +31,8 @@ from unicorn import (
     UC_ERR_FETCH_UNMAPPED,
     UC_HOOK_BLOCK,
     UC_HOOK_CODE,
-    UC_HOOK_EDGE_GENERATED,
     UC_HOOK_INSN,
     UC_HOOK_INSN_INVALID,
-    UC_HOOK_INTR,
     UC_MODE_32,
     Uc,
     UcError,
@@ -43,49 +41,30 @@ from unicorn import x86_const as reg
 from unicorn.unicorn_py3.unicorn import uclib
 
 from vilab.errors import GuestFault, GuestStopped, VmmBug
-from vilab.machine import fpu, native, native_blocks, native_callouts, native_fragments, native_mmio, native_time
+from vilab.machine import native, native_mmio, time_cells
 from vilab.machine.access_place import AccessPlace
-from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, LIMIT, SEGMENT_BYTES, SELECTOR, find_layout
-from vilab.machine.intercept import (
-    CR0_READ,
-    GDTR_READ,
-    HF_GUEST,
-    IDTR_READ,
-    RDTSC,
-    RDTSCP,
-    TR_WRITE,
-    find_intercept_word,
-)
+from vilab.machine.context import CC_OP_EFLAGS, find_layout
 from vilab.machine.memory import MachineMemory
+from vilab.machine.native_exits import NativeExits, address_of
+from vilab.machine.registers import (
+    ARITHMETIC_FLAGS,
+    ECX,
+    EFLAGS_DF,
+    EFLAGS_TF,
+    HF_CPL,
+    HF_CS32,
+    HF_TF,
+    RegisterFile,
+)
 from vilab.x86.decode import decode
-
-EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
-ES, CS, SS, DS, FS, GS = range(6)
-LDTR, TR = 6, 7
-"""Indexes for ``Cpu.segment``; 0 to 5 as in the instruction set."""
-
-ARITHMETIC_FLAGS = 0x8D5
-EFLAGS_TF, EFLAGS_DF, EFLAGS_VM = 0x100, 0x400, 1 << 17
-EFLAGS_RESERVED_ONE = 0x2
-
-# Bits of hflags, the processor's digest of its mode.
-HF_CPL = 3
-HF_INHIBIT_IRQ = 1 << 3
-HF_CS32 = 1 << 4
-HF_SS32 = 1 << 5
-HF_ADDSEG = 1 << 6
-HF_PE = 1 << 7
-HF_TF = 1 << 8
-HF_MP_EM_TS = 7 << 9
 
 VMEXIT_BASE = 0x100
 """A #VMEXIT arrives in ``on_exception`` as this plus the exit code of the VMCB."""
 
 UNLIMITED = (1 << 62) - 1
 
-_TLB_FLUSH = 0x4000000B
 _REMOVE_CACHE = 0x48000009
-"""Requests to ``uc_ctl``: to write, with no and with two arguments."""
+"""A request to ``uc_ctl``: to write, with two arguments."""
 _REP_PREFIXES = frozenset((0xF2, 0xF3))
 _PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 _STRING = frozenset((0x6C, 0x6D, 0x6E, 0x6F, 0xA4, 0xA5, 0xA6, 0xA7, 0xAA, 0xAB, 0xAC, 0xAD, 0xAE, 0xAF))
@@ -135,7 +114,7 @@ class ExitHandler(Protocol):
     def on_mmio_write(self, mpa: int, size_bytes: int, value: int) -> None: ...
 
 
-class Cpu:
+class Cpu(NativeExits, RegisterFile):
     """One physical processor on one machine's memory.
 
     After ``run``, ``step`` and inside ``on_exception`` the registers are in ``gpr`` (eight unsigned values),
@@ -167,30 +146,7 @@ class Cpu:
         self._failure: BaseException | None = None
 
         self._context, self._spare, self._at_power_on = (self._new_context() for _ in range(3))
-        size = uclib.uc_context_size(self._handle)
-        address = self._context.value
-        assert address is not None
-        raw = memoryview((ctypes.c_char * size).from_address(address)).cast("B")
-        self.q = raw.cast("Q")
-        """The context as unsigned 64-bit values; index a register with ``Q_...``."""
-        self.d = raw.cast("I")
-        self._i = raw.cast("i")
-        self.gpr = self.q[at.gpr // 8 : at.gpr // 8 + 8]
-        self.Q_EIP = at.eip // 8
-        self.Q_EFLAGS = at.eflags // 8
-        self.Q_CC_SRC = at.cc_src // 8
-        self.D_CC_OP = at.cc_op // 4
-        self.D_DF = at.df // 4
-        self.D_HFLAGS = at.hflags // 4
-        self.Q_CR = at.cr // 8
-        self._d_error = at.error_code // 4
-        self._d_old = at.old_exception // 4
-        records = [at.segments + SEGMENT_BYTES * i for i in range(6)] + [at.ldtr, at.tr]
-        self._selector_at = [(r + SELECTOR) // 4 for r in records]
-        self._base_at = [(r + BASE) // 8 for r in records]
-        self._limit_at = [(r + LIMIT) // 4 for r in records]
-        self._flags_at = [(r + FLAGS) // 4 for r in records]
-        self._q_cs_base = self._base_at[CS]
+        RegisterFile.__init__(self, uc, self._context, at)
         self._spare_cs_base = ctypes.c_uint64.from_address((self._spare.value or 0) + 8 * self._q_cs_base)
         self.code_moves = False
         """Does code run whose CS has a base of its own, in real mode for instance?"""
@@ -199,20 +155,15 @@ class Cpu:
         self.cells[native.LIMIT] = UNLIMITED
         self._cells = memoryview(self.cells)  # type: ignore[arg-type]
         self.count_cells: native.Cells = np.zeros(native.CELLS, dtype=np.int64)
-        self.time_cells: native.Cells = np.zeros(native_time.CELLS, dtype=np.int64)
-        self.time: memoryview = memoryview(self.time_cells)  # type: ignore[arg-type]
-        """What ``native_time`` works on. Without native code its ON means nothing, and OFFSET_NS is a number as any."""
+        self._make_time_cells()
         self._register_cells: native.Cells = np.full(native_mmio.CELLS + 1, -1, dtype=np.int64)
         self._register = memoryview(self._register_cells)  # type: ignore[arg-type]
-        self._in_run = False
         self._stepping = False
         self._stop_asked = False
         self._in_port_hook = self._in_mmio_hook = False
         self._access_pc = 0
         self._place = AccessPlace(self._handle.value or 0)
         self._stopped_at: tuple[int, int] | None = None
-        self._save = uclib.uc_context_save
-        self._restore = uclib.uc_context_restore
         self._native = native_hook
         self._install_hooks(block_hook)
         self.load()
@@ -259,7 +210,7 @@ class Cpu:
         reads = hook(u64, void, u64, ctypes.c_uint, void)(self._on_mmio_read)
         writes = hook(None, void, u64, ctypes.c_uint, u64, void)(self._on_mmio_write)
         self._alive += [reads, writes]
-        self._register_cells[native_mmio.CELLS] = _address(reads)
+        self._register_cells[native_mmio.CELLS] = address_of(reads)
         native_reads = native_mmio.compile_hook() if self._native else None
         self._mmio_base = self._ram_bytes
         self._check(
@@ -276,7 +227,7 @@ class Cpu:
         compiled = None
         if self._native:
             compiled = native.compile_hooks(
-                _address(uclib.uc_reg_read), _address(uclib.uc_emu_stop), reg.UC_X86_REG_EFLAGS
+                address_of(uclib.uc_reg_read), address_of(uclib.uc_emu_stop), reg.UC_X86_REG_EFLAGS
             )
         if compiled is None:
             block = hook(None, void, u64, u32, void)
@@ -287,21 +238,6 @@ class Cpu:
         self.is_native = compiled is not None
         if block_hook:
             self._hook(UC_HOOK_BLOCK, on_block, void(self.cells.ctypes.data))
-
-    def _install_interrupt_hook(self, in_python: Any) -> None:
-        compiled = None
-        if self._native:
-            save, restore = _address(uclib.uc_context_save), _address(uclib.uc_context_restore)
-            compiled = native_time.compile_hook(save, restore, _address(uclib.uc_vmem_read), self.layout)
-        if compiled is None:
-            self._hook(UC_HOOK_INTR, in_python)
-            return
-        self._alive.append(in_python)
-        cells = self.time
-        cells[native_time.CONTEXT] = self._context.value or 0
-        cells[native_time.CELLS_AT] = self.cells.ctypes.data
-        cells[native_time.PYTHON] = _address(in_python)
-        self._hook(UC_HOOK_INTR, compiled, ctypes.c_void_p(self.time_cells.ctypes.data))
 
     def count_instructions(self, limit: int, tc_base: int = 0, marks_address: int = 0, tc_bytes: int = 0) -> None:
         """Count guest instructions from now on (slower: a hook on each), and stop before number ``limit`` + 1.
@@ -332,6 +268,15 @@ class Cpu:
         """Forget all code that was executed: memory has been replaced (0.5 ms)."""
         self._uc.ctl_flush_tb()
 
+    def count_instruction(self) -> bool:
+        """One of the guest's is about to be done by somebody else. False: the limit has been reached."""
+        if self._cells[native.COUNT_AT]:
+            if self.count_cells[native.COUNT] >= self.count_cells[native.COUNT_LIMIT]:
+                return False
+            self.count_cells[native.COUNT] += 1
+            self.count_cells[native.LAST] = self.pc
+        return True
+
     def uncount_instruction(self) -> None:
         """The last one was not the guest's."""
         self.count_cells[native.LAST] = -1
@@ -349,211 +294,7 @@ class Cpu:
             uclib.uc_context_free(context)
         self.handler = None
 
-    # Registers -------------------------------------------------------------------------------------------------
-
-    def load(self) -> None:
-        """Copy the processor's registers into the view."""
-        self._save(self._handle, self._context)
-
-    def store(self) -> None:
-        """Copy the view into the processor."""
-        self._restore(self._handle, self._context)
-
-    @property
-    def eip(self) -> int:
-        return self.q[self.Q_EIP]
-
-    @eip.setter
-    def eip(self, value: int) -> None:
-        self.q[self.Q_EIP] = value
-
-    @property
-    def pc(self) -> int:
-        """EIP as a linear address."""
-        return (self.q[self.Q_EIP] + self.q[self._q_cs_base]) & 0xFFFFFFFF
-
-    @property
-    def cpl(self) -> int:
-        return self.d[self.D_HFLAGS] & HF_CPL
-
-    @property
-    def error_code(self) -> int:
-        return self.d[self._d_error]
-
-    @property
-    def block_start(self) -> int:
-        """Linear address where the block begins that was entered last."""
-        return int(self._cells[native.BLOCK])
-
-    @property
-    def is_software_interrupt(self) -> bool:
-        """Was the exception INT n, INT3 or INTO? Then EIP is behind the instruction."""
-        return bool(self.d[self._d_error + 1])
-
-    def _read_eflags(self) -> int:
-        value = ctypes.c_uint64()
-        uclib.uc_reg_read(self._handle, reg.UC_X86_REG_EFLAGS, ctypes.byref(value))
-        return value.value & 0xFFFFFFFF
-
-    def eflags(self) -> int:
-        """All flags. Inside an exit they are computed from the processor's lazy form: about 0.5 us.
-
-        The processor takes its flags apart when it starts to execute and puts them together when it stops. So between
-        runs EFLAGS is whole; inside one its arithmetic bits and DF are zero, and the lazy fields count.
-        """
-        if not self._in_run:
-            return (self.q[self.Q_EFLAGS] | EFLAGS_RESERVED_ONE) & 0xFFFFFFFF
-        raw = self.q[self.Q_EFLAGS]
-        if self.d[self.D_CC_OP] == CC_OP_EFLAGS:
-            down = EFLAGS_DF if self._i[self.D_DF] < 0 else 0
-            return (raw | self.q[self.Q_CC_SRC] & ARITHMETIC_FLAGS | down | EFLAGS_RESERVED_ONE) & 0xFFFFFFFF
-        value = ctypes.c_uint64()
-        uclib.uc_context_reg_read(self._context, reg.UC_X86_REG_EFLAGS, ctypes.byref(value))
-        return value.value & 0xFFFFFFFF
-
-    def set_eflags(self, value: int) -> None:
-        self.q[self.Q_CC_SRC] = value & ARITHMETIC_FLAGS
-        self.d[self.D_CC_OP] = CC_OP_EFLAGS
-        self._i[self.D_DF] = -1 if value & EFLAGS_DF else 1
-        kept = ~(ARITHMETIC_FLAGS | EFLAGS_DF) if self._in_run else 0xFFFFFFFF
-        self.q[self.Q_EFLAGS] = value & kept | EFLAGS_RESERVED_ONE
-
-    def segment(self, index: int) -> tuple[int, int, int, int]:
-        """Selector and hidden part: (selector, base, limit, flags). Flags as in a descriptor's upper half."""
-        return (self.d[self._selector_at[index]], self.q[self._base_at[index]],
-                self.d[self._limit_at[index]], self.d[self._flags_at[index]])  # fmt: skip
-
-    def selector(self, index: int) -> int:
-        return self.d[self._selector_at[index]]
-
-    def segment_base(self, index: int) -> int:
-        return self.q[self._base_at[index]]
-
-    def set_segment(self, index: int, selector: int, base: int, limit: int, flags: int) -> None:
-        """Load selector and hidden part as they are, unchecked; call ``update_mode`` after the last one."""
-        self.d[self._selector_at[index]] = selector
-        self.q[self._base_at[index]] = base
-        self.d[self._limit_at[index]] = limit
-        self.d[self._flags_at[index]] = flags
-
-    def update_mode(self, cpl: int) -> None:
-        """Set the ring and recompute the processor's digest of CS, SS and the data segments' bases."""
-        d, q = self.d, self.q
-        mode = d[self.D_HFLAGS] & ~(HF_CPL | HF_CS32 | HF_SS32 | HF_ADDSEG | HF_INHIBIT_IRQ) | cpl
-        if d[self._flags_at[CS]] & 1 << 22:
-            mode |= HF_CS32
-        if d[self._flags_at[SS]] & 1 << 22:
-            mode |= HF_SS32
-        base = self._base_at
-        virtual_8086 = q[self.Q_EFLAGS] & EFLAGS_VM
-        if virtual_8086 or not mode & HF_PE or not mode & HF_CS32 or q[base[DS]] or q[base[ES]] or q[base[SS]]:
-            mode |= HF_ADDSEG
-        d[self.D_HFLAGS] = mode
-
-    def set_cr0_task_bits(self, cr0: int) -> None:
-        """MP, EM and TS of the CPU's CR0, without a TLB flush."""
-        at = self.Q_CR
-        self.q[at] = self.q[at] & ~0xE | cr0 & 0xE
-        self.d[self.D_HFLAGS] = self.d[self.D_HFLAGS] & ~HF_MP_EM_TS | (cr0 & 0xE) << 8
-
-    def cr(self, number: int) -> int:
-        # An access across the end of the address space leaves 1_0000_0000 in CR2.
-        return self.q[self.Q_CR + number] & 0xFFFFFFFF
-
-    def set_cr2(self, value: int) -> None:
-        self.q[self.Q_CR + 2] = value
-
-    _CR: ClassVar[dict[int, int]] = {0: reg.UC_X86_REG_CR0, 3: reg.UC_X86_REG_CR3, 4: reg.UC_X86_REG_CR4}
-
-    def set_cr(self, number: int, value: int) -> None:
-        """CR0, CR3 or CR4 with everything that follows from it (TLB, mode)."""
-        self.store()
-        self._uc.reg_write(self._CR[number], value)
-        self.load()
-
-    def set_cr3(self, value: int) -> None:
-        """CR3 with nothing but what follows from it: address translations are forgotten."""
-        self.q[self.Q_CR + 3] = value
-        self.flush_tlb()
-
-    def set_msr(self, index: int, value: int) -> None:
-        self.store()
-        self._uc.reg_write(reg.UC_X86_REG_MSR, (index, value))
-        self.load()
-
-    def msr(self, index: int) -> int:
-        return int(self._uc.reg_read(reg.UC_X86_REG_MSR, index))
-
-    def debug_registers(self) -> list[int]:
-        """DR0 to DR7, 4 and 5 being other names of 6 and 7."""
-        return [int(self._uc.reg_read(reg.UC_X86_REG_DR0 + (i if i < 4 else i | 2))) for i in range(8)]
-
-    def set_debug_registers(self, values: Sequence[int]) -> None:
-        self.store()
-        for i in (0, 1, 2, 3, 6, 7):
-            self._uc.reg_write(reg.UC_X86_REG_DR0 + i, values[i])
-        self.load()
-
-    def fpu(self) -> bytes:
-        """The floating-point and SSE registers as FXSAVE would store them; see ``fpu``."""
-        return fpu.read(self._uc)
-
-    def set_fpu(self, image: bytes) -> None:
-        self.store()
-        fpu.write(self._uc, image)
-        self.load()
-
-    def table(self, which: str) -> tuple[int, int]:
-        """(base, limit) of ``"gdtr"`` or ``"idtr"``."""
-        at = self.layout.gdtr if which == "gdtr" else self.layout.idtr
-        return self.q[(at + BASE) // 8], self.d[(at + LIMIT) // 4]
-
-    def set_table(self, which: str, base: int, limit: int) -> None:
-        at = self.layout.gdtr if which == "gdtr" else self.layout.idtr
-        self.q[(at + BASE) // 8] = base
-        self.d[(at + LIMIT) // 4] = limit
-
-    def intercept_rdtsc(self) -> None:
-        """From now on RDTSC and RDTSCP arrive as #VMEXIT, without a VMCB; see ``intercept``."""
-        self.d[self.D_HFLAGS] |= HF_GUEST
-        word = find_intercept_word()
-        self.d[word // 4], self.d[word // 4 + 1] = RDTSC, RDTSCP >> 32
-
-    def intercept_machine_reads(self, on: bool) -> None:
-        """SGDT, SIDT and SMSW, which trap in no ring and no mode: do they arrive as #VMEXIT? See ``intercept``.
-
-        On processors of today CR4.UMIP makes them trap outside ring 0; this one has no such bit.
-        """
-        mode = self.d[self.D_HFLAGS]
-        if bool(mode & HF_GUEST) == on:
-            return
-        word = find_intercept_word() // 4
-        self.d[self.D_HFLAGS] = mode ^ HF_GUEST
-        self.d[word], self.d[word + 1] = (IDTR_READ | GDTR_READ if on else 0), 0
-        self.d[word + 2] = self.d[word + 2] & ~0xFFFF | (CR0_READ if on else 0)
-
-    def intercept_task_register(self) -> None:
-        """In guest mode, LTR arrives as #VMEXIT from now on, whatever the VMCB says; see ``intercept``."""
-        self.d[find_intercept_word() // 4] |= TR_WRITE
-
-    def count_instruction(self) -> bool:
-        """One of the guest's is about to be done by somebody else. False: the limit has been reached."""
-        if self._cells[native.COUNT_AT]:
-            if self.count_cells[native.COUNT] >= self.count_cells[native.COUNT_LIMIT]:
-                return False
-            self.count_cells[native.COUNT] += 1
-            self.count_cells[native.LAST] = self.pc
-        return True
-
-    @property
-    def in_guest_mode(self) -> bool:
-        return bool(self.d[self.D_HFLAGS] & HF_GUEST)
-
     # Memory and caches -----------------------------------------------------------------------------------------
-
-    def flush_tlb(self) -> None:
-        """Forget all address translations: after page-table entries became less permissive."""
-        uclib.uc_ctl(self._handle, ctypes.c_int(_TLB_FLUSH))
 
     def code_changed(self, address: int, size_bytes: int) -> None:
         """Bytes at a linear address that may have been executed were changed behind the processor's back.
@@ -654,97 +395,14 @@ class Cpu:
         return length + (code[0] in _PORT_IN_BYTE)
 
     @property
+    def block_start(self) -> int:
+        """Linear address where the block begins that was entered last."""
+        return int(self._cells[native.BLOCK])
+
+    @property
     def running(self) -> bool:
         """Are we inside ``run``, in a handler's method?"""
         return self._in_run
-
-    def read_time_natively(self, cost_ns: int, tsc_per_us: int, tc_base: int, tc_bytes: int, marks_at: int) -> None:
-        """Let ``native_time`` deal with the marked INT3 of the translation cache until the next stop."""
-        cells = self.time
-        cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = cost_ns, tsc_per_us
-        cells[native_time.TC_BASE], cells[native_time.TC_SPAN] = tc_base, tc_bytes
-        cells[native_time.TC_MARKS] = marks_at
-        cells[native_time.ON] = native_time.OF_CACHE
-
-    def read_own_time_natively(self, on: bool, tsc_per_us: int) -> None:
-        """Let ``native_time`` answer RDTSC where it exits without a VMCB, until the next stop; not in counted runs."""
-        cells = self.time
-        cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = 0, tsc_per_us
-        cells[native_time.ON] = native_time.OF_PROCESSOR if on and not self._cells[native.COUNT_AT] else 0
-
-    def prepare_native_callouts(self) -> native_callouts.Tables | None:
-        """What ``native_callouts`` works on; from now on it is asked. ``None`` without native code."""
-        if not self.time[native_time.PYTHON]:
-            return None
-        save, restore = _address(uclib.uc_context_save), _address(uclib.uc_context_restore)
-        compiled = native_callouts.compile_hook(save, restore, self.layout)
-        if compiled is None:
-            return None
-        arrays = [np.zeros(size, dtype=np.int64) for size in native_callouts.SIZES]
-        cells, table, landings, segments = arrays
-        self._alive += arrays
-        cells[native_callouts.TABLE] = table.ctypes.data
-        cells[native_callouts.LANDINGS] = landings.ctypes.data
-        cells[native_callouts.SEGMENTS] = segments.ctypes.data
-        cells[native_callouts.MEMORY] = self.memory.host_address
-        cells[native_callouts.SIZE_OF] = self.memory.size_bytes
-        cells[native_callouts.PYTHON] = self.time[native_time.PYTHON]
-        self.time[native_time.MORE_AT] = cells.ctypes.data
-        self.time[native_time.PYTHON] = compiled
-        return native_callouts.Tables(*(memoryview(array).cast("B").cast("q") for array in arrays))  # type: ignore[arg-type]
-
-    def prepare_native_fragments(self, flags_at: int) -> tuple[memoryview, memoryview] | None:
-        """Cells and sites of ``native_fragments``, which from now on is asked; ``None`` without native code.
-
-        ``flags_at``: host address of the monitor's word with the guest's IF.
-        """
-        if not self.time[native_time.PYTHON]:
-            return None
-        compiled = native_fragments.compile_hook(_address(uclib.uc_context_restore), self.layout)
-        if compiled is None:
-            return None
-        sizes = (native_fragments.CELLS, native_fragments.SITE_ENTRIES)
-        cells, sites = arrays = [np.zeros(size, dtype=np.uint64) for size in sizes]
-        self._alive += arrays
-        cells[native_fragments.SITES] = sites.ctypes.data
-        cells[native_fragments.FLAGS_AT] = flags_at
-        cells[native_fragments.MEMORY] = self.memory.host_address
-        cells[native_fragments.SIZE_OF] = self.memory.size_bytes
-        cells[native_fragments.PYTHON] = self.time[native_time.PYTHON]
-        self.time[native_time.MORE_AT] = cells.ctypes.data
-        self.time[native_time.PYTHON] = compiled
-        first, second = (memoryview(array).cast("B").cast("Q") for array in arrays)  # type: ignore[arg-type]
-        return first, second
-
-    def watch_new_blocks(self) -> memoryview:
-        """The table of ``native_blocks``: the processor stops before a block that begins at an unwelcome byte."""
-        marks = np.zeros(native_blocks.PAGES, dtype=np.int64)
-        cells = np.zeros(2, dtype=np.int64)
-        self._alive += [marks, cells]
-        table = memoryview(marks).cast("B").cast("q")  # type: ignore[arg-type]
-        kind = ctypes.CFUNCTYPE(None, *(ctypes.c_void_p,) * 4)
-        compiled = native_blocks.compile_hook() if self.is_native else None
-        if compiled is None:
-            self._hook(UC_HOOK_EDGE_GENERATED, kind(native_blocks.hook_in_python(table, self.stop)))
-            return table
-        found = kind(lambda *_: self.stop())
-        self._alive.append(found)
-        cells[native_blocks.FOUND], cells[native_blocks.MARKS] = _address(found), marks.ctypes.data
-        self._hook(UC_HOOK_EDGE_GENERATED, compiled, ctypes.c_void_p(cells.ctypes.data))
-        return table
-
-    def call_out_natively(self, cost_ns: int, tsc_per_us: int) -> None:
-        """Let ``native_callouts`` deal with what it knows until the next stop."""
-        cells = self.time
-        cells[native_time.COST_NS], cells[native_time.TSC_PER_US] = cost_ns, tsc_per_us
-        cells[native_time.ON] = native_time.OF_MIRRORS
-
-    def take_native_reads(self) -> int:
-        """How many there were since this was asked last; from now on there are none."""
-        cells = self.time
-        reads: int = cells[native_time.READS]
-        cells[native_time.READS] = cells[native_time.ON] = 0
-        return reads
 
     def set_limit(self, executed_bytes: int) -> None:
         """The processor stops before a block that would take ``executed_bytes`` beyond this."""
@@ -789,7 +447,7 @@ class Cpu:
         not count, and cause no exits.
         """
         self._stop_asked = True
-        self.time[native_time.ON] = 0
+        self.time[time_cells.ON] = 0
         if self.in_port_hook and self._stopped_at is None:
             self.look()
             self._stopped_at = self.executed_bytes + self._access_instruction_bytes(), self.instructions
@@ -1046,11 +704,6 @@ class Cpu:
             self.stop()
         finally:
             self._in_mmio_hook, self._access_pc = False, 0
-
-
-def _address(function: Any) -> int:
-    """Where a function of the C library lies in this process."""
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 _HOOK_REGISTERS = (reg.UC_X86_REG_EAX, reg.UC_X86_REG_EBX, reg.UC_X86_REG_ECX, reg.UC_X86_REG_EDX,

@@ -10,7 +10,7 @@ def compile_module(text: str, **words: object) -> Any | None:
 
     Parameters
     ----------
-    text, words : the module, and what to put into its braces; ``triple`` is put there by itself.
+    text, words : the module without its target, and what to put into its braces.
     """
     try:
         import llvmlite.binding as llvm
@@ -19,7 +19,7 @@ def compile_module(text: str, **words: object) -> Any | None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(opt=2)
-    module = llvm.parse_assembly(text.format(triple=llvm.get_default_triple(), **words))
+    module = llvm.parse_assembly(f'target triple = "{llvm.get_default_triple()}"\n' + text.format(**words))
     module.verify()
     compiled = llvm.create_mcjit_compiler(module, machine)
     compiled.finalize_object()

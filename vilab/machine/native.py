@@ -40,8 +40,6 @@ EFLAGS_IF = 0x200
 Cells = npt.NDArray[np.int64]
 
 _IR = """
-target triple = "{triple}"
-
 define void @on_block(i8* %uc, i64 %address, i32 %size32, i64* %cells) {{
 entry:
   %size = zext i32 %size32 to i64

@@ -24,8 +24,6 @@ FOUND, MARKS = range(2)
 """Cells: host addresses of the callback and of the table of marks."""
 
 _IR = """
-target triple = "{triple}"
-
 define void @on_new_block(i8* %uc, i64* %block, i8* %before, i64* %cells) {{
 entry:
   %pc = load i64, i64* %block

@@ -40,8 +40,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vilab.machine import llvm, native, native_time
-from vilab.machine.context import BASE, CC_OP_EFLAGS, FLAGS, SEGMENT_BYTES, Layout
+from vilab.machine import llvm, native_time, time_cells
+from vilab.machine import native_parts as parts
+from vilab.machine.context import BASE, FLAGS, SEGMENT_BYTES, Layout
 from vilab.machine.context import LIMIT as CACHED_LIMIT
 
 (RING_0, CS_BASE, SHADOW, TABLE, PYTHON, MEMORY, SIZE_OF, SELECTOR, DESCRIPTOR, LOADED_FROM, LANDINGS, SEGMENTS,
@@ -63,13 +64,11 @@ MORE_OF_RDTSC = 1
 SS = 2
 BIG = 1 << 22
 NT = 1 << 14
-ARITHMETIC, DF = 0x8D5, 0x400
 IRET_TAKES = 0x257FD5
 """What IRET in ring 0 takes from the stack: ID AC RF NT IOPL OF DF IF TF and the arithmetic flags."""
 IRET_ODD = 0x1A4100
 """TF NT VM VIF VIP: with one of them on the stack IRET goes to Python."""
 IRET_KEEPS = ~0x3F7FD5
-PRESENT, WRITABLE, USER = 1, 2, 4
 
 
 class Tables(NamedTuple):
@@ -81,65 +80,7 @@ class Tables(NamedTuple):
     segments: memoryview
 
 
-FIND = """
-target triple = "{triple}"
-
-define i64 @find(i8* %context, i64* %more, i64 %gva, i64 %bytes, i64 %need, i64 %unwanted) {{
-entry:
-  ; the host address of a linear one, 0 where the shadow tables do not allow the access
-  %offset = and i64 %gva, 4095
-  %end = add i64 %offset, %bytes
-  %in_page = icmp ule i64 %end, 4096
-  br i1 %in_page, label %directory, label %no
-directory:
-  %memory_p = getelementptr i64, i64* %more, i64 {MEMORY}
-  %memory = load i64, i64* %memory_p
-  %limit_p = getelementptr i64, i64* %more, i64 {SIZE_OF}
-  %limit = load i64, i64* %limit_p
-  %cr3_b = getelementptr i8, i8* %context, i64 {cr3}
-  %cr3_p = bitcast i8* %cr3_b to i64*
-  %cr3 = load i64, i64* %cr3_p
-  %root = and i64 %cr3, 4294963200
-  %pde_index = lshr i64 %gva, 22
-  %pde_offset = shl i64 %pde_index, 2
-  %pde_at = add i64 %root, %pde_offset
-  %pde_host = add i64 %memory, %pde_at
-  %pde_p = inttoptr i64 %pde_host to i32*
-  %pde = load i32, i32* %pde_p
-  %pde_bit = and i32 %pde, {PRESENT}
-  %pde_present = icmp ne i32 %pde_bit, 0
-  br i1 %pde_present, label %table, label %no
-table:
-  %pde_64 = zext i32 %pde to i64
-  %frame = and i64 %pde_64, 4294963200
-  %pte_number = lshr i64 %gva, 12
-  %pte_index = and i64 %pte_number, 1023
-  %pte_offset = shl i64 %pte_index, 2
-  %pte_at = add i64 %frame, %pte_offset
-  %pte_host = add i64 %memory, %pte_at
-  %pte_p = inttoptr i64 %pte_host to i32*
-  %pte = load i32, i32* %pte_p
-  %pte_64 = zext i32 %pte to i64
-  %looked_at = or i64 %need, %unwanted
-  %rights = and i64 %pte_64, %looked_at
-  %allowed = icmp eq i64 %rights, %need
-  %page = and i64 %pte_64, 4294963200
-  %mpa = or i64 %page, %offset
-  %mpa_end = add i64 %mpa, %bytes
-  %in_memory = icmp ule i64 %mpa_end, %limit
-  %good = and i1 %allowed, %in_memory
-  %host = add i64 %memory, %mpa
-  br i1 %good, label %yes, label %no
-yes:
-  ret i64 %host
-no:
-  ret i64 0
-}}
-"""
-
-_IR = (
-    FIND
-    + """
+_IR = """
 define void @on_callout(i8* %uc, i32 %number, i8* %time_b) {{
 entry:
   %time = bitcast i8* %time_b to i64*
@@ -370,36 +311,9 @@ do:
                           [ %slot_limit, %which_descriptor ], [ %slot_limit, %compare_segment ]
   %new_selector = phi i64 [ 0, %which ], [ 0, %can_sti ], [ 0, %find_push ], [ 0, %compare ],
                           [ %loaded, %which_descriptor ], [ %loaded, %compare_segment ]
-  %old_b = getelementptr i8, i8* %context, i64 {old_exception}
-  %old_p = bitcast i8* %old_b to i32*
-  store i32 -1, i32* %old_p
-  %software_b = getelementptr i8, i8* %context, i64 {software}
-  %software_p = bitcast i8* %software_b to i32*
-  store i32 0, i32* %software_p
-  %size_p = getelementptr i64, i64* %cells, i64 {SIZE}
-  %size = load i64, i64* %size_p
-  %block_p = getelementptr i64, i64* %cells, i64 {BLOCK}
-  %block = load i64, i64* %block_p
   %sum = add i64 %eip, %cs
   %linear = and i64 %sum, 4294967295
-  %done = sub i64 %linear, %block
-  %in_block = icmp ult i64 %done, %size
-  %rest = sub i64 %size, %done
-  %refund = select i1 %in_block, i64 %rest, i64 0
-  store i64 0, i64* %size_p
-  %executed_before = load i64, i64* %cells
-  %executed = sub i64 %executed_before, %refund
-  store i64 %executed, i64* %cells
-  %cost_p = getelementptr i64, i64* %time, i64 {COST_NS}
-  %cost = load i64, i64* %cost_p
-  %offset_p = getelementptr i64, i64* %time, i64 {OFFSET_NS}
-  %offset_before = load i64, i64* %offset_p
-  %offset_ns = add i64 %offset_before, %cost
-  store i64 %offset_ns, i64* %offset_p
-  %limit_p = getelementptr i64, i64* %cells, i64 {LIMIT}
-  %limit_before = load i64, i64* %limit_p
-  %limit = sub i64 %limit_before, %cost
-  store i64 %limit, i64* %limit_p
+  %executed = call i64 @settle(i8* %context, i64* %time, i64 %linear)
   %counts = getelementptr i64, i64* %more, i64 {DONE}
   %count_p = getelementptr i64, i64* %counts, i64 %kind
   %count_before = load i64, i64* %count_p
@@ -427,19 +341,7 @@ rdtsc:
   %eip_sum = add i64 %eip, {MORE_OF_RDTSC}
   %eip_behind = and i64 %eip_sum, 4294967295
   store i64 %eip_behind, i64* %eip_p
-  %now = add i64 %executed, %offset_ns
-  %speed_p = getelementptr i64, i64* %time, i64 {TSC_PER_US}
-  %speed = load i64, i64* %speed_p
-  %thousands = mul i64 %now, %speed
-  %tsc = udiv i64 %thousands, 1000
-  %low = and i64 %tsc, 4294967295
-  %high = lshr i64 %tsc, 32
-  %eax_b = getelementptr i8, i8* %context, i64 {eax}
-  %eax_p = bitcast i8* %eax_b to i64*
-  store i64 %low, i64* %eax_p
-  %edx_b = getelementptr i8, i8* %context, i64 {edx}
-  %edx_p = bitcast i8* %edx_b to i64*
-  store i64 %high, i64* %edx_p
+  call void @read_time(i8* %context, i64* %time, i64 %executed)
   br label %done_so
 push_cs:
   %own_p = getelementptr i64, i64* %more, i64 {SELECTOR}
@@ -468,19 +370,7 @@ iret:
   %esp_popped = and i64 %esp_popped_sum, 4294967295
   store i64 %esp_popped, i64* %esp_p
   %taken = and i64 %flags_popped, {IRET_TAKES}
-  %arithmetic = and i64 %taken, {ARITHMETIC}
-  %source_b = getelementptr i8, i8* %context, i64 {cc_src}
-  %source_p = bitcast i8* %source_b to i64*
-  store i64 %arithmetic, i64* %source_p
-  %operation_b = getelementptr i8, i8* %context, i64 {cc_op}
-  %operation_p = bitcast i8* %operation_b to i32*
-  store i32 {CC_OP_EFLAGS}, i32* %operation_p
-  %down_bit = and i64 %taken, {DF}
-  %up = icmp eq i64 %down_bit, 0
-  %direction = select i1 %up, i32 1, i32 -1
-  %direction_b = getelementptr i8, i8* %context, i64 {df}
-  %direction_p = bitcast i8* %direction_b to i32*
-  store i32 %direction, i32* %direction_p
+  call void @take_flags(i8* %context, i64 %taken)
   %kept = and i64 %flags, {IRET_KEEPS}
   %taken_rest = and i64 %taken, {lazy_flags_gone}
   %flags_iret = or i64 %kept, %taken_rest
@@ -500,7 +390,6 @@ python:
   ret void
 }}
 """
-)
 
 _engine: Any = None
 
@@ -518,18 +407,14 @@ def compile_hook(save: int, restore: int, at: Layout) -> int | None:
         own = ("RING_0", "CS_BASE", "SHADOW", "TABLE", "PYTHON", "MEMORY", "SIZE_OF", "SELECTOR", "DESCRIPTOR",
                "LOADED_FROM", "LANDINGS", "SEGMENTS", "DONE", "STI", "RDTSC", "PUSH_CS", "IRET", "MOV_SEG", "POP_SEG",
                "POP_OF", "MOV_OF", "SLOTS", "SLOT_CELLS", "SLOT_BASE", "SLOT_LIMIT", "SLOT_RAW", "SLOT_AT", "FS",
-               "SEGMENT_BYTES", "IF", "MORE_OF_RDTSC", "BIG", "NT", "ARITHMETIC", "DF", "IRET_TAKES", "IRET_ODD",
-               "IRET_KEEPS", "PRESENT", "USER")  # fmt: skip
-        theirs = ("CONTEXT", "CELLS_AT", "COST_NS", "OFFSET_NS", "TSC_PER_US", "MORE_AT", "OF_MIRRORS")
+               "SEGMENT_BYTES", "IF", "MORE_OF_RDTSC", "BIG", "NT", "IRET_TAKES", "IRET_ODD", "IRET_KEEPS")  # fmt: skip
         ss, cs = at.segments + SS * SEGMENT_BYTES, at.segments + native_time.CS * SEGMENT_BYTES
         _engine = llvm.compile_module(
-            _IR, save=save, restore=restore, breakpoint=native_time.BREAKPOINT, eip=at.eip, eflags=at.eflags,
-            eax=at.gpr, edx=at.gpr + 16, esp=at.gpr + 32, cs_base=cs + BASE, ss_base=ss + BASE, ss_flags=ss + FLAGS,
-            software=at.error_code + 4, old_exception=at.old_exception, cc_src=at.cc_src, cc_op=at.cc_op, df=at.df,
+            parts.FIND + parts.SETTLE + parts.READ_TIME + parts.TAKE_FLAGS + _IR, save=save, restore=restore,
+            breakpoint=native_time.BREAKPOINT, cs_base=cs + BASE, ss_base=ss + BASE, ss_flags=ss + FLAGS,
             segment_records=at.segments, record_base=BASE // 8, record_limit=CACHED_LIMIT // 8, SLOT_MASK=SLOTS - 1,
-            cr3=at.cr + 24, lazy_flags_gone=native_time.LAZY_FLAGS_GONE, not_if=~IF, SIZE=native.SIZE,
-            BLOCK=native.BLOCK, LIMIT=native.LIMIT, PENDING=native.PENDING, LANDING_MASK=LANDING_ENTRIES - 1,
-            WRITE_NEEDS=PRESENT | WRITABLE, CC_OP_EFLAGS=CC_OP_EFLAGS, **{name: globals()[name] for name in own},
-            **{name: getattr(native_time, name) for name in theirs},
+            lazy_flags_gone=native_time.LAZY_FLAGS_GONE, not_if=~IF, LANDING_MASK=LANDING_ENTRIES - 1,
+            WRITE_NEEDS=parts.PRESENT | parts.WRITABLE, MORE_AT=time_cells.MORE_AT, OF_MIRRORS=time_cells.OF_MIRRORS,
+            **parts.words(at), **{name: globals()[name] for name in own},
         )  # fmt: skip
     return None if _engine is None else int(_engine.get_function_address("on_callout"))

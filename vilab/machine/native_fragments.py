@@ -28,16 +28,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from vilab.machine import llvm, native, native_time
-from vilab.machine.context import CC_OP_EFLAGS, Layout
-from vilab.machine.native_callouts import FIND
+from vilab.machine import llvm, native_time, time_cells
+from vilab.machine import native_parts as parts
+from vilab.machine.context import Layout
 
 SITES, FLAGS_AT, SELECTOR, DESCRIPTOR, LOADED_FROM, MEMORY, SIZE_OF, PYTHON, IRETS = range(9)
 CELLS = 9
 SITE_ENTRIES = 1 << 12
-RING_1, RINGS = 1, 3
-PRESENT = 1
-ARITHMETIC, DF, IF, NT = 0x8D5, 0x400, 0x200, 1 << 14
+IF, NT = 0x200, 1 << 14
 ODD = 0x37100
 """TF IOPL NT RF VM: with one of them on the stack IRET goes to Python."""
 TAKEN = 0x3C0000
@@ -137,34 +135,7 @@ compare:
   %unchanged = icmp eq i64 %raw, %descriptor
   br i1 %unchanged, label %do, label %python
 do:
-  %old_b = getelementptr i8, i8* %context, i64 {old_exception}
-  %old_p = bitcast i8* %old_b to i32*
-  store i32 -1, i32* %old_p
-  %software_b = getelementptr i8, i8* %context, i64 {software}
-  %software_p = bitcast i8* %software_b to i32*
-  store i32 0, i32* %software_p
-  %size_p = getelementptr i64, i64* %cells, i64 {SIZE}
-  %size = load i64, i64* %size_p
-  %block_p = getelementptr i64, i64* %cells, i64 {BLOCK}
-  %block = load i64, i64* %block_p
-  %done = sub i64 %eip, %block
-  %in_block = icmp ult i64 %done, %size
-  %rest = sub i64 %size, %done
-  %refund = select i1 %in_block, i64 %rest, i64 0
-  store i64 0, i64* %size_p
-  %executed_before = load i64, i64* %cells
-  %executed = sub i64 %executed_before, %refund
-  store i64 %executed, i64* %cells
-  %cost_p = getelementptr i64, i64* %time, i64 {COST_NS}
-  %cost = load i64, i64* %cost_p
-  %offset_p = getelementptr i64, i64* %time, i64 {OFFSET_NS}
-  %offset_before = load i64, i64* %offset_p
-  %offset_ns = add i64 %offset_before, %cost
-  store i64 %offset_ns, i64* %offset_p
-  %limit_p = getelementptr i64, i64* %cells, i64 {LIMIT}
-  %limit_before = load i64, i64* %limit_p
-  %limit = sub i64 %limit_before, %cost
-  store i64 %limit, i64* %limit_p
+  %executed = call i64 @settle(i8* %context, i64* %time, i64 %eip)
   %count_p = getelementptr i64, i64* %more, i64 {IRETS}
   %count_before = load i64, i64* %count_p
   %count = add i64 %count_before, 1
@@ -177,19 +148,7 @@ do:
   %word_p = inttoptr i64 %word_i to i32*
   %if_32 = and i32 %frame_flags_32, {IF}
   store i32 %if_32, i32* %word_p
-  %arithmetic = and i64 %frame_flags, {ARITHMETIC}
-  %source_b = getelementptr i8, i8* %context, i64 {cc_src}
-  %source_p = bitcast i8* %source_b to i64*
-  store i64 %arithmetic, i64* %source_p
-  %operation_b = getelementptr i8, i8* %context, i64 {cc_op}
-  %operation_p = bitcast i8* %operation_b to i32*
-  store i32 {CC_OP_EFLAGS}, i32* %operation_p
-  %down_bit = and i64 %frame_flags, {DF}
-  %up = icmp eq i64 %down_bit, 0
-  %direction = select i1 %up, i32 1, i32 -1
-  %direction_b = getelementptr i8, i8* %context, i64 {df}
-  %direction_p = bitcast i8* %direction_b to i32*
-  store i32 %direction, i32* %direction_p
+  call void @take_flags(i8* %context, i64 %frame_flags)
   %taken = and i64 %frame_flags, {TAKEN}
   %new_flags = or i64 %taken, {ALWAYS}
   store i64 %new_flags, i64* %flags_p
@@ -219,13 +178,11 @@ def compile_hook(restore: int, at: Layout) -> int | None:
     global _engine
     if _engine is None:
         own = ("SITES", "FLAGS_AT", "SELECTOR", "DESCRIPTOR", "LOADED_FROM", "MEMORY", "SIZE_OF", "PYTHON", "IRETS",
-               "RING_1", "RINGS", "PRESENT", "ARITHMETIC", "DF", "IF", "NT", "ODD", "TAKEN", "ALWAYS")  # fmt: skip
-        theirs = ("CONTEXT", "CELLS_AT", "COST_NS", "OFFSET_NS", "MORE_AT", "OF_CACHE")
+               "IF", "NT", "ODD", "TAKEN", "ALWAYS")  # fmt: skip
         _engine = llvm.compile_module(
-            FIND + _ON_BREAKPOINT, restore=restore, breakpoint=native_time.BREAKPOINT, eip=at.eip, eflags=at.eflags,
-            hflags=at.hflags, esp=at.gpr + 32, software=at.error_code + 4, old_exception=at.old_exception,
-            cc_src=at.cc_src, cc_op=at.cc_op, df=at.df, cr3=at.cr + 24, SIZE=native.SIZE, BLOCK=native.BLOCK,
-            LIMIT=native.LIMIT, PENDING=native.PENDING, SITE_MASK=SITE_ENTRIES - 1, CC_OP_EFLAGS=CC_OP_EFLAGS,
-            **{name: globals()[name] for name in own}, **{name: getattr(native_time, name) for name in theirs},
+            parts.FIND + parts.SETTLE + parts.TAKE_FLAGS + _ON_BREAKPOINT, restore=restore,
+            breakpoint=native_time.BREAKPOINT, SITE_MASK=SITE_ENTRIES - 1, RING_1=native_time.RING_1,
+            RINGS=native_time.RINGS, MORE_AT=time_cells.MORE_AT, OF_CACHE=time_cells.OF_CACHE, **parts.words(at),
+            **{name: globals()[name] for name in own},
         )  # fmt: skip
     return None if _engine is None else int(_engine.get_function_address("on_breakpoint"))

@@ -26,8 +26,6 @@ CELLS = 2
 WIDTH_BYTES = 4
 
 _IR = """
-target triple = "{triple}"
-
 define i64 @on_load(i8* %uc, i64 %offset, i32 %size, i64* %cells) {{
 entry:
   %at = load i64, i64* %cells

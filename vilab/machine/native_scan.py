@@ -47,8 +47,6 @@ PLAIN_SEGMENTS = frozenset((0x26, 0x36, 0x3E, 0x64, 0x65))
 """Overrides that change neither length nor kind of what follows them."""
 
 _IR = """
-target triple = "{triple}"
-
 define i64 @scan(i8* %code, i8* %marks, i8* %mirror, i8* %one, i8* %two, i64* %cells) {{
 entry:
   %start_p = getelementptr i64, i64* %cells, i64 {START_AT}

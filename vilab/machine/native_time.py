@@ -7,22 +7,7 @@ calls on an exception is a few machine instructions, which deal with such an exi
               ──> RDTSC itself, which exits on the bare machine?  ──yes──> EDX:EAX = time, EIP behind it, go on
                       └─ no ──> Cpu._on_interrupt (Python)
 
-It does what ``Cpu`` and the engine would have done, to the nanosecond, on cells of its own::
-
-    cell  name        meaning
-    0     ON          0: everything goes to Python; 1: marked INT3; 2: #VMEXIT of RDTSC; 3: see ``native_callouts``
-    1     OFFSET_NS   virtual time beside executed code (the engine's ``offset_ns``)
-    2     COST_NS     what one read costs
-    3     TSC_PER_US  how fast the counter counts
-    4     READS       how many were dealt with here
-    5     TC_BASE     linear address of the translation cache,
-    6     TC_SPAN     its length in bytes,
-    7     TC_MARKS    and the host address of one mark a byte: ``READS_TIME`` at an INT3 that stands for RDTSC
-    8     CONTEXT     host address of the buffer for the processor's context
-    9     CELLS       host address of the block hook's cells
-    10    PYTHON      host address of the callback for everything else; it gets these cells
-    11    MORE_AT     host address of the cells of ``native_callouts``, if that is the callback
-
+It does what ``Cpu`` and the engine would have done, to the nanosecond, on the cells of ``time_cells``.
 Virtual time is one nanosecond a byte of code here; with another cost model ON stays 0.
 """
 
@@ -30,14 +15,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vilab.machine import llvm, native
+from vilab.machine import llvm, native_parts, time_cells
 from vilab.machine.context import BASE, SEGMENT_BYTES, Layout
 
-ON, OFFSET_NS, COST_NS, TSC_PER_US, READS, TC_BASE, TC_SPAN, TC_MARKS, CONTEXT, CELLS_AT, PYTHON, MORE_AT = range(12)
-CELLS = 12
-READS_TIME = 2
 BREAKPOINT = 3
-OF_CACHE, OF_PROCESSOR, OF_MIRRORS = 1, 2, 3
 VMEXIT_OF_RDTSC = 0x100 + 0x6E
 RDTSC_CODE, RDTSC_BYTES = 0x310F, 2
 """As it stands in memory, without prefixes; one that has some goes to Python."""
@@ -48,8 +29,6 @@ LAZY_FLAGS_GONE = ~0xCD5
 """EFLAGS without the arithmetic flags and DF, which inside a run lie elsewhere."""
 
 _IR = """
-target triple = "{triple}"
-
 define void @on_interrupt(i8* %uc, i32 %number, i64* %time) {{
 entry:
   %code_p = alloca i16
@@ -124,57 +103,15 @@ flags_of_breakpoint:
 mine:
   %eip = phi i64 [ %eip_behind, %skip ], [ %eip_found, %flags_of_breakpoint ]
   %own_bytes = phi i64 [ {RDTSC_BYTES}, %skip ], [ 0, %flags_of_breakpoint ]
-  %old_b = getelementptr i8, i8* %context, i64 {old_exception}
-  %old_p = bitcast i8* %old_b to i32*
-  store i32 -1, i32* %old_p
-  %software_b = getelementptr i8, i8* %context, i64 {software}
-  %software_p = bitcast i8* %software_b to i32*
-  store i32 0, i32* %software_p
-  %cells_pp = getelementptr i64, i64* %time, i64 {CELLS_AT}
-  %cells_i = load i64, i64* %cells_pp
-  %cells = inttoptr i64 %cells_i to i64*
-  %size_p = getelementptr i64, i64* %cells, i64 {SIZE}
-  %size = load i64, i64* %size_p
-  %block_p = getelementptr i64, i64* %cells, i64 {BLOCK}
-  %block = load i64, i64* %block_p
   %sum = add i64 %eip, %cs
   %linear = and i64 %sum, 4294967295
-  %done = sub i64 %linear, %block
-  %in_block = icmp ult i64 %done, %size
-  %rest = sub i64 %size, %done
-  %refund = select i1 %in_block, i64 %rest, i64 0
-  store i64 0, i64* %size_p
-  %executed_before = load i64, i64* %cells
-  %executed = sub i64 %executed_before, %refund
-  store i64 %executed, i64* %cells
-  %cost_p = getelementptr i64, i64* %time, i64 {COST_NS}
-  %cost = load i64, i64* %cost_p
-  %offset_p = getelementptr i64, i64* %time, i64 {OFFSET_NS}
-  %offset_before = load i64, i64* %offset_p
-  %offset_ns = add i64 %offset_before, %cost
-  store i64 %offset_ns, i64* %offset_p
-  %limit_p = getelementptr i64, i64* %cells, i64 {LIMIT}
-  %limit_before = load i64, i64* %limit_p
-  %limit = sub i64 %limit_before, %cost
-  store i64 %limit, i64* %limit_p
+  %executed = call i64 @settle(i8* %context, i64* %time, i64 %linear)
   %reads_p = getelementptr i64, i64* %time, i64 {READS}
   %reads_before = load i64, i64* %reads_p
   %reads = add i64 %reads_before, 1
   store i64 %reads, i64* %reads_p
   %before_own = sub i64 %executed, %own_bytes
-  %now = add i64 %before_own, %offset_ns
-  %speed_p = getelementptr i64, i64* %time, i64 {TSC_PER_US}
-  %speed = load i64, i64* %speed_p
-  %thousands = mul i64 %now, %speed
-  %tsc = udiv i64 %thousands, 1000
-  %low = and i64 %tsc, 4294967295
-  %high = lshr i64 %tsc, 32
-  %eax_b = getelementptr i8, i8* %context, i64 {eax}
-  %eax_p = bitcast i8* %eax_b to i64*
-  store i64 %low, i64* %eax_p
-  %edx_b = getelementptr i8, i8* %context, i64 {edx}
-  %edx_p = bitcast i8* %edx_b to i64*
-  store i64 %high, i64* %edx_p
+  call void @read_time(i8* %context, i64* %time, i64 %before_own)
   %restore = inttoptr i64 {restore} to i32 (i8*, i8*)*
   %restored = call i32 %restore(i8* %uc, i8* %context)
   ret void
@@ -202,16 +139,12 @@ def compile_hook(save: int, restore: int, vmem_read: int, at: Layout) -> int | N
     """
     global _engine
     if _engine is None:
-        names = (
-            "CONTEXT", "TC_BASE", "TC_SPAN", "TC_MARKS", "READS_TIME", "CELLS_AT", "COST_NS", "OFFSET_NS", "READS",
-            "TSC_PER_US", "PYTHON", "OF_CACHE", "OF_PROCESSOR", "VMEXIT_OF_RDTSC", "RDTSC_CODE", "RDTSC_BYTES",
-            "RING_1", "RINGS",
-        )  # fmt: skip
+        own = ("VMEXIT_OF_RDTSC", "RDTSC_CODE", "RDTSC_BYTES", "RING_1", "RINGS")
+        theirs = ("TC_BASE", "TC_SPAN", "TC_MARKS", "READS_TIME", "READS", "PYTHON", "OF_CACHE", "OF_PROCESSOR")
         _engine = llvm.compile_module(
-            _IR, save=save, restore=restore, vmem_read=vmem_read, breakpoint=BREAKPOINT, eip=at.eip,
-            eflags=at.eflags, hflags=at.hflags, eax=at.gpr, edx=at.gpr + 16,
-            cs_base=at.segments + CS * SEGMENT_BYTES + BASE, software=at.error_code + 4,
-            old_exception=at.old_exception, lazy_flags_gone=LAZY_FLAGS_GONE, SIZE=native.SIZE, BLOCK=native.BLOCK,
-            LIMIT=native.LIMIT, **{name: globals()[name] for name in names},
+            native_parts.SETTLE + native_parts.READ_TIME + _IR, save=save, restore=restore, vmem_read=vmem_read,
+            breakpoint=BREAKPOINT, cs_base=at.segments + CS * SEGMENT_BYTES + BASE, lazy_flags_gone=LAZY_FLAGS_GONE,
+            **native_parts.words(at), **{name: globals()[name] for name in own},
+            **{name: getattr(time_cells, name) for name in theirs},
         )  # fmt: skip
     return None if _engine is None else int(_engine.get_function_address("on_interrupt"))

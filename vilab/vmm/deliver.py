@@ -16,7 +16,7 @@ Source: Intel SDM volume 3, sections 6.12 to 6.14, table 6-5.
 from __future__ import annotations
 
 from vilab.errors import VECTORS_WITH_ERROR_CODE, GuestFault, GuestStopped
-from vilab.machine.cpu import CS, SS
+from vilab.machine.registers import CS, SS
 from vilab.vmm import real_mode, segments
 from vilab.vmm.vcpu import TR, Vcpu
 from vilab.x86.descriptors import TASK_GATE, TSS16, TSS16_BUSY

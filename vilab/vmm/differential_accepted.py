@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from vilab.machine.cpu import EDI, ES, ESP, SS
+from vilab.machine.registers import EDI, ES, ESP, SS
 from vilab.vmm import differential_guest as g
 from vilab.vmm.differential_machine import Case
 from vilab.vmm.vcpu import Vcpu

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vilab.devices import backdoor
 from vilab.errors import GuestFault
-from vilab.machine.cpu import DS, ES
+from vilab.machine.registers import DS, ES
 from vilab.vmm import segments
 from vilab.vmm.operands import (
     EAX,

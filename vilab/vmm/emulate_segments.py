@@ -6,7 +6,7 @@ Source: Intel SDM volume 2, per instruction; the checks are in ``segments``.
 from __future__ import annotations
 
 from vilab.errors import GuestFault
-from vilab.machine.cpu import CS, DS, ES, FS, GS, SS
+from vilab.machine.registers import CS, DS, ES, FS, GS, SS
 from vilab.vmm import segments
 from vilab.vmm.operands import (
     SEGMENT_NAMES,

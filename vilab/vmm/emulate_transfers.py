@@ -5,7 +5,7 @@ Source: Intel SDM volume 2, per instruction; the transfers themselves are in ``f
 
 from __future__ import annotations
 
-from vilab.machine.cpu import CS
+from vilab.machine.registers import CS
 from vilab.vmm import deliver, far
 from vilab.vmm.operands import (
     Operation,

@@ -34,8 +34,9 @@ from vilab.events import (
     RunEnded,
     TrueFault,
 )
-from vilab.machine.cpu import CS, EBX, ECX, EDX, HF_INHIBIT_IRQ, UNLIMITED, Stop
-from vilab.machine.native_time import OFFSET_NS
+from vilab.machine.cpu import UNLIMITED, Stop
+from vilab.machine.registers import CS, EBX, ECX, EDX, HF_INHIBIT_IRQ
+from vilab.machine.time_cells import OFFSET_NS
 from vilab.vmm import deliver, msrs
 from vilab.vmm.records import GPR_NAMES, Registers
 from vilab.vmm.vcpu import Vcpu, VcpuState, cpu_registers

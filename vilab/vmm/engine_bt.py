@@ -24,7 +24,8 @@ import numpy as np
 from vilab.addresses import PAGE_SHIFT
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped, VmmBug
 from vilab.events import CacheFlushed, CalloutTaken, FragmentChained, UnitRetranslated, UnitTranslated
-from vilab.machine.cpu import CS, ECX, ESP, SS, Stop
+from vilab.machine.cpu import Stop
+from vilab.machine.registers import CS, ECX, ESP, SS
 from vilab.vmm import emulate, segments
 from vilab.vmm.adaptive import GUILTY_AFTER_TRAPS, Adaptive
 from vilab.vmm.code_pages import CodePages

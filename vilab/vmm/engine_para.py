@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vilab.addresses import PAGE_SHIFT
 from vilab.errors import GuestFault, GuestStopped
 from vilab.events import HypercallTaken
-from vilab.machine.cpu import DS, EAX, EBX, ECX, ES, ESP
+from vilab.machine.registers import DS, EAX, EBX, ECX, ES, ESP
 from vilab.vmm import emulate, hypercalls
 from vilab.vmm.engine_trap import TrapEngine
 from vilab.vmm.hypercalls import BAD_ADDRESS, HYPERCALLS, MOST_BYTES, MOST_UPDATES, NO_SUCH_CALL, REFUSED, Hypercall

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, GuestStopped
 from vilab.events import Emulated, TrapTaken
-from vilab.machine.cpu import CS, HF_INHIBIT_IRQ
+from vilab.machine.registers import CS, HF_INHIBIT_IRQ
 from vilab.vmm import deprivileged, emulate
 from vilab.vmm.translator import inhibits_interrupts
 from vilab.x86.decode import Instruction, Kind, Truncated, decode

@@ -6,7 +6,7 @@ Source: Intel SDM volume 2, JMP, CALL, RET, IRET; volume 3, section 5.8.
 from __future__ import annotations
 
 from vilab.errors import GuestFault, GuestStopped
-from vilab.machine.cpu import CS, DS, ES, FS, GS, SS
+from vilab.machine.registers import CS, DS, ES, FS, GS, SS
 from vilab.vmm import real_mode, segments
 from vilab.vmm.deliver import Pusher, inner_stack
 from vilab.vmm.vcpu import TR, HiddenSegment, Vcpu

@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vilab.errors import GuestFault
-from vilab.machine.cpu import DS, ES, ESP, FS, GS
 from vilab.machine.native_fragments import DESCRIPTOR, IRETS, LOADED_FROM, SELECTOR, SITE_ENTRIES
+from vilab.machine.registers import DS, ES, ESP, FS, GS
 from vilab.vmm.operands import read_rm
 from vilab.vmm.walk import walk
 from vilab.x86.decode import OPSIZE, Instruction

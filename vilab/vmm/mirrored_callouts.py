@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from vilab.errors import GuestFault
 from vilab.events import CalloutTaken
-from vilab.machine.cpu import CS
 from vilab.machine.native_callouts import CELLS, ENTRIES, LANDING_ENTRIES, SHADOW
+from vilab.machine.registers import CS
 from vilab.vmm.mirror import CALLOUT, START
 from vilab.vmm.mirror_treatment import EMULATED, IN_PLACE
 from vilab.vmm.mirrored_code import DEFAULT_CACHE_BYTES, MirroredCode

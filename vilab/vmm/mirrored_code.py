@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import AdminError, GuestFault, GuestStopped
 from vilab.events import CacheFlushed, CalloutTaken, UnitInvalidated, UnitTranslated
-from vilab.machine.cpu import CS
+from vilab.machine.registers import CS
 from vilab.vmm.mirror import BIASES, INSIDE, LARGE_SHIFT, LINEAR, UNKNOWN, Mirror
 from vilab.vmm.mirror_discovery import Discovery, Piece
 from vilab.vmm.mirror_units import MirroredPages, MirroredUnit

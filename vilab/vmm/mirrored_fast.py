@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vilab.machine import native_callouts
-from vilab.machine.cpu import CS, DS, ES, ESP, FS, GS, SS
+from vilab.machine.registers import CS, DS, ES, ESP, FS, GS, SS
 from vilab.vmm.operands import read_rm
 from vilab.vmm.vcpu import BIG, HiddenSegment
 from vilab.x86.decode import OPSIZE, Instruction

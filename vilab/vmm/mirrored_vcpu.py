@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT
 from vilab.machine import native_callouts
-from vilab.machine.cpu import CS
+from vilab.machine.registers import CS
 from vilab.vmm.vcpu import DeprivilegedVcpu, HiddenSegment
 from vilab.x86.flags import IF, TF
 from vilab.x86.paging import PRESENT

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from vilab.errors import VmmBug
-from vilab.machine.cpu import SS
+from vilab.machine.registers import SS
 from vilab.vmm import deliver, segments
 from vilab.vmm.vcpu import Vcpu
 from vilab.x86.decode import Instruction

@@ -19,7 +19,7 @@ Source: Intel SDM volume 3, sections 21.1 and 21.3; volume 2, INT, IRET, JMP, CA
 from __future__ import annotations
 
 from vilab.errors import GuestFault
-from vilab.machine.cpu import CS, ESP, SS
+from vilab.machine.registers import CS, ESP, SS
 from vilab.vmm.vcpu import Vcpu
 from vilab.x86.flags import AC, ID, IF, IOPL, NT, ONE, RF, STATUS, TF
 from vilab.x86.flags import DF as DIRECTION

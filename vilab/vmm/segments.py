@@ -10,7 +10,7 @@ Source: Intel SDM volume 2, MOV, LAR, LSL, VERR, LLDT, LTR; volume 3, section 5.
 from __future__ import annotations
 
 from vilab.errors import GuestFault
-from vilab.machine.cpu import SS
+from vilab.machine.registers import SS
 from vilab.vmm import real_mode
 from vilab.vmm.vcpu import LDTR, TR, HiddenSegment, Vcpu
 from vilab.x86.descriptors import LAR_MASK, LAR_TYPES, LSL_TYPES, TSS16, TSS32

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from vilab.machine.cpu import CS, SS
+from vilab.machine.registers import CS, SS
 from vilab.vmm.real_mode import CR0_PE
 from vilab.vmm.vcpu import BIG, DeprivilegedVcpu, HiddenSegment
 from vilab.x86.flags import IF, IOPL, TF, VM

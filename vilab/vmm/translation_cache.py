@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from vilab.machine.cpu import Cpu
-from vilab.machine.native_time import READS_TIME
+from vilab.machine.time_cells import READS_TIME
 from vilab.vmm.monitor import CACHE, Monitor
 from vilab.vmm.translator import STUB, Mode
 from vilab.vmm.unit import Callout, Continuation, Miss, Unit

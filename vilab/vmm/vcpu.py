@@ -21,8 +21,9 @@ from typing import Protocol
 import msgspec
 
 from vilab.errors import GuestFault
-from vilab.machine.cpu import CS, SS, Cpu
+from vilab.machine.cpu import Cpu
 from vilab.machine.fpu import AT_POWER_ON
+from vilab.machine.registers import CS, SS
 from vilab.memory.pmap import Pmap
 from vilab.vmm.records import Registers
 from vilab.vmm.walk import walk
