@@ -22,7 +22,7 @@ from vilab.course.exercise_student import call
 from vilab.course.feedback import Feedback, WrongAnswer, columns, right
 from vilab.events import CalloutTaken, EventLog, UnitTranslated
 from vilab.guests import load
-from vilab.vmm.engine_bt import PAPER_RETURN_ENTRIES
+from vilab.vmm.packed_code import PAPER_RETURN_ENTRIES
 from vilab.vmm.records import StepRecord
 from vilab.vmm.vm import VirtualMachine
 from vilab.x86.assemble import assemble

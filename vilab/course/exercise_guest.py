@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from vilab.events import EventLog
 from vilab.guests.image import LoadedImage
 from vilab.vmm.engine import Engine
-from vilab.vmm.engine_bt import PAPER_RETURN_ENTRIES
+from vilab.vmm.packed_code import PAPER_RETURN_ENTRIES
 from vilab.vmm.records import GPR_NAMES
 from vilab.vmm.vcpu import HiddenSegment, VcpuState
 from vilab.vmm.vm import VirtualMachine

@@ -25,7 +25,7 @@ from vilab.guests import debian
 from vilab.view.exits import Moment
 from vilab.vmm.choices import usual_for
 from vilab.vmm.engine import Ended
-from vilab.vmm.engine_bt import PAPER_RETURN_ENTRIES
+from vilab.vmm.packed_code import PAPER_RETURN_ENTRIES
 from vilab.vmm.runner import RunOptions, choose
 from vilab.vmm.typist import BEHIND_PROMPT_BYTES
 from vilab.vmm.vm import VirtualMachine

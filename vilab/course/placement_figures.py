@@ -19,7 +19,7 @@ import msgspec
 from vilab.course.feedback import columns as aligned
 from vilab.course.runs import machine
 from vilab.errors import VmmBug
-from vilab.vmm.engine_bt import PAPER_RETURN_ENTRIES
+from vilab.vmm.packed_code import PAPER_RETURN_ENTRIES
 
 GUESTS: dict[str, tuple[str, str, str]] = {
     "calls": ("nano", "call-ret 2000", "2,000 calls and returns"),

@@ -30,7 +30,7 @@ from vilab.events import (
     VmExit,
 )
 from vilab.guests.load import load
-from vilab.vmm.engine_bt import PAPER_RETURN_ENTRIES
+from vilab.vmm.packed_code import PAPER_RETURN_ENTRIES
 from vilab.vmm.records import StepRecord
 from vilab.vmm.stepping import Skip, Stepper, run_until_eip
 from vilab.vmm.vm import MONITOR_WINDOW, QuietConsole, VirtualMachine

@@ -24,7 +24,7 @@ from vilab.x86 import paging as pg
 
 if TYPE_CHECKING:
     from vilab.addresses import Ppn
-    from vilab.vmm.engine_bt import TranslationEngine
+    from vilab.vmm.packed_code import PackedCode
 
 
 def _is_accessed(mapping: Mapping) -> bool:
@@ -35,7 +35,7 @@ def _is_accessed(mapping: Mapping) -> bool:
 class CodePages:
     """Units by the physical page they were read from and by the linear page they were read through."""
 
-    def __init__(self, engine: TranslationEngine) -> None:
+    def __init__(self, engine: PackedCode) -> None:
         self._engine = engine
         self._shadow = engine.shadow
         self.by_ppn: dict[int, list[tuple[Unit, int, bytes]]] = {}

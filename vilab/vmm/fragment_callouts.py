@@ -21,7 +21,7 @@ from vilab.vmm.walk import walk
 from vilab.x86.decode import OPSIZE, Instruction
 
 if TYPE_CHECKING:
-    from vilab.vmm.engine_bt import TranslationEngine
+    from vilab.vmm.packed_code import PackedCode
     from vilab.vmm.unit import Unit
     from vilab.vmm.vcpu import HiddenSegment
 
@@ -36,7 +36,7 @@ NO_SITES = memoryview(bytes(8 * SITE_ENTRIES)).cast("Q")
 class FragmentCallouts:
     """For one engine. ``enabled``: otherwise everything goes the full way."""
 
-    def __init__(self, engine: TranslationEngine, enabled: bool) -> None:
+    def __init__(self, engine: PackedCode, enabled: bool) -> None:
         self._engine = engine
         self._enabled = enabled
         self._native = engine.cpu.prepare_native_fragments(engine.monitor.flag_address - 1) if enabled else None

@@ -10,12 +10,13 @@
 from __future__ import annotations
 
 from vilab.vmm.engine import Engine
-from vilab.vmm.engine_bt import TranslatedVcpu, TranslationEngine
+from vilab.vmm.engine_bt import TranslationEngine
 from vilab.vmm.engine_mirrored import MirroredEngine
 from vilab.vmm.engine_trap import TrapEngine
 from vilab.vmm.mirrored_vcpu import MirroredVcpu
 from vilab.vmm.sixteen_bit import SixteenBitEngine
 from vilab.vmm.sixteen_bit_vcpu import SixteenBitVcpu
+from vilab.vmm.translated_vcpu import TranslatedVcpu
 from vilab.x86.decode import Instruction
 
 
