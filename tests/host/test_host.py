@@ -30,9 +30,7 @@ def start(host: Host, name: str, typed: bytes, *, engine: str = "svm", config: M
 
 
 def said(hosted: HostedVm) -> str:
-    console = hosted.vm.console
-    assert isinstance(console, QuietConsole)
-    return console.output.decode()
+    return hosted.console.said
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import msgspec
 from tests.view.memory_samples import SECOND_NS, two_guests
 from vilab.memory.free_states import FreeState
 from vilab.memory.memory_events import FreeStateChanged
-from vilab.view.memory_track import MemoryFrame, MemoryTrack, VmFrame
+from vilab.view.memory_frame import MemoryFrame, VmFrame
+from vilab.view.memory_track import MemoryTrack
 
 
 def vm_frame(vm: VmFrame, untouched: int, private: int, shared: int, ballooned: int, swapped: int, **rest: object) -> (

@@ -7,8 +7,9 @@ import numpy as np
 from vilab.course import memory_runs as runs
 from vilab.host.host import Host
 from vilab.memory.page_state import FrameUse
+from vilab.view.memory_frame import Packed
 from vilab.view.memory_grid_track import copy_of
-from vilab.view.memory_track import MemoryTrack, Packed
+from vilab.view.memory_track import MemoryTrack
 
 SECOND_NS = 1_000_000_000
 

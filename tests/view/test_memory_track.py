@@ -14,7 +14,8 @@ from vilab.course import memory_runs as runs
 from vilab.errors import AdminError
 from vilab.memory.memory_events import PageShared
 from vilab.memory.page_state import FrameUse, PageState
-from vilab.view.memory_track import MemoryTrack, Packed, curve
+from vilab.view.memory_frame import Packed, curve
+from vilab.view.memory_track import MemoryTrack
 
 
 @pytest.fixture

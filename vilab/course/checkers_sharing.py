@@ -235,9 +235,9 @@ def pair(name: str) -> tuple[Clone, Clone, dict[int, str]]:
     host = runs.new_host(64)
     first = runs.power_on(host, "vm1", 16)
     runs.run_until_said(host, "vm1", "shell>")
-    second = host.resume(first.snapshot(), "vm2", console=runs.Keys())
+    second = host.resume(first.snapshot(), "vm2")
     for vm, line in zip((first, second), PAIRS[name][:2], strict=True):
-        runs.keys_of(host, vm.name).type(line)
+        vm.console.type(line)
     host.run_for(runs.HALF_SECOND_NS // 5)
     clones = []
     for vm in (first, second):

@@ -22,12 +22,11 @@ from functools import cache
 import msgspec
 
 from vilab.course.feedback import columns
-from vilab.course.reclaim_runs import QUANTUM_NS, SECOND, said
+from vilab.course.reclaim_runs import QUANTUM_NS, SECOND
 from vilab.errors import VmmBug
 from vilab.guests.load import load
 from vilab.host.host import Host
 from vilab.memory.client import MB_PAGES, MemoryConfig
-from vilab.vmm.vm import QuietConsole
 
 FULL_MB = 8
 SIZES_MB = (4, 5, 6, 7)
@@ -38,13 +37,6 @@ LEFT_FREE_PAGES = 420
 RECLAIM_SECONDS, MOST_SECONDS = 6, 100
 PAPER_PERCENT = {4: 4.4, 5: 1.8, 6: 2.2, 7: 1.4}
 """Overhead of ballooning at half, five eighths, six and seven eighths of the memory."""
-
-
-class Keyboard(QuietConsole):
-    """A line at which somebody types now and then."""
-
-    def type(self, words: str) -> None:
-        self._typed += words.encode("ascii")
 
 
 class Timed(msgspec.Struct, frozen=True):
@@ -68,10 +60,9 @@ def timed(size_mb: int, how: str) -> Timed:
     host = Host(64, quantum_ns=QUANTUM_NS)
     memory = host.memory
     config = MemoryConfig(size_mb if how == "configured" else FULL_MB)
-    keyboard = Keyboard()
     image = load("kernel-memory", memory_bytes=config.size_mb << 20, append=f"hz={HZ} swap={SWAP_BLOCKS}")
-    vm = host.power_on("vm", image, config, console=keyboard, ramdisk_bytes=DISK_MB << 20)
-    keyboard.type(f"checksum {(config.size_mb << 8) - LEFT_FREE_PAGES} 1 1 1 1 0\n")
+    vm = host.power_on("vm", image, config, ramdisk_bytes=DISK_MB << 20)
+    vm.console.type(f"checksum {(config.size_mb << 8) - LEFT_FREE_PAGES} 1 1 1 1 0")
     if how == "ballooned":
         memory.set_balloon(vm.client, (FULL_MB - size_mb) * MB_PAGES)
     most_pages = timed(size_mb, "configured").held_pages if how == "paged" else config.max_pages
@@ -85,14 +76,14 @@ def timed(size_mb: int, how: str) -> Timed:
     try:
         for _ in range(RECLAIM_SECONDS):
             second()
-        keyboard.type(f"filecache {READS} {BLOCKS} {SKEW} {SEED} {WARM}\n")
+        vm.console.type(f"filecache {READS} {BLOCKS} {SKEW} {SEED} {WARM}")
         for _ in range(MOST_SECONDS):
             second()
-            if "ticks of" in said(vm):
+            if "ticks of" in vm.console.said:
                 break
-        found = re.search(r"(\d+) hits, (\d+) misses, 0 wrong\nfilecache: (\d+) ticks of (\d+)", said(vm))
+        found = re.search(r"(\d+) hits, (\d+) misses, 0 wrong\nfilecache: (\d+) ticks of (\d+)", vm.console.said)
         if found is None:
-            raise VmmBug(f"filecache has not come to its end: {said(vm)[-200:]}")
+            raise VmmBug(f"filecache has not come to its end: {vm.console.said[-200:]}")
         hits, misses, ticks, hz = map(int, found.groups())
         client = vm.client
         return Timed(

@@ -43,17 +43,6 @@ PROGRAM_GVA, HEAP_GVA = 0x0804_8000, 0x0804_D000
 Plan = Mapping[int, Callable[[MemoryTrack], object]]
 
 
-class Keys(QuietConsole):
-    """A serial line on which something can be typed later, too."""
-
-    def type(self, line: str) -> None:
-        self._typed += line.encode() + b"\n"
-
-    @property
-    def said(self) -> str:
-        return self.output.decode(errors="replace").replace("\r", "")
-
-
 def new_host(memory_mb: int, scan: ScanLimits = NO_SCAN) -> Host:
     """A machine without guests. ``scan``: how fast equal pages are looked for."""
     host = Host(memory_mb, quantum_ns=QUANTUM_NS)
@@ -63,12 +52,12 @@ def new_host(memory_mb: int, scan: ScanLimits = NO_SCAN) -> Host:
 
 def power_on(host: Host, name: str, size_mb: int, typed: str = "", reservation_mb: int = 0) -> HostedVm:
     """The teaching kernel with a RAM disk. ``typed`` is what its shell hears first."""
-    keys = Keys()
-    if typed:
-        keys.type(typed)
     image = load("kernel-memory", memory_bytes=size_mb << 20, append="hz=10")
     config = MemoryConfig(size_mb, reservation_mb=reservation_mb)
-    return host.power_on(name, image, config, console=keys, ramdisk_bytes=RAMDISK_BYTES)
+    vm = host.power_on(name, image, config, ramdisk_bytes=RAMDISK_BYTES)
+    if typed:
+        vm.console.type(typed)
+    return vm
 
 
 def try_power_on(host: Host, name: str, size_mb: int, reservation_mb: int = 0) -> str:
@@ -92,13 +81,7 @@ def on(size_mb: int, *names: str) -> Callable[[MemoryTrack], object]:
 
 def types(name: str, line: str) -> Callable[[MemoryTrack], object]:
     """For a plan: somebody types a line at this guest's shell."""
-    return lambda track: track.act(f"{name}: {line}", lambda host: keys_of(host, name).type(line))
-
-
-def keys_of(host: Host, name: str) -> Keys:
-    console = host.vms[name].vm.console
-    assert isinstance(console, Keys)
-    return console
+    return lambda track: track.act(f"{name}: {line}", lambda host: host.vms[name].console.type(line))
 
 
 # Lesson 8 --------------------------------------------------------------------------------------------------------
@@ -148,7 +131,7 @@ def caught_in_program(size_mb: int = GUEST_MB, pages: int = 1500, frames: int = 
 
 def alone_in_program(size_mb: int = GUEST_MB, pages: int = 1500) -> VirtualMachine:
     """The same guest on a machine of its own, without a VMM, in the middle of the same program."""
-    keys = Keys()
+    keys = QuietConsole()
     keys.type(f"checksum {pages} 0 16 10 1")
     image = load("kernel-memory", memory_bytes=size_mb << 20, append="hz=10")
     vm = VirtualMachine(image, "bare", size_mb << 20, console=keys, ramdisk_bytes=RAMDISK_BYTES)
@@ -222,7 +205,7 @@ def pages_a_second(pages: int) -> ScanLimits:
 def _clone_twice(host: Host) -> None:
     snapshot = host.vms["vm1"].snapshot()
     for name in ("vm2", "vm3"):
-        host.resume(snapshot, name, console=Keys())
+        host.resume(snapshot, name)
 
 
 def busy_guest(host: Host, name: str = "vm1", cached: int = CACHED, written: int = WRITTEN) -> HostedVm:
@@ -230,18 +213,18 @@ def busy_guest(host: Host, name: str = "vm1", cached: int = CACHED, written: int
     vm = power_on(host, name, SHARED_GUEST_MB, f"filecache 1500 {cached} 1")
     run_until_said(host, name, "ticks of")
     if written:
-        keys_of(host, name).type(f"checksum {written} 0 32 20 1")
+        host.vms[name].console.type(f"checksum {written} 0 32 20 1")
         run_until_said(host, name, "round 1 ok")
     return vm
 
 
 def run_until_said(host: Host, name: str, words: str, most_s: int = 60) -> None:
     """Let time pass until the guest has printed this."""
-    keys, until = keys_of(host, name), host.now_ns + most_s * SECOND_NS
-    while words not in keys.said and host.now_ns < until:
+    console, until = host.vms[name].console, host.now_ns + most_s * SECOND_NS
+    while words not in console.said and host.now_ns < until:
         host.run_for(HALF_SECOND_NS // 5)
-    if words not in keys.said:
-        raise AdminError(f"{name} has not printed {words!r} within {most_s} s. Its last words: {keys.said[-80:]!r}.")
+    if words not in console.said:
+        raise AdminError(f"{name} has not printed {words!r} within {most_s} s. Its last words: {console.said[-80:]!r}.")
 
 
 def twins(scan: ScanLimits = LESSON_SCAN) -> MemoryTrack:
@@ -291,7 +274,7 @@ def scan_times(rates: Mapping[str, ScanLimits], most_s: int = 1800, part: float 
     for name, limits in rates.items():
         host = new_host(SHARING_MB, limits)
         for guest in ("vm1", "vm2", "vm3"):
-            host.resume(snapshot, guest, console=Keys())
+            host.resume(snapshot, guest)
         could, sharing = _could_be_saved(host), host.memory.sharing
         saved: list[int] = []
         while len(saved) < 2 * most_s and (not saved or saved[-1] < part * could or len(saved) < 20):

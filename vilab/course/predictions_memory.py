@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from vilab.memory import memory_events as events
+from vilab.view.memory_frame import MemoryFrame
 from vilab.view.memory_grid import size
 from vilab.view.memory_says import touched_since
-from vilab.view.memory_track import MemoryFrame, MemoryTrack
+from vilab.view.memory_track import MemoryTrack
 from vilab.view.predict import Prediction
 from vilab.view.words import counted, grouped
 

@@ -27,7 +27,6 @@ from vilab.host.hosted_vm import HostedVm
 from vilab.memory.client import MB_PAGES, MemoryConfig
 from vilab.memory.page_state import PageState
 from vilab.view.memory_track import MemoryTrack
-from vilab.vmm.vm import QuietConsole
 
 SECOND = 1_000_000_000
 QUANTUM_NS = 50_000_000
@@ -49,14 +48,7 @@ def start(
     config = config or MemoryConfig(size_mb)
     append = f"hz={HZ} {boot} init={program}"
     image = load("kernel-memory", memory_bytes=config.size_mb << 20, append=append)
-    return host.power_on(name, image, config, console=QuietConsole(), ramdisk_bytes=disk_mb << 20, log=log)
-
-
-def said(hosted: HostedVm) -> str:
-    """All that a guest has written to its console."""
-    console = hosted.vm.console
-    assert isinstance(console, QuietConsole)
-    return console.output.decode("ascii", "replace").replace("\r\n", "\n")
+    return host.power_on(name, image, config, ramdisk_bytes=disk_mb << 20, log=log)
 
 
 # A host that takes memory back ------------------------------------------------------------------------------------
@@ -100,7 +92,7 @@ def blocks(hosted: HostedVm) -> list[dict[str, int]]:
     """Its counters, once for each time that it has printed all of them."""
     found: list[dict[str, int]] = []
     now: dict[str, int] = {}
-    for name, value in re.findall(r"([a-z_]+) (\d+)$", said(hosted), re.MULTILINE):
+    for name, value in re.findall(r"([a-z_]+) (\d+)$", hosted.console.said, re.MULTILINE):
         now[name] = int(value)
         if name == "ticks_a_second":
             if len(now) >= COUNTERS:
@@ -130,7 +122,7 @@ def counters_text(track: MemoryTrack, name: str, wanted: Sequence[str], every: i
 
 def rounds(hosted: HostedVm) -> int:
     """How many times ``checksum`` has gone through its pages and found them right."""
-    return len(re.findall(r"round \d+ ok", said(hosted)))
+    return len(re.findall(r"round \d+ ok", hosted.console.said))
 
 
 # The driver's source ----------------------------------------------------------------------------------------------

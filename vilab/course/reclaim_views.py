@@ -16,8 +16,9 @@ from vilab.memory.free_states import DOWNWARDS, FreeState
 from vilab.memory.memory_events import BalloonLocked, BalloonReset, DoublePaged, FreeStateChanged, PageSwappedIn
 from vilab.view import memory_chart_says, memory_says
 from vilab.view.memory_chart_draw import mb
+from vilab.view.memory_frame import MemoryFrame
 from vilab.view.memory_players import MemoryChart, MemoryPressure, MemoryTax
-from vilab.view.memory_track import MemoryFrame, MemoryTrack
+from vilab.view.memory_track import MemoryTrack
 from vilab.view.playback import Ask
 from vilab.view.predict import Prediction
 from vilab.view.words import plain

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import msgspec
 
-from vilab.course.memory_runs import Keys, keys_of, new_host, power_on, run_until_said
+from vilab.course.memory_runs import new_host, power_on, run_until_said
 from vilab.host.host import Host
 from vilab.host.hosted_vm import Snapshot
 
@@ -74,9 +74,9 @@ class Clones:
             self._snapshot = self._host.vms[name].snapshot()
         else:
             assert self._snapshot is not None
-            self._host.resume(self._snapshot, name, console=Keys())
+            self._host.resume(self._snapshot, name)
         host = self._host
-        keys_of(host, name).type(f"checksum {OWN} 0 16 10 {len(self.points) + 1}")
+        host.vms[name].console.type(f"checksum {OWN} 0 16 10 {len(self.points) + 1}")
         run_until_said(host, name, "round 1")
         for _ in range(SCANS):
             host.memory.scanner.scan_all()
@@ -86,6 +86,6 @@ class Clones:
         counts = host.memory.sharing.counts()
         pmaps = [vm.client.pmap for vm in host.vms.values()]
         touched = sum(int((pmap.states != 0).sum()) for pmap in pmaps)
-        wrong = sum(keys_of(host, name).said.count("wrong words") for name in host.vms)
+        wrong = sum(vm.console.said.count("wrong words") for vm in host.vms.values())
         used = touched - counts.saved_frames
         return Point(len(pmaps), touched, counts.shared_pages, counts.saved_frames, counts.zero_pages, used, wrong)

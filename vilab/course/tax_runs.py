@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 from vilab.course.feedback import columns
-from vilab.course.reclaim_runs import HZ, QUANTUM_NS, SECOND, said, start
+from vilab.course.reclaim_runs import HZ, QUANTUM_NS, SECOND, start
 from vilab.errors import AdminError
 from vilab.host.host import SVM_MONITOR_BYTES, Host
 from vilab.memory.client import MemoryConfig
@@ -61,7 +61,7 @@ def rounds_text(track: MemoryTrack, name: str, step: int) -> str:
     """How many rounds a minute a guest made before a step and after it, by its own clock and its own words."""
     at: list[tuple[float, int]] = []
     done = 0
-    for line in said(track.host.vms[name]).splitlines():
+    for line in track.host.vms[name].console.said.splitlines():
         if re.search(r"round \d+ ok", line):
             done += 1
         elif found := re.fullmatch(r"ticks (\d+)", line):

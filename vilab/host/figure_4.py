@@ -23,7 +23,6 @@ from vilab.memory.page_state import PageState
 from vilab.memory.scanner import Rate, ScanLimits
 from vilab.vmm.choices import usual_for
 from vilab.vmm.runner import RunOptions, choose
-from vilab.vmm.vm import QuietConsole
 
 SIZE_MB = 64
 STEP_NS, MOST_S = 1_000_000_000, 120
@@ -43,52 +42,41 @@ class SharedAmong(msgspec.Struct, frozen=True):
     zero_pages: int
 
 
-class Typed(QuietConsole):
-    """A serial line on which something more can be typed later."""
-
-    def type(self, text: bytes) -> None:
-        self._typed += text
-
-
 def booted(host: Host, image: str = "debian") -> HostedVm:
     """A guest at its prompt. Raises ``AdminError`` where the Debian guest was not fetched."""
     chosen = choose(RunOptions(image, "svm", SIZE_MB << 20))
-    console = Typed()
-    vm = host.power_on(
-        "original", chosen.image, MemoryConfig(SIZE_MB), engine_options=usual_for("linux", "svm", {}), console=console
-    )
+    vm = host.power_on("original", chosen.image, MemoryConfig(SIZE_MB), engine_options=usual_for("linux", "svm", {}))
     for _ in range(MOST_S):
         host.run_for(STEP_NS)
-        if chosen.prompt and chosen.prompt in console.output:
+        if chosen.prompt and chosen.prompt.decode() in vm.console.said:
             return vm
-    raise VmmBug(f"The guest has not come to its prompt: {console.output[-200:].decode('latin-1')}")
+    raise VmmBug(f"The guest has not come to its prompt: {vm.console.said[-200:]}")
 
 
-def work(number: int) -> bytes:
+def work(number: int) -> str:
     """What a clone is told to do: a program that all have at hand, and files that nobody else has.
 
     The files are the shell's own, shifted by another number of bytes each: no page is equal to another's.
     """
     return (
         f"mount -t tmpfs none /tmp; i=1; while [ $i -le {FILES} ]; do tail -c +$(({FILES} * {number} + i)) /bin/busybox"
-        f" >/tmp/$i; i=$((i+1)); done; ls -lR /bin | md5sum; echo done''{number}\n"
-    ).encode()
+        f" >/tmp/$i; i=$((i+1)); done; ls -lR /bin | md5sum; echo done''{number}"
+    )
 
 
 def shared_among(snapshot: Snapshot, guests: int) -> SharedAmong:
     """So many clones that do their work, and what they share then."""
     host = Host(guests * (SIZE_MB + 8) + 64, quantum_ns=20_000_000)
     host.memory.scanner.limits = NO_SCAN
-    vms, consoles = [], []
+    vms = []
     for number in range(guests):
-        consoles.append(Typed())
-        vms.append(host.resume(snapshot, f"clone{number}", console=consoles[-1]))
-        consoles[-1].type(work(number))
+        vms.append(host.resume(snapshot, f"clone{number}"))
+        vms[-1].console.type(work(number))
     try:
-        while not all(f"done{number}".encode() in console.output for number, console in enumerate(consoles)):
+        while not all(f"done{number}" in vm.console.said for number, vm in enumerate(vms)):
             host.run_for(STEP_NS // 10)
             if host.now_ns > MOST_S * STEP_NS or any(vm.stopped for vm in vms):
-                raise VmmBug(f"A clone has not done its work: {consoles[0].output[-200:].decode('latin-1')}")
+                raise VmmBug(f"A clone has not done its work: {vms[0].console.said[-200:]}")
         before = [vm.client.pmap.content() for vm in vms]
         for _ in range(SCANS):
             host.memory.scanner.scan_all()

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from vilab.errors import GuestStopped
+from vilab.errors import AdminError, GuestStopped
 from vilab.memory.balloon import BalloonState
 from vilab.memory.client import MemoryClient, MemoryConfig
 from vilab.memory.managed_pmap import PmapState
 from vilab.vmm.engine import Ended
-from vilab.vmm.vm import VirtualMachine, VmState
+from vilab.vmm.vm import QuietConsole, VirtualMachine, VmState
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -55,6 +55,13 @@ class HostedVm:
     def id(self) -> int:
         """As in the frame table and in events."""
         return self.client.vm_id
+
+    @property
+    def console(self) -> QuietConsole:
+        """Its serial line, if nobody sits at it. Raises ``AdminError`` where somebody does."""
+        if not isinstance(self.vm.console, QuietConsole):
+            raise AdminError(f"The console of {self.name} is somebody's terminal: read and type there.")
+        return self.vm.console
 
     def run_to(self, host_ns: int) -> None:
         """Run until it is this late on the host. It may be earlier where the host has to do something first."""

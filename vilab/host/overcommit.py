@@ -12,7 +12,6 @@ instructions a second and halted otherwise, so that an hour takes minutes.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -21,10 +20,8 @@ import msgspec
 from vilab.events import Event, EventLog
 from vilab.guests.load import load
 from vilab.host.host import SVM_MONITOR_BYTES, Host
-from vilab.host.hosted_vm import HostedVm
 from vilab.memory.client import MemoryConfig
 from vilab.memory.memory_events import FreeStateChanged, PageSwappedIn, PageSwappedOut
-from vilab.vmm.vm import QuietConsole
 
 SIZE_MB = 16
 DISK_BYTES = 16 << 20
@@ -86,9 +83,7 @@ def overcommit(minutes: float, folder: Path | None = None, guests: int = 10, see
     vms = []
     for number in range(1, guests + 1):
         image = load("kernel-memory", memory_bytes=SIZE_MB << 20, append=f"hz={HZ} init={program(number)}")
-        vms.append(
-            host.power_on(f"vm{number}", image, MemoryConfig(SIZE_MB), console=QuietConsole(), ramdisk_bytes=DISK_BYTES)
-        )
+        vms.append(host.power_on(f"vm{number}", image, MemoryConfig(SIZE_MB), ramdisk_bytes=DISK_BYTES))
         host.run_for(POWER_ON_NS)
     memory, high, steps, lowest = host.memory, 0, 0, host.memory.free_pages
     while host.now_ns < minutes * MINUTE_NS:
@@ -101,7 +96,7 @@ def overcommit(minutes: float, folder: Path | None = None, guests: int = 10, see
     seconds = host.now_ns / 1e9
     result = Overcommitted(
         virtual_s=seconds, configured_mb=guests * SIZE_MB, machine_mb=machine_mb,
-        rounds=[said(vm).count(" ok") for vm in vms], wrong=sum(said(vm).count("wrong") for vm in vms),
+        rounds=[vm.console.said.count(" ok") for vm in vms], wrong=sum(vm.console.said.count("wrong") for vm in vms),
         stopped=[vm.stopped for vm in vms if vm.stopped],
         states={state: seen[state] for state in ("high", "soft", "hard", "low")},
         high_percent=100 * high / steps, state_at_end=str(memory.reclaimer.state), lowest_free_pages=lowest,
@@ -112,9 +107,3 @@ def overcommit(minutes: float, folder: Path | None = None, guests: int = 10, see
     )  # fmt: skip
     host.close()
     return result
-
-
-def said(vm: HostedVm) -> str:
-    console = vm.vm.console
-    assert isinstance(console, QuietConsole)
-    return re.sub(r"0 wrong", "", console.output.decode())

@@ -3,13 +3,13 @@
 ::
 
     configured |<------------------------ 512 MB ---------------------->|
-    promised   |<- reservation ->|<--- limit - reservation ------>|       above the limit: never given
-                 machine memory,   room in the swap file, all of
-                 never taken       it made at power-on
+    promised   |<- reservation ->|<----- configured - reservation --------------->|
+                 machine memory,   room in the swap file, all of it made at power-on: a guest
+                 never taken       may have touched every page before a limit is set, or in spite of one
     overhead   |<-- 79 MB -->|     machine memory, for the VMM's own tables and the frame buffer
 
     machine memory:  reservation + overhead             <=  unreserved memory of the host
-    datastore:       min(limit, configured) - reservation  <=  free space where the .vswp goes
+    datastore:       configured - reservation  <=  free space where the .vswp goes
 
 Sources: Waldspurger 2002, section 6.2 (memory for min + overhead, swap space for max - min, overhead of typically
 32 MB in ESX Server 1); Administration Guide of ESX Server 2.5, chapter 12 (its overhead by size); VI3: a .vswp for
@@ -84,7 +84,9 @@ class Admitted(msgspec.Struct, frozen=True):
 def admit(request: PowerOn, room: Room) -> Admitted:
     """Set aside what a power-on needs, or refuse with a sentence for each thing that is short, and by how much."""
     _check(request)
-    needed = Admitted(request.reservation_pages + request.overhead_pages, request.max_pages - request.reservation_pages)
+    needed = Admitted(
+        request.reservation_pages + request.overhead_pages, request.configured_pages - request.reservation_pages
+    )
     short = []
     if needed.memory_pages > room.unreserved_pages:
         short.append(

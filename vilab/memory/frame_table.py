@@ -65,6 +65,16 @@ class FrameTable:
         self.use[first : first + count], self.owner[first : first + count] = OVERHEAD, owner
         return range(first, first + count)
 
+    def take_own(self) -> Mpn:
+        """A frame for the vmkernel itself."""
+        mpn = self._allocator.allocate(zeroed=False)
+        self._use[mpn] = OVERHEAD
+        return mpn
+
+    def give_back_own(self, mpn: int) -> None:
+        self._use[mpn] = FREE
+        self._allocator.free(Mpn(mpn))
+
     def withdraw(self, first: int, count: int) -> None:
         """Hand out no more of these frames; what is on them is to go elsewhere."""
         self._allocator.withdraw(first, count)

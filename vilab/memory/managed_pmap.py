@@ -136,6 +136,22 @@ class ManagedPmap(Pmap):
             mpn = self.mpn_of[ppn]
         return self.memory.words[mpn << 10 | (gpa & PAGE_OFFSET_MASK) >> 2]
 
+    def look_u32(self, gpa: int) -> int:
+        ppn = gpa >> PAGE_SHIFT
+        if ppn >= self.pages or self.mpn_of[ppn] >= 0:
+            return super().read_u32(gpa)
+        at = gpa & PAGE_OFFSET_MASK & ~3
+        return int.from_bytes(self.page(ppn)[at : at + 4], "little")
+
+    def look(self, gpa: int, size_bytes: int) -> bytes:
+        found = b""
+        while len(found) < size_bytes:
+            at = gpa + len(found)
+            ppn, offset = at >> PAGE_SHIFT, at & PAGE_OFFSET_MASK
+            part = min(size_bytes - len(found), PAGE_BYTES - offset)
+            found += self.page(ppn)[offset : offset + part] if ppn < self.pages else super().look(at, part)
+        return found
+
     def write_u32(self, gpa: int, value: int) -> None:
         ppn = gpa >> PAGE_SHIFT
         if ppn < self.pages:

@@ -81,6 +81,7 @@ class MemoryManager:
         self.pause: Callable[[], None] | None = None
         """Ends its slice at the next instruction boundary."""
         self._next_id = 1
+        self._kept: list[Mpn] = []
 
     # Power on and off --------------------------------------------------------------------------------------------
 
@@ -192,6 +193,26 @@ class MemoryManager:
             )
         client.config = config
         self.reclaimer.rebalance("configuration")
+
+    @property
+    def kept_pages(self) -> int:
+        """What the vmkernel has taken for itself later."""
+        return len(self._kept)
+
+    def keep(self, pages: int) -> int:
+        """So many pages are to be the vmkernel's own, beside what was from the beginning; how many are now.
+
+        It takes free ones, down to the floor: what is missing can be asked for again when more are free.
+        """
+        before = len(self._kept)
+        while len(self._kept) < pages and self.free_pages > FLOOR_PAGES:
+            self._kept.append(self.frames.take_own())
+        while len(self._kept) > max(0, pages):
+            self.frames.give_back_own(self._kept.pop())
+        self.reserved_pages += len(self._kept) - before
+        if len(self._kept) != before:
+            self.reclaimer.rebalance("pressure")
+        return len(self._kept)
 
     # A page is needed --------------------------------------------------------------------------------------------
 

@@ -141,6 +141,14 @@ class Pmap:
             return 0xFFFFFFFF
         return self.memory.words[self.mpn_of[ppn] << 10 | (gpa & PAGE_OFFSET_MASK) >> 2]
 
+    def look_u32(self, gpa: int) -> int:
+        """The same, and nothing changes by it: for views, and for who only checks."""
+        return self.read_u32(gpa)
+
+    def look(self, gpa: int, size_bytes: int) -> bytes:
+        """Guest physical memory, and nothing changes by it."""
+        return self.read(gpa, size_bytes)
+
     def write_u32(self, gpa: int, value: int) -> None:
         """An aligned dword, without telling anybody: for Accessed and Dirty bits, which the processor sets itself."""
         ppn = gpa >> PAGE_SHIFT

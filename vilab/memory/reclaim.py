@@ -220,7 +220,7 @@ class Reclaimer:
         return manager.free_pages >= frames
 
     def _block(self) -> None:
-        block = MEASURES[self.state].block_above_target
+        block = MEASURES[self.state].block_above_target and self.paging  # without paging nobody would come free again
         manager = self._manager
         for client in manager.clients.values():
             blocked = block and self.excess(client) > 0

@@ -14,7 +14,7 @@ Pure Python, no Jupyter needed:
 ``critical``                    the critical instructions in every engine
 ``bars`` ``turning``              counts and costs as bars; where the order of two ways turns
 ``exits``                       what left a guest, through time
-``memory_track``                a host's memory, step by step, to go back in and to act on
+``memory_frame`` ``memory_track``   a host's memory at one moment; step by step, to go back in and to act on
 ``memory_grid`` ``memory_grid_track`` ``memory_bars`` ``memory_says``   machine memory, page by page, and the guests'
 ``memory_chart`` ``memory_chart_draw`` ``memory_free_draw`` ``memory_chart_says``   memory over time, four states
 ``memory_knobs`` ``memory_pressure`` ``memory_tax`` ``memory_tax_draw``             sliders: pressure, tax and shares

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vilab.view.frame import WIDTH
+from vilab.view.memory_frame import VmFrame
 from vilab.view.memory_grid import size
-from vilab.view.memory_track import VmFrame
 from vilab.view.svg import number, rect, text
 from vilab.view.words import escape, plain
 

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from vilab.view import memory_chart_draw, memory_chart_says, memory_free_draw, memory_says
 from vilab.view.frame import Panel, Picture, Stage
 from vilab.view.memory_chart_draw import LEFT, RIGHT
+from vilab.view.memory_frame import MemoryFrame
 from vilab.view.memory_knobs import Knob
-from vilab.view.memory_track import MemoryFrame, MemoryTrack
+from vilab.view.memory_track import MemoryTrack
 from vilab.view.timeline import timeline
 from vilab.view.words import plain
 

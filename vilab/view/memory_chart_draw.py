@@ -22,7 +22,7 @@ import msgspec
 from vilab.memory.client import MB_PAGES
 from vilab.view.frame import WIDTH
 from vilab.view.memory_bars import PATTERNS
-from vilab.view.memory_track import MemoryFrame, VmFrame
+from vilab.view.memory_frame import MemoryFrame, VmFrame
 from vilab.view.svg import number, text
 from vilab.view.words import escape, plain
 

@@ -12,7 +12,7 @@ from vilab.memory import memory_events as events
 from vilab.memory.free_states import MARGIN_PERCENT, THRESHOLD_PERCENT, FreeState
 from vilab.view.frame import Cell, Panel, Row
 from vilab.view.memory_chart_draw import mb
-from vilab.view.memory_track import MemoryFrame, VmFrame
+from vilab.view.memory_frame import MemoryFrame, VmFrame
 from vilab.view.words import NBSP, counted, grouped, plain
 
 LEAST_PAGES = 26

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from vilab.memory.free_states import DOWNWARDS, THRESHOLD_PERCENT, FreeState
 from vilab.memory.memory_events import FreeStateChanged
 from vilab.view.memory_chart_draw import LEFT, RIGHT
-from vilab.view.memory_track import MemoryFrame
+from vilab.view.memory_frame import MemoryFrame
 from vilab.view.svg import number, text
 
 MOST_PERCENT = 10.0

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from vilab.memory.client import MB_PAGES
 from vilab.memory.page_state import FrameUse, PageState
-from vilab.view.memory_track import MemoryFrame, VmFrame
+from vilab.view.memory_frame import MemoryFrame, VmFrame
 from vilab.view.words import counted
 
 MOST_PAGES = 65_536

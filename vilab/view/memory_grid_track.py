@@ -25,8 +25,9 @@ from vilab.errors import AdminError
 from vilab.memory.client import MB_PAGES
 from vilab.view import memory_bars, memory_says
 from vilab.view.frame import Picture, Stage
+from vilab.view.memory_frame import MemoryFrame
 from vilab.view.memory_grid import Kind, Shape, kinds, message, shape, size, stacks, totals
-from vilab.view.memory_track import MemoryFrame, MemoryTrack
+from vilab.view.memory_track import MemoryTrack
 from vilab.view.playback import Ask, Playback
 from vilab.view.svg import number, text
 from vilab.view.timeline import timeline

@@ -15,8 +15,8 @@ from vilab.memory import memory_events as events
 from vilab.memory.free_states import FreeState
 from vilab.memory.page_state import PageState
 from vilab.view.frame import Cell, Panel, Row
+from vilab.view.memory_frame import MemoryFrame, VmFrame
 from vilab.view.memory_grid import in_mb, size
-from vilab.view.memory_track import MemoryFrame, VmFrame
 from vilab.view.words import NBSP, counted, grouped
 
 LOG_ROWS = 60

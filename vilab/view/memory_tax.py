@@ -23,9 +23,10 @@ from vilab.memory.targets import allocation_targets
 from vilab.view import memory_chart_says, memory_says
 from vilab.view.frame import Picture, Stage
 from vilab.view.memory_chart_draw import mb
+from vilab.view.memory_frame import VmFrame
 from vilab.view.memory_knobs import Knob
 from vilab.view.memory_tax_draw import LEFT, RIGHT, Priced, draw, height, say, scale
-from vilab.view.memory_track import MemoryTrack, VmFrame
+from vilab.view.memory_track import MemoryTrack
 from vilab.view.timeline import timeline
 from vilab.view.words import NBSP, grouped, plain
 

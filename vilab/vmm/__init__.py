@@ -10,7 +10,9 @@
 ``monitor`` ``shadow_paging`` ``deprivileged``   ring 1: where the monitor lives, shadow tables, page faults
 ``engine_trap``                        trap and emulate, and the same without help
 ``hypercalls`` ``engine_para``          a kernel that asks its monitor
-``unit`` ``translator`` ``translation_cache`` ``code_pages`` ``engine_bt``   binary translation
+``unit`` ``translator`` ``translation_cache`` ``code_pages``   binary translation: from guest code to fragments
+``translated_vcpu`` ``packed_code`` ``packed_callouts`` ``fragment_callouts`` ``engine_bt``   fragments in one cache
+``mirror``... ``mirrored_code`` ``mirrored_callouts`` ``mirrored_steps`` ``engine_mirrored``   a mirror of each page
 ``sixteen_bit`` ``sixteen_bit_vcpu`` ``sixteen_bit_engines``   real mode and 16-bit code for the three above
 ``vmcb`` ``vmcb_build`` ``svm_exits`` ``nested_paging`` ``engine_svm``       hardware assist
 ``translation_path``                   gva to gpa to mpa at any moment, without side effects

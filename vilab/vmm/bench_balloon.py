@@ -33,7 +33,7 @@ from vilab.memory.managed_pmap import ManagedPmap
 from vilab.memory.page_state import PageState
 from vilab.vmm.choices import usual_for
 from vilab.vmm.runner import RunOptions, choose
-from vilab.vmm.vm import MONITOR_BYTES, VirtualMachine, VmState
+from vilab.vmm.vm import MONITOR_BYTES, QuietConsole, VirtualMachine, VmState
 
 SLACK_PAGES = 1024
 """Less than this too much in the balloon the driver leaves there, unless it is to be empty: a large page, 4 MB without
@@ -82,36 +82,26 @@ class OneGuest:
         raise GuestStopped(sentence)
 
 
-class Talk:
+class Talk(QuietConsole):
     """Types lines at a guest's shell and hears what it answers. The guest only runs while it is spoken to."""
 
-    interactive = False
-
     def __init__(self, prompt: bytes = debian_root.PROMPT) -> None:
+        super().__init__()
         self.prompt = prompt
-        self.heard = bytearray()
-        self._typed = b""
-
-    def write(self, data: bytes) -> None:
-        self.heard += data
-
-    def read_available(self) -> bytes:
-        typed, self._typed = self._typed, b""
-        return typed
 
     def until_prompt(self, vm: VirtualMachine) -> str:
         """Run until the guest asks for a line; all that it has said before."""
-        while self.prompt not in self.heard:
+        while self.prompt not in self.output:
             ended = vm.engine.run(vm.engine.now_ns() + STEP_NS)
             if ended is not None:
                 raise GuestStopped(f"The guest was to be asked something: {ended.sentence}")
-        said, _, rest = bytes(self.heard).partition(self.prompt)
-        self.heard[:] = rest
+        said, _, rest = bytes(self.output).partition(self.prompt)
+        self.output[:] = rest
         return said.decode("latin-1").replace("\r", "").replace(debian_root.ASKS_CURSOR.decode(), "")
 
     def ask(self, vm: VirtualMachine, line: str) -> str:
         """What the guest answers, without the echo of the question."""
-        self._typed = line.encode() + b"\n"
+        self.type(line)
         return self.until_prompt(vm).partition("\n")[2]
 
 

@@ -238,7 +238,7 @@ class Engine:
         while len(out) < size_bytes:
             gva = linear + len(out) & 0xFFFFFFFF
             look = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=False, user=False, set_bits=False)
-            out += v.pmap.read(look.gpa, min(size_bytes - len(out), PAGE_BYTES - (gva & PAGE_OFFSET_MASK)))
+            out += v.pmap.look(look.gpa, min(size_bytes - len(out), PAGE_BYTES - (gva & PAGE_OFFSET_MASK)))
         return out
 
     def port_in(self, port: int, size_bytes: int) -> int:

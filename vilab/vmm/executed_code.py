@@ -48,8 +48,7 @@ class ExecutedCode:
 
     def page_unmapped(self, ppn: Ppn) -> None:
         """What was executed from the frame must not be met in it when it is another page's."""
-        if self._reached(ppn):
-            self._forget(ppn, 0, PAGE_BYTES)
+        self._forget(ppn, 0, PAGE_BYTES)
 
     def page_write_protected(self, ppn: Ppn) -> None:
         return

@@ -176,7 +176,7 @@ def path(vm: VirtualMachine, gva: int) -> Path:
     engine = vm.engine
     v, pmap, words = engine.vcpu, vm.pmap, vm.machine_memory.words
     cr0 = v.cr0
-    guest = two_levels(GUEST, pmap.read_u32, v.cr3, gva, bool(v.cr4 & CR4_PSE), bool(cr0 & CR0_PG))
+    guest = two_levels(GUEST, pmap.look_u32, v.cr3, gva, bool(v.cr4 & CR4_PSE), bool(cr0 & CR0_PG))
     gpa = guest.result
     mpn = None if gpa is None else pmap.frame(gpa >> PAGE_SHIFT)
 

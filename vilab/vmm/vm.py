@@ -50,7 +50,7 @@ TASK_AT_RESET = (0, 0, 0xFFFF, 0x8B00)
 
 
 class QuietConsole:
-    """A serial line that keeps what the guest says and types what it was given."""
+    """A serial line that keeps what the guest says, and on which lines are typed: those it was given, others later."""
 
     interactive = False
 
@@ -64,6 +64,15 @@ class QuietConsole:
     def read_available(self) -> bytes:
         typed, self._typed = self._typed, b""
         return typed
+
+    def type(self, line: str) -> None:
+        """A line, and Enter."""
+        self._typed += line.encode() + b"\n"
+
+    @property
+    def said(self) -> str:
+        """All that the guest has written."""
+        return self.output.decode(errors="replace").replace("\r", "")
 
 
 class VmState(msgspec.Struct):

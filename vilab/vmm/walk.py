@@ -52,7 +52,8 @@ def walk(
         return Mapping(gva, True, True, True, 0, 0, True)
     kind = (pg.ERROR_WRITE if write else 0) | (pg.ERROR_USER if user else 0)
     pde_at = (cr3 & pg.FRAME_MASK) + (gva >> 22 << 2)
-    pde = pmap.read_u32(pde_at)
+    read = pmap.read_u32 if set_bits else pmap.look_u32
+    pde = read(pde_at)
     if not pde & pg.PRESENT:
         raise GuestFault(14, kind, gva, "no page table")
     large = bool(pde & pg.LARGE and cr4 & CR4_PSE)
@@ -66,7 +67,7 @@ def walk(
             pde |= pg.ACCESSED  # it has been used, whatever the second level says
             pmap.write_u32(pde_at, pde)
         last_at = (pde & pg.FRAME_MASK) + (gva >> 10 & 0xFFC)
-        last = pmap.read_u32(last_at)
+        last = read(last_at)
         if not last & pg.PRESENT:
             raise GuestFault(14, kind, gva, "page not present")
         both = pde & last
