@@ -24,8 +24,8 @@ from vilab.errors import AdminError, GuestStopped
 from vilab.guests import debian
 from vilab.view.exits import Moment
 from vilab.vmm.choices import usual_for
-from vilab.vmm.engine import Ended
 from vilab.vmm.packed_code import PAPER_RETURN_ENTRIES
+from vilab.vmm.records import Ended
 from vilab.vmm.runner import RunOptions, choose
 from vilab.vmm.typist import BEHIND_PROMPT_BYTES
 from vilab.vmm.vm import VirtualMachine

@@ -11,7 +11,7 @@ from vilab.errors import AdminError, GuestStopped
 from vilab.memory.balloon import BalloonState
 from vilab.memory.client import MemoryClient, MemoryConfig
 from vilab.memory.managed_pmap import PmapState
-from vilab.vmm.engine import Ended
+from vilab.vmm.records import Ended
 from vilab.vmm.vm import QuietConsole, VirtualMachine, VmState
 
 

@@ -5,7 +5,7 @@
 ``segments`` ``deliver`` ``far``       segment registers; interrupts; transfers between rings
 ``real_mode``                          the same where there is no protection
 ``emulate``                            what each privileged instruction means, once for all engines
-``engine``                             the loop between processor, clock and devices
+``engine_time`` ``engine_platform`` ``engine``   the loop between processor, clock and devices
 ``engine_bare``                        no VMM: the baseline
 ``monitor`` ``shadow_paging`` ``deprivileged``   ring 1: where the monitor lives, shadow tables, page faults
 ``engine_trap``                        trap and emulate, and the same without help

@@ -14,17 +14,13 @@ begin and end, and a stepped run and an unstepped one log the same events.
 from __future__ import annotations
 
 import gc
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK
+from vilab.addresses import PAGE_BYTES
 from vilab.clock import NEVER_NS, Timer
-from vilab.devices import backdoor, balloon_port
-from vilab.devices.lapic import BUS_HZ
-from vilab.devices.lapic import ID as LAPIC_ID
 from vilab.errors import GuestFault, GuestStopped
 from vilab.events import (
     ExceptionDelivered,
@@ -34,22 +30,18 @@ from vilab.events import (
     RunEnded,
     TrueFault,
 )
-from vilab.machine.cpu import UNLIMITED, Stop
-from vilab.machine.registers import CS, EBX, ECX, EDX, HF_INHIBIT_IRQ
-from vilab.machine.time_cells import OFFSET_NS
-from vilab.vmm import deliver, msrs
-from vilab.vmm.records import GPR_NAMES, Registers
+from vilab.machine.cpu import Stop
+from vilab.machine.registers import CS, HF_INHIBIT_IRQ
+from vilab.vmm import deliver
+from vilab.vmm.engine_platform import EnginePlatform
+from vilab.vmm.engine_time import SETTLE_NS
+from vilab.vmm.records import GPR_NAMES, Ended, Registers
 from vilab.vmm.vcpu import Vcpu, VcpuState, cpu_registers
-from vilab.vmm.walk import walk
 from vilab.x86.decode import disassemble
 from vilab.x86.flags import IF, TF
 
 if TYPE_CHECKING:
     from vilab.vmm.vm import VirtualMachine
-
-SETTLE_NS = 5000
-"""MODEL: an interrupt that an access to a port or to a register in memory raises reaches the processor this much later.
-It is longer than any block of code (a page at most), so it does not matter where in its block the access stood."""
 
 SLICE_BYTES = 20_000_000
 """At least this often the processor comes back to Python, so that the run can be stopped from the keyboard."""
@@ -57,14 +49,6 @@ SLICE_BYTES = 20_000_000
 NEAR_NS = 1 << 20
 MOST_EXCEPTIONS = 2000
 DR6_BS = 1 << 14
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """Why a run is over. ``reason`` as in ``RunEnded``; ``good``: the guest came to an end of its own."""
-
-    reason: str
-    sentence: str
-    good: bool = True
 
 
 class EngineState(msgspec.Struct):
@@ -85,249 +69,27 @@ class EngineState(msgspec.Struct):
     interrupt_shadow: bool = False
 
 
-class Engine:
+class Engine(EnginePlatform):
     """One way of running a guest. Subclasses define how control is gained and given back."""
 
     name = "engine"
-    has_backdoor = True
-    """Is there a VMM underneath that the guest may know of?"""
     kernel_ring = 0
     """The ring that the guest's kernel really runs in."""
 
     def __init__(self, vm: VirtualMachine) -> None:
-        self.vm = vm
-        self.cpu = vm.cpu
-        self.clock = vm.clock
-        self.log = vm.log
-        self.costs = vm.costs
-        self._time = vm.cpu.time
+        super().__init__(vm)
         self.cpu.handler = self
-        self.exits: Counter[str] = Counter()
         self.hidden_faults = self.true_faults = self.trace_faults = 0
-        self.offset_ns = 0
-        self._ns_of: dict[int, int] = {}
-        self.ended: Ended | None = None
         self.halted = False
         self.pending = False
         self._settle_timer: Timer | None = None
-        self._owed_ns = 0
-        self._owed_timer: Timer | None = None
-        self._in_port_access = False
         self._paused = False
         self._exceptions, self._last_exception_bytes = 0, -1
-        self.slice_end = UNLIMITED
         self.stop_eip: int | None = None
         self.vcpu: Vcpu
         self.publish_apic_id()
 
-    # Time --------------------------------------------------------------------------------------------------------
-
-    @property
-    def offset_ns(self) -> int:
-        """Virtual time beside executed code. It is kept where ``native_time`` finds it."""
-        return self._time[OFFSET_NS]
-
-    @offset_ns.setter
-    def offset_ns(self, value: int) -> None:
-        self._time[OFFSET_NS] = value
-
-    def now_ns(self) -> int:
-        return self.cpu.executed_bytes * self.costs.code_ns_per_byte + self._time[OFFSET_NS]
-
-    def sync_clock(self) -> int:
-        """Tell the clock what time it is, to the instruction."""
-        now = self.now_ns()
-        self.clock.now_ns = now
-        return now
-
-    def charge(self, cycles: int) -> None:
-        """An exit has cost this much."""
-        ns = self._ns_of.get(cycles)
-        if ns is None:
-            ns = self._ns_of[cycles] = self.costs.ns(cycles)
-        self._time[OFFSET_NS] += ns
-        if self.costs.code_ns_per_byte == 1:
-            self.cpu.lower_limit(ns)  # the next timer is that much nearer
-        else:
-            self.set_limit()
-
-    def charge_port_access(self, cycles: int) -> None:
-        """A port access has cost this much.
-
-        It may stand anywhere in a block of code, and time must not jump there. What accesses owe is added at an
-        instruction boundary that is the same in every run: an exit, or ``SETTLE_NS`` later.
-        """
-        self.owe_ns(self.costs.ns(cycles))
-
-    def owe_ns(self, ns: int) -> None:
-        """The guest waits this much longer, from the next such boundary on."""
-        self._owed_ns += ns
-        if self._owed_timer is None:
-            self._owed_timer = self.clock.at(self.now_ns() + SETTLE_NS, self.pay_port_accesses)
-            self.set_limit()
-
-    def pay_port_accesses(self) -> None:
-        """Only at a boundary that every run has."""
-        if self._owed_timer is None:
-            return
-        self._owed_timer.cancel()
-        self.offset_ns += self._owed_ns
-        self._owed_ns, self._owed_timer = 0, None
-        self.sync_clock()
-        self.set_limit()
-
-    def set_limit(self) -> None:
-        """Let the processor run to the next timer, and no further."""
-        if self.ended is not None:
-            return
-        at_ns = self.clock.next_ns()
-        to_timer = -(-(at_ns - self.offset_ns) // self.costs.code_ns_per_byte) if at_ns < NEVER_NS else UNLIMITED
-        self.cpu.set_limit(min(to_timer, self.slice_end))
-
-    # The platform: what emulated instructions and the processor's hooks ask for ----------------------------------
-
-    def on_in(self, port: int, size_bytes: int) -> int:
-        self.exits["in"] += 1
-        self.charge_port_access(self.port_cost())
-        return self.port_in(port, size_bytes)
-
-    def on_out(self, port: int, size_bytes: int, value: int) -> None:
-        self.exits["out"] += 1
-        self.charge_port_access(self.port_cost())
-        self.port_out(port, size_bytes, value)
-
-    def port_cost(self) -> int:
-        """Cycles for the access itself; the bare machine's bus is slow, a VMM answers from memory."""
-        return self.costs.port_access
-
-    def on_cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int] | None:
-        return self.cpuid(leaf, subleaf)
-
-    def on_mmio_read(self, mpa: int, size_bytes: int) -> int:
-        """A load from where the machine has no memory. ``mpa``: the gpa itself, if that is above all memory."""
-        self.exits["mmio"] += 1
-        self.charge_port_access(self.port_cost())
-        self.sync_clock()
-        self._in_port_access = True
-        value = self.vm.pc.read_mmio(mpa, size_bytes)
-        self._in_port_access = False
-        self.set_limit()
-        return value
-
-    def on_mmio_write(self, mpa: int, size_bytes: int, value: int) -> None:
-        self.exits["mmio"] += 1
-        self.charge_port_access(self.port_cost())
-        self.sync_clock()
-        self._in_port_access = True
-        self.vm.pc.write_mmio(mpa, size_bytes, value)
-        self._in_port_access = False
-        self.set_limit()
-        self.publish_apic_id()
-
-    def publish_apic_id(self) -> None:
-        """MODEL: the local APIC's ID register is read as memory is, without exit, event or cost.
-
-        Kernels read it millions of times, and it changes only when the guest itself writes it.
-        """
-        lapic = self.vm.lapic
-        self.cpu.answer_loads(lapic.base + LAPIC_ID if lapic.enabled else None, lapic.number << 24)
-
-    def read_code(self, linear: int, size_bytes: int) -> bytes:
-        """As a supervisor sees it, and without leaving Accessed bits in the guest's tables."""
-        v, out = self.vcpu, b""
-        while len(out) < size_bytes:
-            gva = linear + len(out) & 0xFFFFFFFF
-            look = walk(v.pmap, v.cr0, v.cr3, v.cr4, gva, write=False, user=False, set_bits=False)
-            out += v.pmap.look(look.gpa, min(size_bytes - len(out), PAGE_BYTES - (gva & PAGE_OFFSET_MASK)))
-        return out
-
-    def port_in(self, port: int, size_bytes: int) -> int:
-        self.sync_clock()
-        if port == backdoor.PORT and size_bytes == 4 and self.has_backdoor:
-            return self._backdoor()
-        if port == balloon_port.PORT and size_bytes == 4 and self.has_backdoor:
-            return self._balloon()
-        self._in_port_access = True
-        value = self.vm.pc.read_port(port, size_bytes)
-        self._in_port_access = False
-        self.set_limit()
-        return value
-
-    def port_out(self, port: int, size_bytes: int, value: int) -> None:
-        self.sync_clock()
-        self._in_port_access = True
-        self.vm.pc.write_port(port, size_bytes, value)
-        self._in_port_access = False
-        self.set_limit()
-        if self.vm.pc.power.request is not None:
-            off = self.vm.pc.power.request == "off"
-            self.end(
-                "powered_off" if off else "reset",
-                "The guest has powered off." if off else "The guest has reset the machine.",
-            )
-
-    def _backdoor(self) -> int:
-        """``in eax, dx`` from the backdoor's port: the other registers are arguments and answers too."""
-        in_hook = self.cpu.in_port_hook
-        if in_hook:
-            eax, ebx, ecx, edx, esi, edi = self.cpu.registers_in_hook()
-        else:
-            eax, ecx, edx, ebx, _, _, esi, edi = (value & 0xFFFFFFFF for value in self.vcpu.gpr)
-        if eax != backdoor.MAGIC:
-            return self.vm.pc.read_port(backdoor.PORT, 4)
-        self.exits["backdoor"] += 1
-        tsc_hz = 1_000_000 * self.costs.tsc_per_us
-        answer = backdoor.call(eax, ebx, ecx, edx, tsc_hz, BUS_HZ)
-        if in_hook:
-            self.cpu.set_registers_in_hook((answer.eax, answer.ebx, answer.ecx, answer.edx, esi, edi))
-        else:
-            gpr = self.vcpu.gpr
-            gpr[EBX], gpr[ECX], gpr[EDX] = answer.ebx, answer.ecx, answer.edx
-        if self.log.active:
-            given = (answer.eax, answer.ebx, answer.ecx, answer.edx)
-            self.log.emit(backdoor.BackdoorCalled(self.clock.now_ns, ecx & 0xFFFF, ebx, given))
-        return answer.eax
-
-    def _balloon(self) -> int:
-        """``in eax, dx`` from the balloon's port: the driver speaks to the host's memory manager."""
-        in_hook, host = self.cpu.in_port_hook, self.vm.grant.balloon
-        if in_hook:
-            eax, ebx, ecx, edx, esi, edi = self.cpu.registers_in_hook()
-        else:
-            eax, ecx, edx, ebx, _, _, esi, edi = (value & 0xFFFFFFFF for value in self.vcpu.gpr)
-        if eax != balloon_port.MAGIC or host is None:
-            return self.vm.pc.read_port(balloon_port.PORT, 4)
-        self.exits["balloon"] += 1
-        status, first, capabilities = host.call(ecx, ebx, esi, self.vm.pmap)
-        if in_hook:
-            self.cpu.set_registers_in_hook((status, first, capabilities, edx, esi, edi))
-        else:
-            self.vcpu.gpr[EBX], self.vcpu.gpr[ECX] = first, capabilities
-        if self.log.active:
-            answer = (status, first, capabilities)
-            self.log.emit(balloon_port.BalloonCalled(self.clock.now_ns, ecx, ebx, esi, answer))
-        return status
-
-    def read_msr(self, index: int) -> int | None:
-        """``None``: there is no such register."""
-        if index == msrs.TSC:
-            return self.tsc()
-        return self.vm.lapic.read_apic_base() if index == msrs.APIC_BASE else None
-
-    def write_msr(self, index: int, value: int) -> bool:
-        """False: there is no such register, or it does not take the value."""
-        if index == msrs.APIC_BASE:
-            self.sync_clock()
-            taken = self.vm.lapic.write_apic_base(value)
-            self.publish_apic_id()
-            return taken
-        return index == msrs.TSC
-
-    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        return self.vm.cpuid(leaf, subleaf)
-
-    def tsc(self) -> int:
-        return self.now_ns() * self.costs.tsc_per_us // 1000
+    # Halt -------------------------------------------------------------------------------------------------------------
 
     def halt(self) -> None:
         if self.stop_eip is not None and self.vcpu.eip == self.stop_eip + 1:

@@ -96,3 +96,11 @@ class Steppable(Protocol):
     def read_guest(self, gva: int, size_bytes: int) -> bytes:
         """Guest memory now, through the guest's own page tables. Raises ``GuestFault`` where nothing is mapped."""
         ...
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """Why a run is over. ``reason`` as in ``RunEnded``; ``good``: the guest came to an end of its own."""
+
+    reason: str
+    sentence: str
+    good: bool = True

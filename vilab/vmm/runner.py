@@ -24,7 +24,7 @@ from vilab.guests.load import load
 from vilab.protocols import Console
 from vilab.vmm import suspend
 from vilab.vmm.choices import usual_for
-from vilab.vmm.engine import Ended
+from vilab.vmm.records import Ended
 from vilab.vmm.typist import Typist
 from vilab.vmm.vm import ENGINES, MONITOR_WINDOW, VirtualMachine
 
