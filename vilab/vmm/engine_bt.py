@@ -79,7 +79,9 @@ class TranslationEngine(PackedCallouts):
             reads = self.cpu.take_native_reads()
             if reads:
                 self.exits["rdtsc"] += reads
-            self.exits["iret"] += self._fast.take_count()
+            returns = self._fast.take_count()
+            if returns:
+                self.exits["iret"] += returns
         if self._settle_down() and self.vcpu.cpl == 3 and self.vcpu.eflags() & TF:
             self.inject(GuestFault(1))
         return reason
