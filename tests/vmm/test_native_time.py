@@ -37,7 +37,7 @@ def outcome(vm: VirtualMachine, every_ns: int) -> tuple[object, ...]:
     return ended, list(vm.engine.vcpu.gpr), vm.engine.vcpu.eflags(), vm.engine.statistics(), seen
 
 
-@pytest.mark.parametrize("engine", ["bt", "bare"])
+@pytest.mark.parametrize("engine", ["bt", "bare", "svm"])
 @pytest.mark.parametrize("every_ns", [777, 5_000, 1_000_000])
 def test_times_that_the_guest_reads_are_those_of_the_slow_way(every_ns: int, engine: str) -> None:
     fast = machine(SUM_OF_TIMES, engine)
@@ -52,7 +52,7 @@ def test_times_that_the_guest_reads_are_those_of_the_slow_way(every_ns: int, eng
 BETWEEN_ACCESSES = bytes.fromhex("bf 2c010000") + bytes.fromhex("e461 0f31 f30f31 01c6 2e0f31 11c6 4f 75f1 89f0 c3")
 
 
-@pytest.mark.parametrize("engine", ["bt", "bare"])
+@pytest.mark.parametrize("engine", ["bt", "bare", "svm"])
 def test_port_accesses_and_prefixes_do_not_matter(engine: str) -> None:
     fast, slow = machine(BETWEEN_ACCESSES, engine), machine(BETWEEN_ACCESSES, engine, native_hook=False)
     found = outcome(fast, 777)
@@ -60,7 +60,7 @@ def test_port_accesses_and_prefixes_do_not_matter(engine: str) -> None:
     assert fast.engine.exits["rdtsc"] == 3 * READS
 
 
-@pytest.mark.parametrize("engine", ["bt", "bare"])
+@pytest.mark.parametrize("engine", ["bt", "bare", "svm"])
 def test_python_is_not_asked(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
     vm = machine(SUM_OF_TIMES, engine)
     calls: list[int] = []
@@ -136,4 +136,27 @@ def test_a_breakpoint_of_a_program_at_the_eip_of_a_read_is_not_taken_for_one() -
     assert ended.reason == "returned", ended.sentence
     assert vm.engine.cache.marks[place - CACHE] == time_cells.READS_TIME  # type: ignore[attr-defined]
     assert vm.engine.vcpu.gpr[0] == place + 1
+    assert vm.engine.exits["rdtsc"] == 1
+
+
+# xor esi,esi; lidt [0x2800]; pushf; or dword [esp],0x100; popf        TF is set
+# nop; rdtsc; nop; pushf; and dword [esp],~0x100; popf; mov eax,esi; ret
+TRACED = bytes.fromhex("31f6 0f011d00280000 9c 810c2400010000 9d 90 0f31 90 9c 812424fffeffff 9d 89f0 c3")
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("engine", ["bt", "bare", "svm"])
+def test_a_guest_that_traces_itself_stops_behind_a_read_too(engine: str, native: bool) -> None:
+    gate = (0x100400 & 0xFFFF | 8 << 16).to_bytes(4, "little") + (0x100000 | 0x8E00).to_bytes(4, "little")
+    table = bytes(8) + gate
+    more = (
+        (0x3000, table), (0x2800, (len(table) - 1).to_bytes(2, "little") + (0x3000).to_bytes(4, "little")),
+        (0x100400, bytes.fromhex("46 cf")),
+    )  # fmt: skip
+    vm = VirtualMachine(code_image(TRACED, more=more), engine, 4 << 20, native_hook=native)
+    ended = vm.engine.run()
+    assert ended is not None
+    assert ended.reason == "returned", ended
+    # The handler (inc esi; iret) has run behind each of nop, rdtsc, nop, pushf, and, popf.
+    assert vm.engine.vcpu.gpr[6] == 6
     assert vm.engine.exits["rdtsc"] == 1

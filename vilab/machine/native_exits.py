@@ -66,11 +66,15 @@ class NativeExits:
         cells[time_cells.TC_MARKS] = marks_at
         cells[time_cells.ON] = time_cells.OF_CACHE
 
-    def read_own_time_natively(self, on: bool, tsc_per_us: int) -> None:
-        """Let ``native_time`` answer RDTSC where it exits without a VMCB, until the next stop; not in counted runs."""
+    def read_own_time_natively(self, on: bool, cost_ns: int | None, tsc_per_us: int) -> None:
+        """Let ``native_time`` answer RDTSC where it exits, until the next stop; not in counted runs.
+
+        ``cost_ns``: of its #VMEXIT; ``None``: there is no VMCB, and the instruction is the processor's own work.
+        """
         cells = self.time
-        cells[time_cells.COST_NS], cells[time_cells.TSC_PER_US] = 0, tsc_per_us
-        cells[time_cells.ON] = time_cells.OF_PROCESSOR if on and not self._cells[native.COUNT_AT] else 0
+        cells[time_cells.COST_NS], cells[time_cells.TSC_PER_US] = cost_ns or 0, tsc_per_us
+        mode = time_cells.OF_PROCESSOR if cost_ns is None else time_cells.OF_MONITOR
+        cells[time_cells.ON] = mode if on and not self._cells[native.COUNT_AT] else 0
 
     def prepare_native_callouts(self) -> native_callouts.Tables | None:
         """What ``native_callouts`` works on; from now on it is asked. ``None`` without native code."""

@@ -3,7 +3,8 @@
 ::
 
     cell  name        meaning
-    0     ON          0: everything goes to Python; 1: marked INT3; 2: #VMEXIT of RDTSC; 3: see ``native_callouts``
+    0     ON          0: everything goes to Python; 1: marked INT3; 2: RDTSC, without a VMCB; 3: see
+                      ``native_callouts``; 4: RDTSC, #VMEXIT
     1     OFFSET_NS   virtual time beside executed code (the engine's ``offset_ns``)
     2     COST_NS     what one read costs
     3     TSC_PER_US  how fast the counter counts
@@ -23,5 +24,5 @@ from __future__ import annotations
 
 ON, OFFSET_NS, COST_NS, TSC_PER_US, READS, TC_BASE, TC_SPAN, TC_MARKS, CONTEXT, CELLS_AT, PYTHON, MORE_AT = range(12)
 CELLS = 12
-OF_CACHE, OF_PROCESSOR, OF_MIRRORS = 1, 2, 3
+OF_CACHE, OF_PROCESSOR, OF_MIRRORS, OF_MONITOR = 1, 2, 3, 4
 READS_TIME = 2

@@ -12,13 +12,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, VmmBug
-from vilab.machine.cpu import VMEXIT_BASE, Stop
+from vilab.machine.cpu import VMEXIT_BASE
 from vilab.machine.intercept import EXIT_RDTSC, EXIT_RDTSCP
+from vilab.machine.registers import HF_INHIBIT_IRQ
 from vilab.vmm import emulate
-from vilab.vmm.engine import Engine
 from vilab.vmm.executed_code import ExecutedCode
+from vilab.vmm.own_reads import OwnReads
 from vilab.vmm.vcpu import NativeVcpu, VcpuState
 from vilab.x86.decode import decode
+from vilab.x86.flags import TF
 
 if TYPE_CHECKING:
     from vilab.vmm.vm import VirtualMachine
@@ -49,7 +51,7 @@ class BareVcpu(NativeVcpu):
                 self.cpu.set_msr(index, value)
 
 
-class BareEngine(Engine):
+class BareEngine(OwnReads):
     """The processor is the guest's alone."""
 
     name = "bare"
@@ -60,35 +62,13 @@ class BareEngine(Engine):
         super().__init__(vm)
         self.vcpu = BareVcpu(vm.cpu, vm.pmap)
         self.executed_code = ExecutedCode(vm.cpu, self.vcpu)
-        self._running = False
 
     def start(self) -> None:
         self.vcpu.load_state(self.vm.initial_state())
         self.cpu.intercept_rdtsc()
 
-    def enter(self) -> Stop:
-        self._running = True
-        self._read_time_natively()
-        try:
-            return super().enter()
-        finally:
-            self._running = False
-            reads = self.cpu.take_native_reads()
-            if reads:
-                self.exits["rdtsc"] += reads
-
-    def _read_time_natively(self) -> None:
-        """Not in a step, and not while an access waits to be paid: the counter shows what it has cost."""
-        on = self._running and self._owed_timer is None and self.costs.code_ns_per_byte == 1
-        self.cpu.read_own_time_natively(on, self.costs.tsc_per_us)
-
-    def charge_port_access(self, cycles: int) -> None:
-        super().charge_port_access(cycles)
-        self._read_time_natively()
-
-    def pay_port_accesses(self) -> None:
-        super().pay_port_accesses()
-        self._read_time_natively()
+    def exit_cycles_of_read(self) -> None:
+        return None
 
     def on_exception(self, number: int) -> bool:
         software = self.cpu.is_software_interrupt
@@ -110,9 +90,13 @@ class BareEngine(Engine):
         if exit_code not in (EXIT_RDTSC, EXIT_RDTSCP):
             raise VmmBug(f"The bare processor took #VMEXIT {exit_code:#x} without a VMCB.")
         self.exits["rdtsc"] += 1
+        traced = bool(self.vcpu.eflags() & TF)
         try:
             instruction = decode(self.vcpu.fetch(), self.vcpu.eip, self.vcpu.code_bits)
             emulate.execute(self.vcpu, instruction, self)
             self.cpu.set_executed_bytes(self.cpu.executed_bytes + instruction.size)
+            self.cpu.d[self.cpu.D_HFLAGS] &= ~HF_INHIBIT_IRQ  # a shadow of STI covers one instruction, and this was it
+            if traced:
+                self.inject(GuestFault(1))
         except GuestFault as fault:
             self.inject(fault)

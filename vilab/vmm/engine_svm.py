@@ -44,9 +44,10 @@ from vilab.machine.cpu import UNLIMITED, VMEXIT_BASE
 from vilab.machine.registers import HF_INHIBIT_IRQ
 from vilab.vmm import emulate, vmcb
 from vilab.vmm import svm_exits as codes
-from vilab.vmm.engine import Engine, EngineState
+from vilab.vmm.engine import EngineState
 from vilab.vmm.monitor import MonitorFrames
 from vilab.vmm.nested_paging import NestedTables
+from vilab.vmm.own_reads import OwnReads
 from vilab.vmm.records import Registers
 from vilab.vmm.svm_exits import exit_reason
 from vilab.vmm.vcpu import TR, NativeVcpu, VcpuState, cpu_registers
@@ -103,7 +104,7 @@ class SvmVcpu(NativeVcpu):
             self.is_writing = before
 
 
-class SvmEngine(Engine):
+class SvmEngine(OwnReads):
     """VMRUN with nested paging.
 
     Parameters
@@ -147,6 +148,9 @@ class SvmEngine(Engine):
         self._counting: int | None = None
         self._fetching_again: tuple[int, int] | None = None
         self._cycles = self.costs.vm_exit + self.costs.vm_entry
+
+    def exit_cycles_of_read(self) -> int:
+        return self._cycles
 
     def _filled(self, frames: int) -> int:
         """Frames of ones: a permission map that allows nothing."""
