@@ -22,6 +22,7 @@ Source: VMware, Virtual Disk Format 1.1 (2007), section "The Descriptor File".
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -208,11 +209,11 @@ def _extent(line: str, number: int, where: str) -> ExtentLine:
     return ExtentLine(access, int(sectors), kind, file, None if offset is None else int(offset))
 
 
-def extent_path(folder: Path, name: str) -> Path:
+def extent_path(folder: Path, name: str, resolve: Callable[[Path], Path] = Path.resolve) -> Path:
     """Where an extent's file is. Refused where that is outside of the folder of the disk, links followed."""
-    home = folder.resolve()
+    home = resolve(folder)
     try:
-        path = (home / name).resolve()
+        path = resolve(home / name)
         inside = path != home and path.is_relative_to(home)
     except (OSError, ValueError, RuntimeError):
         inside = False

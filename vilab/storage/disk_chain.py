@@ -247,11 +247,11 @@ def open_chain(path: Path, writable: bool = False, files: Files = REAL_FILES) ->
     at: Path | None = path
     try:
         while at is not None:
-            if at.resolve() in seen:
+            if files.resolve(at) in seen:
                 raise AdminError(f"{path} cannot be opened: {at} is its own ancestor.")
             if len(links) > MOST_SNAPSHOTS + 1:
                 raise AdminError(f"{path} cannot be opened: more than {MOST_SNAPSHOTS} snapshots above a base disk.")
-            seen.add(at.resolve())
+            seen.add(files.resolve(at))
             link = VirtualDisk(at, writable and not links, files)
             links.append(link)
             if len(links) > 1:

@@ -170,6 +170,17 @@ class Files:
         """A new, empty file. Refused where there is one."""
         return DiskFile(path, create=True)
 
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def names(self, folder: Path) -> list[str]:
+        """What is in the folder, in order."""
+        return sorted(entry.name for entry in folder.iterdir())
+
+    def resolve(self, path: Path) -> Path:
+        """The one name of a file: no ``..``, links followed."""
+        return path.resolve()
+
     def replace(self, path: Path, content: bytes) -> None:
         """All of the file's content, in one step that a crash cannot split."""
         number, name = tempfile.mkstemp(prefix=".vilab-", dir=path.parent)

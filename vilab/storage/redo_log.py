@@ -52,14 +52,14 @@ _NUMBERED = re.compile(r"(.*)-(\d{6})\Z")
 _HOSTED = ("monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized")
 
 
-def next_name(path: Path) -> Path:
+def next_name(path: Path, files: Files = REAL_FILES) -> Path:
     """``vm-000001.vmdk`` for ``vm.vmdk``: the first number that no file of the folder uses, counting from the top."""
     stem = path.name.removesuffix(".vmdk")
     match = _NUMBERED.match(stem)
     base = match[1] if match else stem
     used = [int(match[2]) if match else 0]
-    for other in path.parent.iterdir():
-        found = re.fullmatch(re.escape(base) + r"-(\d{6})(-delta)?\.vmdk", other.name)
+    for name in files.names(path.parent):
+        found = re.fullmatch(re.escape(base) + r"-(\d{6})(-delta)?\.vmdk", name)
         if found:
             used.append(int(found[1]))
     if max(used) >= 999_999:
@@ -81,7 +81,7 @@ def _new_child(chain: DiskChain, below: int, files: Files, helper: bool = False)
             "that are possible. Delete some of them first."
         )
     parent = chain.links[below]
-    path = next_name(parent.path)
+    path = next_name(parent.path, files)
     hosted = parent.descriptor.create_type in _HOSTED
     create(
         path,
@@ -270,15 +270,17 @@ class SnapshotDisk:
 
     def _refuse_branches(self, parent: Path, child: Path) -> None:
         """Other children of the parent, or of the child, would read what was never theirs."""
-        inside = {link.path.resolve() for link in self.chain.links}
-        for other in sorted(parent.parent.glob("*.vmdk")):
-            if other.resolve() in inside:
+        resolve = self.files.resolve
+        inside = {resolve(link.path) for link in self.chain.links}
+        for name in self.files.names(parent.parent):
+            other = parent.parent / name
+            if not name.endswith(".vmdk") or resolve(other) in inside:
                 continue
             try:
                 hint = read_descriptor(other, self.files).parent_hint
             except AdminError:
                 continue  # an extent, or no disk at all
-            if hint is not None and (other.parent / hint).resolve() in (parent.resolve(), child.resolve()):
+            if hint is not None and resolve(other.parent / hint) in (resolve(parent), resolve(child)):
                 raise AdminError(
                     f"{child.name} was not merged into {parent.name}: {other.name} is another branch that needs it "
                     "as it is. Delete that branch first, or convert it to a disk of its own."

@@ -142,7 +142,7 @@ class VirtualDisk:
             return ZeroExtent(line.sectors)
         assert line.file is not None
         # A file with its own descriptor is its extent whatever it is called now.
-        path = self.path if self.embedded else text.extent_path(self.path.parent, line.file)
+        path = self.path if self.embedded else text.extent_path(self.path.parent, line.file, self.files.resolve)
         file = self.files.open(path, self.writable)
         try:
             if line.kind == "SPARSE":
@@ -166,7 +166,7 @@ class VirtualDisk:
         if self.embedded:
             return [self.path]
         names = [line.file for line in self.descriptor.extents if line.file is not None]
-        return [*(text.extent_path(self.path.parent, name) for name in names), self.path]
+        return [*(text.extent_path(self.path.parent, name, self.files.resolve) for name in names), self.path]
 
     # --- content ------------------------------------------------------------------------------------------------------
 

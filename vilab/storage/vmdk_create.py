@@ -101,7 +101,7 @@ def create(
             finally:
                 file.close()
         if path not in made:
-            if path.exists():
+            if files.exists(path):
                 raise AdminError(f"{path} exists already.")
             files.replace(path, text.write(described))
         files.sync_folder(path.parent)
