@@ -27,7 +27,7 @@ from vilab.errors import AdminError
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import SECTOR_BYTES, BlockError, check_range
 from vilab.storage.disk_file import REAL_FILES, Files
-from vilab.storage.extent import SECTOR_MASK, SLOT_SHIFT, Places, Reader, runs
+from vilab.storage.extent import SECTOR_MASK, SLOT_SHIFT, Filler, Places, Reader, runs
 from vilab.storage.vmdk import VirtualDisk, new_cid
 
 REGION_SHIFT = 12
@@ -78,12 +78,14 @@ class DiskChain:
         """Forget all places: the links are other ones."""
         self._regions: dict[int, Region] = {}
         self._readers: list[Reader] = [lambda size, _offset: bytes(size)]
+        self._fillers: list[Filler] = [_fill_zeros]
         for link in self.links:
             for extent in link.extents:
-                reader = extent.reader()
-                if reader is not None:
+                reader, filler = extent.reader(), extent.filler()
+                if reader is not None and filler is not None:
                     extent.slot = len(self._readers)
                     self._readers.append(reader)
+                    self._fillers.append(filler)
         self.cid_changed = not self.new_content
 
     @property
@@ -124,6 +126,20 @@ class DiskChain:
             first, left = first + some, left - some
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_into(self, offset_bytes: int, view: memoryview) -> None:
+        """``read`` for whoever has a buffer: much is read over and over into the same memory."""
+        check_range(self, offset_bytes, view.nbytes)
+        first, at, end = offset_bytes // SECTOR_BYTES, 0, view.nbytes
+        while at < end:
+            region = self._region(first >> REGION_SHIFT)
+            within = first & (REGION_SECTORS - 1)
+            size = min(end - at, (region.end[within] - within) * SECTOR_BYTES)
+            place, part = region.place[within], view[at : at + size]
+            done = self._fillers[place >> SLOT_SHIFT]((place & SECTOR_MASK) * SECTOR_BYTES, part)
+            if done < size:
+                raise self._ended(first + done // SECTOR_BYTES)
+            first, at = first + size // SECTOR_BYTES, at + size
+
     def _read_run(self, slot: int, sector: int, sectors: int, first: int) -> bytes:
         size, offset = sectors * SECTOR_BYTES, sector * SECTOR_BYTES
         try:
@@ -136,12 +152,15 @@ class DiskChain:
         except OSError as error:
             raise BlockError("medium", f"Sector {first} of {self.top.path} cannot be read: {error.strerror}.") from None
         if len(data) < size:
-            raise BlockError(
-                "medium",
-                f"Sector {first + len(data) // SECTOR_BYTES} of {self.top.path} cannot be read: a table puts it "
-                "where its file has ended already. vilab vmdk check says which file is damaged.",
-            )
+            raise self._ended(first + len(data) // SECTOR_BYTES)
         return data
+
+    def _ended(self, sector: int) -> BlockError:
+        return BlockError(
+            "medium",
+            f"Sector {sector} of {self.top.path} cannot be read: a table puts it where its file has ended already. "
+            "vilab vmdk check says which file is damaged.",
+        )
 
     def _region(self, number: int) -> Region:
         region = self._regions.get(number)
@@ -204,11 +223,16 @@ class DiskChain:
         """(offset, size) of the chunks of which at least one sector is in some file."""
         for offset in range(0, self.size_bytes, chunk_bytes):
             size = min(chunk_bytes, self.size_bytes - offset)
-            first, last = offset // SECTOR_BYTES, (offset + size) // SECTOR_BYTES - 1
-            for number in range(first >> REGION_SHIFT, (last >> REGION_SHIFT) + 1):
-                if self._region(number).places[-1] > SECTOR_MASK or (self._region(number).places > SECTOR_MASK).any():
-                    yield offset, size
-                    break
+            if self._anything(offset // SECTOR_BYTES, (offset + size) // SECTOR_BYTES):
+                yield offset, size
+
+    def _anything(self, first: int, end: int) -> bool:
+        for number in range(first >> REGION_SHIFT, ((end - 1) >> REGION_SHIFT) + 1):
+            base = number << REGION_SHIFT
+            places = self._region(number).places[max(0, first - base) : end - base]
+            if places[0] > SECTOR_MASK or places[-1] > SECTOR_MASK or (places > SECTOR_MASK).any():
+                return True
+        return False
 
     def flush(self) -> None:
         if self.top.writable:
@@ -223,6 +247,11 @@ class DiskChain:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _fill_zeros(_offset_bytes: int, view: memoryview) -> int:
+    view[:] = bytes(view.nbytes)
+    return view.nbytes
 
 
 def parent_path(link: VirtualDisk) -> Path | None:

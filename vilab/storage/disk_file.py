@@ -83,6 +83,25 @@ class DiskFile:
             )
         return data
 
+    def fill(self, offset_bytes: int, view: memoryview) -> int:
+        """Read into ``view``, as far as the file goes; so many bytes."""
+        if not hasattr(os, "preadv"):
+            data = self.read_some(offset_bytes, view.nbytes)
+            view[: len(data)] = data
+            return len(data)
+        done = 0
+        try:
+            while done < view.nbytes:
+                some = os.preadv(self._fd, [view[done:]], offset_bytes + done)
+                if not some:
+                    break
+                done += some
+        except (OSError, OverflowError) as error:
+            raise BlockError(
+                "medium", f"{self.path} cannot be read at byte {offset_bytes}: {_reason(error)}."
+            ) from None
+        return done
+
     def write(self, offset_bytes: int, data: ReadableBytes) -> None:
         view = memoryview(data).cast("B")
         try:

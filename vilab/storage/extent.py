@@ -35,6 +35,9 @@ OldContent: TypeAlias = Callable[[int, int], bytes]
 Reader: TypeAlias = Callable[[int, int], bytes]
 """(bytes, offset) -> the bytes: how a slot is read."""
 
+Filler: TypeAlias = Callable[[int, memoryview], int]
+"""(offset, where to) -> how many bytes were there: the same without making new bytes."""
+
 
 class Extent(Protocol):
     """One piece. Sectors count from its own beginning."""
@@ -47,6 +50,8 @@ class Extent(Protocol):
     def reader(self) -> Reader | None:
         """How the file behind the slot is read; ``None`` if there is none."""
         ...
+
+    def filler(self) -> Filler | None: ...
 
     def locate(self, first: int, places: Places) -> None:
         """Overwrite the entries of those sectors, ``first`` on, that are here.
@@ -100,6 +105,9 @@ class FlatExtent:
     def reader(self) -> Reader | None:
         return self.file.pread
 
+    def filler(self) -> Filler | None:
+        return self.file.fill
+
     def locate(self, first: int, places: Places) -> None:
         begin = (self.slot << SLOT_SHIFT) + self.offset + first
         places[:] = np.arange(begin, begin + len(places))
@@ -133,6 +141,9 @@ class ZeroExtent:
         self.sectors, self.slot = sectors, 0
 
     def reader(self) -> Reader | None:
+        return None
+
+    def filler(self) -> Filler | None:
         return None
 
     def locate(self, first: int, places: Places) -> None:

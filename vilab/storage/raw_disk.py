@@ -47,6 +47,11 @@ class RawDisk:
         check_range(self, offset_bytes, size_bytes)
         return self.file.read_some(offset_bytes, size_bytes).ljust(size_bytes, b"\0")
 
+    def read_into(self, offset_bytes: int, view: memoryview) -> None:
+        check_range(self, offset_bytes, view.nbytes)
+        done = self.file.fill(offset_bytes, view)
+        view[done:] = bytes(view.nbytes - done)
+
     def write(self, offset_bytes: int, data: ReadableBytes) -> None:
         view = memoryview(data).cast("B")
         check_range(self, offset_bytes, view.nbytes)

@@ -19,7 +19,7 @@ import numpy as np
 
 from vilab.storage.block import SECTOR_BYTES, BlockError
 from vilab.storage.disk_file import DiskFile
-from vilab.storage.extent import SLOT_SHIFT, OldContent, Places, Reader, runs, write_zeros
+from vilab.storage.extent import SLOT_SHIFT, Filler, OldContent, Places, Reader, runs, write_zeros
 from vilab.storage.sparse_tables import SparseShape, SparseTables
 from vilab.storage.vmdk_layout import COWD_FREE_AT, COWD_UNCLEAN_AT, KDMV_UNCLEAN_AT
 
@@ -38,6 +38,7 @@ class SparseExtent:
         self.unclean = unclean
         self._marked = False
         self._written_bytes = 0
+        self.flush_after_bytes = FLUSH_AFTER_BYTES
         self._freed: list[int] = []
         self._free: list[int] = []
         self._zero_entry = 1 if shape.zero_grains else 0
@@ -45,6 +46,9 @@ class SparseExtent:
 
     def reader(self) -> Reader | None:
         return self.file.pread
+
+    def filler(self) -> Filler | None:
+        return self.file.fill
 
     def locate(self, first: int, places: Places) -> None:
         grain, shape = self.shape.grain_sectors, self.shape
@@ -95,7 +99,7 @@ class SparseExtent:
         places[missing] = self._allocate(int(missing.sum()))
         self._put(first, data, places, begin)
         self.tables.change(begin, places.astype(np.uint32))
-        if self._written_bytes > FLUSH_AFTER_BYTES:
+        if self._written_bytes > self.flush_after_bytes:
             self.flush()
         return True
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from vilab.storage.block import SECTOR_BYTES, BlockError
 from vilab.storage.disk_file import DiskFile
-from vilab.storage.extent import SLOT_SHIFT, OldContent, Places, Reader
+from vilab.storage.extent import SLOT_SHIFT, Filler, OldContent, Places, Reader
 from vilab.storage.sparse_tables import SparseShape, SparseTables
 from vilab.storage.vmdk_layout import GRAIN_MARKER
 
@@ -31,6 +31,14 @@ class StreamExtent:
 
     def reader(self) -> Reader | None:
         return self._read
+
+    def filler(self) -> Filler | None:
+        return self._fill
+
+    def _fill(self, offset_bytes: int, view: memoryview) -> int:
+        data = self._read(view.nbytes, offset_bytes)
+        view[: len(data)] = data
+        return len(data)
 
     def locate(self, first: int, places: Places) -> None:
         grain = self.shape.grain_sectors

@@ -2,18 +2,21 @@
 
 ::
 
-    source, a run at a time --> 2 MB --> which grains are not zero? --> runs of those --> target
+    source --> a buffer of 512 KB --> which grains are not zero? --> runs of those --> target
 
-Runs that the source does not have are not even read.
+What the source does not have is not even read. The buffer stays in the processor's cache: what was read is looked
+through and written from there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from vilab.errors import AdminError
 from vilab.protocols import BlockDevice
@@ -23,12 +26,15 @@ from vilab.storage.disk_chain import DiskChain, open_chain
 from vilab.storage.disk_file import REAL_FILES, DiskFile, Files
 from vilab.storage.extent import FlatExtent
 from vilab.storage.raw_disk import RawDisk
+from vilab.storage.sparse_extent import SparseExtent
 from vilab.storage.stream_writer import GRAIN_BYTES, StreamWriter
 from vilab.storage.vmdk import VirtualDisk, is_vmdk
 from vilab.storage.vmdk_create import CREATE_TYPES, Space, create, describe, extent_lines
 
 TARGETS = (*CREATE_TYPES, "raw")
-CHUNK_BYTES = 2 << 20
+CHUNK_BYTES = 1 << 19
+FLUSH_AFTER_BYTES = 1 << 30
+"""A new disk need not be whole before its end; only the memory for its tables must stay small."""
 
 
 def open_disk(path: Path, writable: bool = False) -> DiskChain | RawDisk:
@@ -85,6 +91,9 @@ def _copy_into(disk: DiskChain | RawDisk, target: Path, to: str, space: Space, f
     create(target, sectors, to, space, files=files)
     link = VirtualDisk(target, True, files)
     whole = DiskChain([link], new_content=False)
+    for extent in link.extents:
+        if isinstance(extent, SparseExtent):
+            extent.flush_after_bytes = FLUSH_AFTER_BYTES
     try:
         grain = max(extent.grain_sectors for extent in link.extents) * SECTOR_BYTES
         if any(isinstance(extent, FlatExtent) for extent in link.extents):
@@ -95,22 +104,27 @@ def _copy_into(disk: DiskChain | RawDisk, target: Path, to: str, space: Space, f
         whole.close()
 
 
-def _chunks(disk: DiskChain | RawDisk, unit_bytes: int):  # type: ignore[no-untyped-def]
-    """(offset, data, which units of it are not zero), without the chunks that are nowhere."""
+def _chunks(disk: DiskChain | RawDisk, unit_bytes: int) -> Iterator[tuple[int, memoryview, npt.NDArray[np.bool_]]]:
+    """(offset, data, which units of it are not zero), without the chunks that are nowhere. The data is there until the
+    next one is asked for."""
+    buffer = memoryview(bytearray(CHUNK_BYTES))
     for offset, size in disk.allocated(CHUNK_BYTES):
-        data = disk.read(offset, size)
-        padded = data if not size % unit_bytes else data.ljust(-(-size // unit_bytes) * unit_bytes, b"\0")
-        used = np.frombuffer(padded, np.uint64).reshape(-1, unit_bytes // 8).any(axis=1)
+        disk.read_into(offset, buffer[:size])
+        end = -(-size // unit_bytes) * unit_bytes
+        buffer[size:end] = bytes(end - size)
+        used = np.asarray(np.frombuffer(buffer[:end], np.uint64).reshape(-1, unit_bytes // 8).any(axis=1))
         if used.any():
-            yield offset, data, used
+            yield offset, buffer[:size], used
 
 
 def _copy(disk: DiskChain | RawDisk, target: BlockDevice, unit_bytes: int) -> None:
     for offset, data, used in _chunks(disk, unit_bytes):
-        view = memoryview(data)
+        if used.all():
+            target.write(offset, data)
+            continue
         edges = np.flatnonzero(np.diff(np.concatenate(([False], used, [False])).astype(np.int8))).tolist()
         for low, high in zip(edges[::2], edges[1::2], strict=True):
-            target.write(offset + low * unit_bytes, view[low * unit_bytes : high * unit_bytes])
+            target.write(offset + low * unit_bytes, data[low * unit_bytes : high * unit_bytes])
 
 
 def _write_stream(disk: DiskChain | RawDisk, file: DiskFile) -> None:
@@ -127,7 +141,8 @@ def _write_stream(disk: DiskChain | RawDisk, file: DiskFile) -> None:
     writer = StreamWriter(write, sectors, described)
     for offset, data, used in _chunks(disk, GRAIN_BYTES):
         for number in np.flatnonzero(used).tolist():
-            writer.grain(offset // GRAIN_BYTES + number, data[number * GRAIN_BYTES : (number + 1) * GRAIN_BYTES])
+            grain = data[number * GRAIN_BYTES : (number + 1) * GRAIN_BYTES].tobytes()
+            writer.grain(offset // GRAIN_BYTES + number, grain)
     writer.finish()
 
 
