@@ -18,13 +18,14 @@ from vilab.protocols import BlockDevice, ReadableBytes
 
 SECTOR_BYTES = 512
 
-Refusal = Literal["medium", "no_space", "read_only"]
+Refusal = Literal["medium", "no_space", "read_only", "away"]
 
 
 class BlockError(AdminError):
     """A disk could not do what it was asked; nothing of the request may be relied upon.
 
-    ``kind``: ``medium`` (a file is damaged, gone or unreadable), ``no_space`` (it cannot grow), ``read_only``.
+    ``kind``: ``medium`` (a file is damaged, gone or unreadable), ``no_space`` (it cannot grow), ``read_only``,
+    ``away`` (a server or path is not to be reached now: try again).
     """
 
     def __init__(self, kind: Refusal, sentence: str) -> None:
