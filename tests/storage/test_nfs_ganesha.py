@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.storage.nfs_server import Ganesha, ganesha
+from tests.storage.nfs_server import MOUNT_PORT, NFS_PORT, Ganesha, ganesha
+from tests.storage.vmdk_judges import qemu_agrees
+from tests.tools import require_tool
+from vilab.clock import VirtualClock
+from vilab.storage.nfs_datastore import NfsDatastore
 
 pytestmark = pytest.mark.interop
 
@@ -34,3 +39,34 @@ def test_what_is_written_is_read_by_others_and_the_other_way_round(server: Ganes
     assert client.read(handle, 0, about.size_bytes) == content[::-1]
     assert {"big.bin", "up.bin"} <= server.names()
     assert set(client.list("")) == server.names()
+
+
+def test_a_chain_of_disks_on_the_server_is_what_qemu_reads(server: Ganesha) -> None:
+    store = NfsDatastore("nfs1", server.mount(), VirtualClock())
+    store.make_folder(Path("vm1"))
+    top = Path("vm1/vm1.vmdk")
+    size = 6 << 20
+    store.create_disk(top, size)
+    content = bytearray(size)
+    lot = random.Random(7)
+    with store.open_disk(top) as disk:
+        for _ in range(3):
+            for _ in range(30):
+                at, sectors = lot.randrange(size // 512), lot.choice((1, 8, 100))
+                data = lot.randbytes(min(sectors * 512, size - at * 512))
+                disk.chain.write(at * 512, data)
+                content[at * 512 : at * 512 + len(data)] = data
+            assert disk.chain.read(0, size) == content
+            top = disk.snapshot()
+        disk.chain.write(4096, b"top!" * 128)
+        content[4096:4608] = b"top!" * 128
+        disk.chain.flush()
+        top = disk.top
+    assert top.name == "vm1-000003.vmdk"
+    qemu_agrees(server.folder / top, bytes(content))
+    expected = server.folder / "vm1" / "expected.raw"
+    compared = server.run(
+        require_tool("qemu-img", "the Debian package qemu-utils"), "compare", "-f", "vmdk", "-F", "raw",
+        f"nfs://127.0.0.1/export/{top.as_posix()}?nfsport={NFS_PORT}&mountport={MOUNT_PORT}", str(expected),
+    )  # fmt: skip
+    assert compared.returncode == 0, compared.stdout + compared.stderr
