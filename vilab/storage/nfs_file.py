@@ -64,6 +64,9 @@ class WriteBehind:
         self._blocks.clear()
         self.size_bytes = 0
 
+    def all_have(self, verifier: bytes) -> bool:
+        return all(seen == verifier for write in self.writes for seen in write.verifiers)
+
     def end(self) -> int:
         return max((write.end for write in self.writes), default=0)
 
@@ -166,9 +169,7 @@ class NfsFile(DiskFile):
         with self._asking():
             for _ in range(MOST_REPEATS):
                 verifier = None if self._suspect else self.client.commit(self.handle, self._what)
-                if verifier is not None and all(
-                    seen == verifier for write in self.behind.writes for seen in write.verifiers
-                ):
+                if verifier is not None and self.behind.all_have(verifier):
                     self.behind.forget()
                     return
                 self._repeat(lost=verifier is not None)

@@ -87,9 +87,9 @@ class Health:
 
     def beat(self) -> None:
         """Ask, if it is time to."""
-        if self.state == "active" and not self.failures:
-            if self.clock.now_ns - self._heard_ns < self.settings.delta_ns:
-                return
+        heard = self.state == "active" and not self.failures
+        if heard and self.clock.now_ns - self._heard_ns < self.settings.delta_ns:
+            return
         try:
             self.client.getattr(self.client.root, "the export", timeout_s=self.settings.timeout_s)
         except NfsError as error:
