@@ -8,6 +8,7 @@
 ``vilab guests fetch debian``   brings a guest that others wrote; ``list`` says which are there
 ``vilab bench vmm --json``      measures the engines against the bare processor
 ``vilab bench boot --json``     boots a stock kernel under each engine, beside the bare processor
+``vilab bench storage --json``  converts and reads disks beside QEMU, serves a LUN beside tgt
 ``vilab bench comparison``      counts what each engine does for an operation, in the paper's cycles
 ``vilab vmdk info DISK``        looks at virtual disks; ``check``, ``convert``, ``snapshot``
 ``vilab doctor``                says what is missing on this machine and how to get it
@@ -181,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--modules", type=Path, metavar="FOLDER", help="where that kernel's modules lie")
 
     one = command("bench", bench, "measure how fast it is, beside something to compare it with")
-    one.add_argument("what", choices=("vmm", "boot", "comparison", "memory"), help="the part to measure")
+    one.add_argument("what", choices=("vmm", "boot", "comparison", "memory", "storage"), help="the part to measure")
     one.add_argument("--json", action="store_true", help="one JSON object: name -> value, unit, baseline, ratio")
     one.add_argument("--quick", action="store_true", help="measure next to nothing: only to see that it works")
     one.add_argument(

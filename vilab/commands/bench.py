@@ -1,5 +1,5 @@
-"""``vilab bench``: prints what ``vilab.vmm.bench``, ``bench_boot`` and ``bench_memory`` measure and
-``bench_comparison`` counts.
+"""``vilab bench``: prints what ``vilab.vmm.bench``, ``bench_boot``, ``bench_memory`` and ``bench_storage``
+measure and ``bench_comparison`` counts.
 
 A measurement is one entry a line for people, or one JSON object: name -> {value, unit, baseline, ratio, median_of},
 with ratio = value / baseline in the entry's unit (rates: more is better; seconds: less is better).
@@ -45,6 +45,14 @@ def run_bench(
 
         found = bench_memory(quick=quick, only=only)
         print(json.dumps(found) if as_json else table(found))
+        return 0
+    if what == "storage":
+        from vilab.commands.bench_storage import bench_storage
+
+        measured = bench_storage(quick=quick, only=only)
+        print(json.dumps(measured.figures) if as_json else table(measured.figures))
+        for note in measured.notes:
+            print(note, file=sys.stderr)
         return 0
     assert what == "vmm"
     from vilab.vmm.bench import bench_vmm

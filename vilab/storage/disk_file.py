@@ -22,6 +22,8 @@ from pathlib import Path
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import BlockError
 
+WRITE_BEHIND_BYTES = 32 << 20
+
 
 class DiskFile:
     """One open file.
@@ -31,8 +33,15 @@ class DiskFile:
     BlockError : the file cannot be opened, read, or written.
     """
 
+    write_behind = False
+    """It is written from front to back: the system may begin while the rest is still being made."""
+    _direct = False
+    """The operating system reads into a buffer of ours; not so for files that are elsewhere."""
+
     def __init__(self, path: Path, writable: bool = False, create: bool = False) -> None:
         self.path, self.writable = path, writable or create
+        self._behind_bytes = 0
+        self._direct = hasattr(os, "preadv")
         flags = os.O_RDWR if self.writable else os.O_RDONLY
         flags |= (os.O_CREAT | os.O_EXCL) if create else 0
         flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -85,7 +94,7 @@ class DiskFile:
 
     def fill(self, offset_bytes: int, view: memoryview) -> int:
         """Read into ``view``, as far as the file goes; so many bytes."""
-        if not hasattr(os, "preadv"):
+        if not self._direct:
             data = self.read_some(offset_bytes, view.nbytes)
             view[: len(data)] = data
             return len(data)
@@ -104,6 +113,8 @@ class DiskFile:
 
     def write(self, offset_bytes: int, data: ReadableBytes) -> None:
         view = memoryview(data).cast("B")
+        if self.write_behind:
+            self._write_behind(offset_bytes)
         try:
             while view.nbytes:
                 if hasattr(os, "pwrite"):
@@ -114,6 +125,17 @@ class DiskFile:
                 view, offset_bytes = view[done:], offset_bytes + done
         except OSError as error:
             raise self._refused("written", error) from None
+
+    def _write_behind(self, end_bytes: int) -> None:
+        """Everything before ``end_bytes`` was written: tell the system to begin with the last of it, not to wait.
+
+        Linux begins to write dirty pages that it is told are not needed any more, and keeps them until it has.
+        """
+        size = end_bytes - self._behind_bytes
+        if size >= WRITE_BEHIND_BYTES and hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, self._behind_bytes, size, os.POSIX_FADV_DONTNEED)
+            self._behind_bytes = end_bytes
 
     def resize(self, size_bytes: int) -> None:
         """Cut off, or let grow by zeros that take no space."""

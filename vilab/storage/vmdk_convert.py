@@ -73,6 +73,7 @@ def _copy_into(disk: DiskChain | RawDisk, target: Path, to: str, space: Space, f
     sectors = disk.size_bytes // SECTOR_BYTES
     if to == "streamOptimized":
         file = files.create(target)
+        file.write_behind = True
         try:
             _write_stream(disk, file)
             file.sync()
@@ -81,6 +82,7 @@ def _copy_into(disk: DiskChain | RawDisk, target: Path, to: str, space: Space, f
         return
     if to == "raw":
         file = files.create(target)
+        file.write_behind = True
         try:
             file.resize(disk.size_bytes)
             _copy(disk, RawDisk.of(file), 4096)
@@ -94,6 +96,8 @@ def _copy_into(disk: DiskChain | RawDisk, target: Path, to: str, space: Space, f
     for extent in link.extents:
         if isinstance(extent, SparseExtent):
             extent.flush_after_bytes = FLUSH_AFTER_BYTES
+        if isinstance(extent, SparseExtent | FlatExtent):
+            extent.file.write_behind = True
     try:
         grain = max(extent.grain_sectors for extent in link.extents) * SECTOR_BYTES
         if any(isinstance(extent, FlatExtent) for extent in link.extents):
