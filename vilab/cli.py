@@ -11,6 +11,7 @@
 ``vilab bench storage --json``  converts and reads disks beside QEMU, serves a LUN beside tgt
 ``vilab bench comparison``      counts what each engine does for an operation, in the paper's cycles
 ``vilab vmdk info DISK``        looks at virtual disks; ``check``, ``convert``, ``snapshot``
+``vilab iscsi-target``          offers disks to any iSCSI initiator
 ``vilab doctor``                says what is missing on this machine and how to get it
 ==============================  ====================================================================
 
@@ -106,6 +107,12 @@ def doctor(_choices: argparse.Namespace) -> int:
     from vilab.commands.doctor import examine
 
     return examine(sys.stdout)
+def iscsi_target(choices: argparse.Namespace) -> int:
+    from vilab.commands.iscsi_target import serve
+
+    return serve(choices.portal, choices.iqn, choices.lun, choices.chap, choices.mutual_chap, choices.read_only)
+
+
 
 
 def lab(choices: argparse.Namespace) -> int:
@@ -219,6 +226,16 @@ def main(arguments: list[str] | None = None) -> int:
     action: Command = choices.action
     try:
         return action(choices)
+    one = command("iscsi-target", iscsi_target, "offer disks to any iSCSI initiator until SIGTERM or Ctrl-C")
+    one.add_argument("--portal", required=True, metavar="HOST:PORT", help="where to listen; port 0: any that is free")
+    one.add_argument("--iqn", required=True, metavar="IQN", help="the target's name, iqn.2006-06.org.example:disks")
+    one.add_argument(
+        "--lun", required=True, action="append", metavar="[N=]FILE", help="a raw image or a .vmdk; may be repeated"
+    )
+    one.add_argument("--chap", metavar="USER:SECRET", help="what initiators have to prove")
+    one.add_argument("--mutual-chap", metavar="USER:SECRET", help="what this target proves to those who ask")
+    one.add_argument("--read-only", action="store_true", help="refuse whatever would change a disk")
+
     except KeyboardInterrupt:
         print("vilab: stopped at the keyboard.", file=sys.stderr)
         return INTERRUPTED
