@@ -40,6 +40,7 @@ class NfsFiles(Files):
 
     def create(self, path: Path) -> DiskFile:
         with asking(self.hooks):
+            self.hooks.before_write(path)
             handle = self.client.create(path.as_posix())
         return NfsFile(self.client, path, handle, True, self.hooks)
 
