@@ -34,6 +34,8 @@ DONE, DEFECT, REFUSED, GUEST_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
 ENGINES = ("deprivileged", "trap", "bt", "para", "svm", "bare")
 
+CONTROLLERS = ("lsilogic", "buslogic")
+
 DISK_KINDS = (
     "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized", "vmfs",
     "vmfsSparse", "raw",
@@ -61,6 +63,8 @@ def run(choices: argparse.Namespace) -> int:
         events=choices.events,
         suspend_to=choices.suspend_to,
         suspend_at=choices.suspend_at,
+        disks=choices.disk,
+        controller=choices.controller,
     )
 
 
@@ -103,16 +107,16 @@ def vmdk(choices: argparse.Namespace) -> int:
     return disks.convert_disk(choices.source, choices.target, choices.to)
 
 
-def doctor(_choices: argparse.Namespace) -> int:
-    from vilab.commands.doctor import examine
-
-    return examine(sys.stdout)
 def iscsi_target(choices: argparse.Namespace) -> int:
     from vilab.commands.iscsi_target import serve
 
     return serve(choices.portal, choices.iqn, choices.lun, choices.chap, choices.mutual_chap, choices.read_only)
 
 
+def doctor(_choices: argparse.Namespace) -> int:
+    from vilab.commands.doctor import examine
+
+    return examine(sys.stdout)
 
 
 def lab(choices: argparse.Namespace) -> int:
@@ -170,6 +174,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--append", default="", metavar="TEXT", help="command line for the guest's kernel")
     one.add_argument("--kernel", type=Path, metavar="FILE", help="debian: another kernel than the fetched one")
     one.add_argument("--initrd", type=Path, metavar="FILE", help="an initial RAM disk or first multiboot module")
+    one.add_argument(
+        "--disk", type=Path, metavar="FILE", action="append", default=[], help="a virtual disk, VMDK or raw; up to 15"
+    )
+    one.add_argument(
+        "--controller", choices=CONTROLLERS, default="lsilogic", help="what they are attached to (default: lsilogic)"
+    )
     one.add_argument("--instructions", type=int, metavar="N", help="stop after exactly N guest instructions")
     one.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is drawn by lot (default: 0)")
     watched(one)
@@ -216,16 +226,6 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("source", type=Path, metavar="IN", help="a virtual disk, or any other file as a raw one")
     one.add_argument("target", type=Path, metavar="OUT", help="a file that does not exist yet")
 
-    command("doctor", doctor, "say what is there, what is missing on this machine and how to get it")
-    return top
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Errors of a person and of a guest are a sentence on standard error, never a traceback."""
-    choices = parser().parse_args(arguments)
-    action: Command = choices.action
-    try:
-        return action(choices)
     one = command("iscsi-target", iscsi_target, "offer disks to any iSCSI initiator until SIGTERM or Ctrl-C")
     one.add_argument("--portal", required=True, metavar="HOST:PORT", help="where to listen; port 0: any that is free")
     one.add_argument("--iqn", required=True, metavar="IQN", help="the target's name, iqn.2006-06.org.example:disks")
@@ -236,6 +236,16 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--mutual-chap", metavar="USER:SECRET", help="what this target proves to those who ask")
     one.add_argument("--read-only", action="store_true", help="refuse whatever would change a disk")
 
+    command("doctor", doctor, "say what is there, what is missing on this machine and how to get it")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Errors of a person and of a guest are a sentence on standard error, never a traceback."""
+    choices = parser().parse_args(arguments)
+    action: Command = choices.action
+    try:
+        return action(choices)
     except KeyboardInterrupt:
         print("vilab: stopped at the keyboard.", file=sys.stderr)
         return INTERRUPTED

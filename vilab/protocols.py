@@ -92,3 +92,50 @@ class BlockDevice(Protocol):
     def unmap(self, offset_bytes: int, size_bytes: int) -> None:
         """The range is not needed any more: it reads as zeros from now on, and its space may be freed."""
         ...
+
+
+class ScsiAnswer(Protocol):
+    """How a SCSI command has ended. ``status`` as in SAM-4 5.3; ``sense_bytes`` as the initiator gets them."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def data_in(self) -> bytes: ...
+
+    @property
+    def sense_bytes(self) -> bytes: ...
+
+
+class ScsiBus(Protocol):
+    """A SCSI bus as the host adapter on it sees it: up to 16 targets, the adapter being one of them.
+
+    A command is begun, takes its time, and is finished by the adapter when that is over: only then does anything of
+    it happen. Tags are the adapter's; each command under way has another one.
+    """
+
+    def present(self, target: int) -> bool:
+        """Does a target with this number answer when it is selected?"""
+        ...
+
+    def begin(self, target: int, lun: int, tag: int, cdb: bytes) -> tuple[int, int]:
+        """A command for a target that is there: how many bytes of data it wants, and when it will be done (ns)."""
+        ...
+
+    def finish(self, target: int, tag: int, data_out: ReadableBytes) -> ScsiAnswer | None:
+        """Its time has come: carry it out. ``None``: somebody else has aborted it."""
+        ...
+
+    def abort(self, target: int, tag: int) -> bool:
+        """Withdraw a command that was begun. False: there is none."""
+        ...
+
+    def reset(self, target: int | None = None, lun: int | None = None) -> None:
+        """The whole bus, one target, or one of its logical units: what was under way there is gone."""
+        ...
+
+    def save_state(self) -> bytes:
+        """What targets remember, but for the bytes on their disks."""
+        ...
+
+    def load_state(self, state: bytes) -> None: ...

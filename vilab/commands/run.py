@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,8 @@ def run_guest(
     events: Path | None = None,
     suspend_to: Path | None = None,
     suspend_at: float | None = None,
+    disks: Sequence[Path] = (),
+    controller: str = "lsilogic",
 ) -> int:
     """Run until the guest ends, the limit is reached or the person leaves; returns the exit status."""
     memory_bytes = None if memory is None else parse_size(memory)
@@ -77,6 +79,8 @@ def run_guest(
         events_path=events,
         engine_options=engine_options(engine, placement, paging, trace),
         suspension=suspension(suspend_to, suspend_at),
+        disks=tuple(disks),
+        controller=controller,
     )
     return _on_this_terminal(options, lambda terminal: run_image(options, terminal))
 

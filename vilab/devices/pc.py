@@ -20,13 +20,13 @@
                      +-- 0x3f8-0x3ff      uart - IRQ 4 --> pic,  bytes <--> console
                      +-- 0xcf8 0xcfc      pci: i440fx, piix, and whoever is added
                      +-- 0x5690-0x56a7    ramdisk - IRQ 5 --> pic,  blocks <--> guest memory  (only if asked for)
-                     +-- I/O windows of PCI functions
+                     +-- I/O windows of PCI functions: SCSI adapters (lsi_53c1030) in slots 16 to 19, if asked for
                      +-- any other        nobody: all ones, writes are lost
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -42,6 +42,7 @@ from vilab.devices import (
     ioapic,
     keyboard,
     lapic,
+    lsi_registers,
     pci,
     pic,
     piix,
@@ -53,11 +54,14 @@ from vilab.devices import (
     uart,
 )
 from vilab.devices.interrupts import Interrupts
+from vilab.devices.lsi_53c1030 import Lsi53c1030, LsiState
 from vilab.devices.mp_table import ALL_LAPICS, EXTINT, LOW_LEVEL, NMI, MpInterrupt, MpRecord
+from vilab.devices.pci_firmware import assign
 from vilab.devices.pci_function import INTERRUPT_PIN
 from vilab.devices.registers import Register
+from vilab.devices.scsi_dma import SizedMemory
 from vilab.events import EventLog, MmioRead, MmioWritten, PortRead, PortWritten
-from vilab.protocols import Console, PortDevice
+from vilab.protocols import Console, PortDevice, ScsiBus
 
 IRQ_TIMER, IRQ_KEYBOARD, IRQ_COM1, IRQ_RAMDISK, IRQ_RTC = 0, 1, 4, 5, 8
 
@@ -75,10 +79,15 @@ WIDE_PORTS = frozenset({0x604})
 """Ports whose device takes a 16 or 32-bit access as one, beside those of PCI."""
 
 
+FIRST_SCSI_SLOT, MOST_SCSI_ADAPTERS = 16, 4
+"""Where VMware's machines have them."""
+SCSI_ADAPTERS = ("lsilogic",)
+
+
 class PcState(msgspec.Struct):
     """The state of every device. Nothing else of this room travels. ``lapics``: one a processor.
 
-    ``ramdisk`` is unset, and takes no byte of the record's, in a PC that has none.
+    ``ramdisk`` and the SCSI adapters (by PCI slot) are unset, and take no byte of the record's, in a PC without them.
     """
 
     pic: pic.PicState
@@ -94,6 +103,7 @@ class PcState(msgspec.Struct):
     lapics: list[lapic.LapicState] = msgspec.field(default_factory=list)
     ioapic: ioapic.IoapicState = msgspec.field(default_factory=ioapic.IoapicState)
     ramdisk: ramdisk.RamdiskState | msgspec.UnsetType = msgspec.UNSET
+    lsilogic: dict[int, LsiState] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Pc:
@@ -107,6 +117,7 @@ class Pc:
     epoch_seconds : what time the guest's clock shows at power-on, in seconds since 1970, UTC.
     memory : guest physical memory, for devices that read and write it by themselves.
     ramdisk_bytes : size of the RAM disk, 0 for none; a state record that has one brings it along.
+    scsi : an adapter's kind (one of ``SCSI_ADAPTERS``) and its bus, for each; at most ``MOST_SCSI_ADAPTERS``.
 
     ``reads`` and ``writes`` count accesses by port, ``mmio_reads`` and ``mmio_writes`` by address; they are statistics,
     not state.
@@ -121,8 +132,9 @@ class Pc:
         *,
         on_interrupt: Callable[[bool], None] | None = None,
         epoch_seconds: int = EPOCH_SECONDS,
-        memory: ramdisk.GuestMemory | None = None,
+        memory: SizedMemory | None = None,
         ramdisk_bytes: int = 0,
+        scsi: Sequence[tuple[str, ScsiBus]] = (),
     ) -> None:
         self.clock = clock
         self.log = log
@@ -155,6 +167,23 @@ class Pc:
         self.ramdisk: ramdisk.Ramdisk | None = None
         if ramdisk_bytes:
             self._add_ramdisk(ramdisk_bytes)
+        self.adapters: dict[int, Lsi53c1030] = {}
+        for index, (kind, bus) in enumerate(scsi):
+            self._add_adapter(FIRST_SCSI_SLOT + index, kind, bus)
+
+    def _add_adapter(self, slot: int, kind: str, bus: ScsiBus) -> None:
+        if self._memory is None or kind not in SCSI_ADAPTERS or slot >= FIRST_SCSI_SLOT + MOST_SCSI_ADAPTERS:
+            raise ValueError(f"no SCSI adapter {kind!r} in slot {slot}: unknown, one too many, or without guest memory")
+        line = piix.PciLine(self.isa_bridge, slot)
+        self.adapters[slot] = Lsi53c1030(self.clock, self.log, line, self._memory, bus, slot)
+        self.pci.add(slot, 0, self.adapters[slot])
+
+    def assign_pci(self) -> None:
+        """What a BIOS does for functions that are plugged in; for guests that start without one."""
+        for slot, function in self.adapters.items():
+            elcr = assign(self.pci, self.isa_bridge, slot, function, slot - FIRST_SCSI_SLOT)
+            for port, bits in elcr:
+                self.pic.write_port(port, 1, self.pic.read_port(port, 1) | bits)
 
     def _add_ramdisk(self, size_bytes: int) -> None:
         if self._memory is None:
@@ -322,7 +351,12 @@ class Pc:
             [each.save_state() for each in self.interrupts.lapics],
             self.ioapic.save_state(),
             msgspec.UNSET if self.ramdisk is None else self.ramdisk.save_state(),
+            self._save_adapters(),
         )
+
+    def _save_adapters(self) -> dict[int, LsiState] | msgspec.UnsetType:
+        found = {slot: each.save_state() for slot, each in self.adapters.items()}
+        return found or msgspec.UNSET
 
     def load_state(self, state: PcState) -> None:
         """The clock must have its time already: timers are asked for again from the deadlines in the state."""
@@ -336,11 +370,21 @@ class Pc:
         self.debug_port.load_state(state.debug_port)
         self.power.load_state(state.power)
         self._load_ramdisk(state.ramdisk)
+        self._load_adapters(state.lsilogic)
         self.pic.load_state(state.pic)
         self.ioapic.load_state(state.ioapic)
         for each, saved in zip(self.interrupts.lapics, state.lapics, strict=True):
             each.load_state(saved)
         self.interrupts.settle()
+
+    def _load_adapters(self, states: dict[int, LsiState] | msgspec.UnsetType) -> None:
+        saved = {} if isinstance(states, msgspec.UnsetType) else states
+        if saved.keys() != self.adapters.keys():
+            raise ValueError(
+                f"the state has SCSI adapters in slots {sorted(saved)}, this PC in {sorted(self.adapters)}"
+            )
+        for slot, each in saved.items():
+            self.adapters[slot].load_state(each)
 
     def _load_ramdisk(self, state: ramdisk.RamdiskState | msgspec.UnsetType) -> None:
         if isinstance(state, msgspec.UnsetType):
@@ -372,6 +416,7 @@ def register_tables() -> dict[str, tuple[Register, ...]]:
         "i440fx": i440fx.REGISTERS,
         "piix": piix.REGISTERS,
         "ramdisk": ramdisk.REGISTERS,
+        "lsi_registers": lsi_registers.REGISTERS,
         "backdoor": backdoor.REGISTERS,
         "balloon_port": balloon_port.REGISTERS,
         "absent": absent.REGISTERS,

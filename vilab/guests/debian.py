@@ -4,6 +4,7 @@
 
     linux-image-686 ─Depends─> linux-image-6.1.0-NN-686 ──> vmlinuz, modules ─┐
     busybox-static ──────────────────────────────────────> busybox ───────────┴─> initrd.gz (debian_root)
+    e2fsprogs and libraries ─────────────────────────────> for disks ───────────> disks.cpio (debian_disks)
                                                                   all in guests_folder()/debian, with manifest.json
 
 ``fetch`` gets them from the distribution, ``take`` makes the same of files that a person has; ``find`` says what is
@@ -24,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from vilab.errors import AdminError
-from vilab.guests import apt, debian_root, linux, module_files
+from vilab.guests import apt, debian_disks, debian_root, linux, module_files
 
 NAME = "debian"
 MEMORY_BYTES = 128 << 20
@@ -41,8 +42,8 @@ MODULES = (
 )  # fmt: skip
 """Drivers of VMware's balloon, disk controllers and network cards; what they need comes along."""
 
-KERNEL_FILE, INITRD_FILE, BUSYBOX_FILE, MODULES_FOLDER, MANIFEST = (
-    "vmlinuz", "initrd.gz", "busybox", "modules", "manifest.json"
+KERNEL_FILE, INITRD_FILE, BUSYBOX_FILE, MODULES_FOLDER, MANIFEST, DISKS_FILE = (
+    "vmlinuz", "initrd.gz", "busybox", "modules", "manifest.json", "disks.cpio"
 )  # fmt: skip
 HOW = "`vilab guests fetch debian` gets it"
 
@@ -71,6 +72,13 @@ class Debian(msgspec.Struct, frozen=True):
     @property
     def initrd(self) -> Path:
         return self.folder / INITRD_FILE
+
+    def initrd_for(self, controller: str) -> bytes:
+        """The initramfs of a guest with disks. Raises ``AdminError``: it was fetched without what it needs."""
+        if DISKS_FILE not in self.manifest.files:
+            raise AdminError(f"The Debian guest in {self.folder} has no tools for disks: {HOW} anew with --again.")
+        first, disks = self.initrd.read_bytes(), (self.folder / DISKS_FILE).read_bytes()
+        return debian_disks.initrd(first, disks, controller)
 
     def describe(self) -> str:
         packages = ", ".join(f"{name} {version}" for name, version in self.manifest.packages.items())
@@ -117,14 +125,17 @@ def fetch() -> tuple[Debian, str]:
     with apt.PrivateApt() as private:
         complaint = private.update()
         kernel_package = private.dependency(KERNEL_META, KERNEL_PATTERN)
-        debs = private.download([kernel_package, BUSYBOX])
-        kernel_files, busybox_files = (private.unpack(debs[name]) for name in (kernel_package, BUSYBOX))
+        debs = private.download([kernel_package, BUSYBOX, *debian_disks.PACKAGES])
+        unpacked = {name: private.unpack(deb) for name, deb in debs.items()}
+        kernel_files, busybox_files = unpacked[kernel_package], unpacked[BUSYBOX]
         packages = {name: apt.version_of(deb) for name, deb in debs.items()}
         kernel = _only(kernel_files / "boot", "vmlinuz-*", kernel_package)
         busybox = _only(busybox_files, "bin/busybox", BUSYBOX)
         there = module_files.find(kernel_files)
         modules = module_files.with_needs(MODULES, there)
-        return _store(kernel.read_bytes(), busybox.read_bytes(), modules, packages), complaint
+        release = release_of(kernel.read_bytes())
+        disks = debian_disks.archive(release, modules, _more(there, modules), debian_disks.files(unpacked))
+        return _store(kernel.read_bytes(), busybox.read_bytes(), modules, packages, disks), complaint
 
 
 def take(kernel: Path, busybox: Path, modules: Path | None = None) -> Debian:
@@ -137,12 +148,14 @@ def take(kernel: Path, busybox: Path, modules: Path | None = None) -> Debian:
             f"{busybox} is not a program for 32-bit x86; busybox has to be the i386 one, linked statically."
         )
     chosen: dict[str, bytes] = {}
+    disks = b""
     if modules is not None:
         there = module_files.find(modules)
         if not there:
             raise AdminError(f"There is no kernel module (*.ko) below {modules}.")
         chosen = module_files.with_needs([name for name in MODULES if name in there], there)
-    return _store(data, program, chosen, {str(kernel): "as given", str(busybox): "as given"})
+        disks = debian_disks.archive(release_of(data), chosen, _more(there, chosen), {})
+    return _store(data, program, chosen, {str(kernel): "as given", str(busybox): "as given"}, disks)
 
 
 def release_of(kernel: bytes) -> str:
@@ -152,11 +165,21 @@ def release_of(kernel: bytes) -> str:
     return found.group().decode() if found else "unknown"
 
 
-def _store(kernel: bytes, busybox: bytes, modules: Mapping[str, bytes], packages: dict[str, str]) -> Debian:
+def _more(there: Mapping[str, Path], modules: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Modules for disks that the guest without disks does not have; of files that are here, those that are."""
+    wanted = module_files.with_needs([name for name in debian_disks.MODULES if name in there], there)
+    return {name: data for name, data in wanted.items() if name not in modules}
+
+
+def _store(
+    kernel: bytes, busybox: bytes, modules: Mapping[str, bytes], packages: dict[str, str], disks: bytes
+) -> Debian:
     """Put a complete guest in the place of what was there, in one step."""
     release = release_of(kernel)
     contents = {KERNEL_FILE: kernel, BUSYBOX_FILE: busybox, INITRD_FILE: debian_root.root(busybox, release, modules)}
     contents |= {f"{MODULES_FOLDER}/{name}.ko": data for name, data in modules.items()}
+    if disks:
+        contents[DISKS_FILE] = disks
     digests = {name: _sha256(data) for name, data in contents.items()}
     manifest = Manifest(release, packages, list(modules), digests, _init_digest())
     target = guests_folder() / NAME
@@ -187,7 +210,9 @@ def _make_root_again(found: Debian) -> Debian:
     """This vilab has another /init than the one that the initramfs was made with."""
     folder, manifest = found.folder, found.manifest
     modules = {name: (folder / MODULES_FOLDER / f"{name}.ko").read_bytes() for name in manifest.modules}
-    return _store((folder / KERNEL_FILE).read_bytes(), (folder / BUSYBOX_FILE).read_bytes(), modules, manifest.packages)
+    disks = (folder / DISKS_FILE).read_bytes() if DISKS_FILE in manifest.files else b""
+    kernel, busybox = (folder / KERNEL_FILE).read_bytes(), (folder / BUSYBOX_FILE).read_bytes()
+    return _store(kernel, busybox, modules, manifest.packages, disks)
 
 
 def _init_digest() -> str:

@@ -17,6 +17,11 @@ class DmaView:
     def __init__(self, pmap: Pmap) -> None:
         self._pmap = pmap
 
+    @property
+    def size_bytes(self) -> int:
+        """Where memory ends."""
+        return self._pmap.size_bytes
+
     def read(self, gpa: int, size_bytes: int) -> bytes:
         pmap = self._pmap
         pmap.device_reads = True

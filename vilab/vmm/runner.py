@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,13 +19,14 @@ import msgspec
 
 from vilab.errors import AdminError, GuestStopped
 from vilab.events import Event, EventDigest, EventLog, encode
-from vilab.guests import debian, debian_root
+from vilab.guests import debian, debian_disks, debian_root
 from vilab.guests.image import LoadedImage
 from vilab.guests.load import load
 from vilab.protocols import Console
 from vilab.vmm import suspend
 from vilab.vmm.choices import usual_for
 from vilab.vmm.records import Ended
+from vilab.vmm.scsi_disks import CONTROLLERS, attach
 from vilab.vmm.typist import Typist
 from vilab.vmm.vm import ENGINES, MONITOR_WINDOW, VirtualMachine
 
@@ -50,7 +52,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     ``instructions``: stop after exactly this many guest instructions; ``None``: no limit, and counted only for small
     images. ``stats`` asks for digests of serial output and events. ``engine_options`` go to the engine's constructor.
     ``memory_bytes``: ``None`` is as much as the image usually gets. ``kernel_path``: for the Debian guest, another
-    kernel than the fetched one. ``suspension``: when the run stops to become a file, if it does.
+    kernel than the fetched one. ``suspension``: when the run stops to become a file, if it does. ``disks``: files of
+    virtual disks, behind a SCSI adapter of the kind ``controller``.
     """
 
     image: str
@@ -65,6 +68,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     events_path: Path | None = None
     engine_options: dict[str, Any] = {}
     suspension: Suspension | None = None
+    disks: tuple[Path, ...] = ()
+    controller: str = "lsilogic"
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -116,15 +121,17 @@ class Chosen(msgspec.Struct, frozen=True):
 
 def choose(options: RunOptions) -> Chosen:
     """Find and load the guest. Raises ``AdminError``."""
-    spec, command_line, initrd, usual_bytes = options.image, options.append, options.initrd_path, MEMORY_BYTES
+    spec, command_line, usual_bytes = options.image, options.append, MEMORY_BYTES
+    initrd = _read(options.initrd_path)
     prompt = b""
     if options.image == debian.NAME:
         kernel, usual_bytes = options.kernel_path, debian.MEMORY_BYTES
-        command_line = f"{debian.COMMAND_LINE} {options.append}".rstrip()
+        usual_line = debian_disks.command_line(debian.COMMAND_LINE) if options.disks else debian.COMMAND_LINE
+        command_line = f"{usual_line} {options.append}".rstrip()
         if kernel is None or initrd is None:
             fetched = debian.find()
             if initrd is None:
-                initrd, prompt = fetched.initrd, debian_root.PROMPT
+                initrd, prompt = _usual_initrd(fetched, options), debian_root.PROMPT
             kernel = kernel or fetched.kernel
         spec = str(kernel)
     elif options.kernel_path is not None:
@@ -136,13 +143,17 @@ def choose(options: RunOptions) -> Chosen:
         spec,
         memory_bytes=memory_bytes,
         append=command_line,
-        initrd=_read(initrd),
+        initrd=initrd,
         reserved=None if options.engine in ("bare", "svm") else MONITOR_WINDOW,
         paravirtual=options.engine == "para",
     )
     if options.image == debian.NAME:
         image = msgspec.structs.replace(image, name=debian.NAME)
     return Chosen(image, memory_bytes, prompt)
+
+
+def _usual_initrd(fetched: debian.Debian, options: RunOptions) -> bytes | None:
+    return fetched.initrd_for(options.controller) if options.disks else _read(fetched.initrd)
 
 
 def _read(path: Path | None) -> bytes | None:
@@ -161,17 +172,23 @@ def run_image(options: RunOptions, console: Console) -> RunResult:
     """
     if options.engine not in ENGINES:
         raise AdminError(f"There is no engine {options.engine!r}; there are {', '.join(ENGINES)}.")
+    if options.controller not in CONTROLLERS:
+        raise AdminError(f"There is no controller {options.controller!r}; there are {', '.join(CONTROLLERS)}.")
     chosen = choose(options)
     count = options.instructions
     if count is None and chosen.image.kind in COUNTED_KINDS:
         count = 1 << 60
     with _Session(console, options, chosen.prompt) as session:
         engine_options = usual_for(chosen.image.kind, options.engine, options.engine_options)
-        vm = VirtualMachine(
-            chosen.image, options.engine, chosen.memory_bytes, console=session.tee, log=session.log,
-            count_instructions=count, engine_options=engine_options,
-        )  # fmt: skip
-        return session.run(vm, engine_options, count is not None)
+        with ExitStack() as open_disks:
+            adapters = attach(options.disks, options.controller)
+            for adapter in adapters:
+                open_disks.callback(adapter.close)
+            vm = VirtualMachine(
+                chosen.image, options.engine, chosen.memory_bytes, console=session.tee, log=session.log,
+                count_instructions=count, engine_options=engine_options, adapters=adapters,
+            )  # fmt: skip
+            return session.run(vm, engine_options, count is not None)
 
 
 def resume_file(path: Path, console: Console, options: RunOptions) -> RunResult:
@@ -185,7 +202,10 @@ def resume_file(path: Path, console: Console, options: RunOptions) -> RunResult:
     header = suspended.header
     with _Session(console, options, header.prompt, header.said) as session:
         vm = suspended.resume(session.tee, session.log)
-        return session.run(vm, header.engine_options, header.instructions is not None)
+        with ExitStack() as open_disks:
+            for adapter in vm.adapters:
+                open_disks.callback(adapter.close)
+            return session.run(vm, header.engine_options, header.instructions is not None)
 
 
 class _Session:

@@ -38,6 +38,7 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.guests.image import LoadedImage
 from vilab.protocols import Console
+from vilab.vmm.scsi_disks import DiskRecord, reattach
 from vilab.vmm.vm import ENGINES, VirtualMachine, VmState
 
 MAGIC = b"vilabVM\n"
@@ -53,7 +54,7 @@ class Header(msgspec.Struct, frozen=True):
     """What has to be known before the machine can be made.
 
     ``image`` has no segments: its bytes are in the guest's memory. ``instructions``: how many were executed, where they
-    are counted. ``prompt`` and ``said`` belong to whoever types (``Typist``).
+    are counted. ``prompt`` and ``said`` belong to whoever types (``Typist``). ``disks``: to be opened again.
     """
 
     engine: str
@@ -64,6 +65,7 @@ class Header(msgspec.Struct, frozen=True):
     instructions: int | None = None
     prompt: bytes = b""
     said: bytes = b""
+    disks: tuple[DiskRecord, ...] = ()
 
 
 class Suspended(msgspec.Struct, frozen=True):
@@ -78,18 +80,23 @@ class Suspended(msgspec.Struct, frozen=True):
         log = log if log is not None else EventLog()
         active, log.active = log.active, False  # it does not power on
         vm: VirtualMachine | None = None
+        adapters = reattach(header.disks, header.image.name)
         try:
             vm = VirtualMachine(
                 header.image, header.engine, header.memory_bytes, console=console, log=log,
                 count_instructions=None if header.instructions is None else 1 << 60,
-                engine_options=dict(header.engine_options),
+                engine_options=dict(header.engine_options), adapters=adapters,
             )  # fmt: skip
             vm.load_state(self.state)
             if header.instructions is not None:
                 vm.cpu.set_instructions(header.instructions)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except (AdminError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             if vm is not None:
                 vm.close()
+            for adapter in adapters:
+                adapter.close()
+            if isinstance(error, AdminError):
+                raise
             raise AdminError(f"The state of {header.image.name} does not fit this vilab ({error}).") from None
         log.active = active
         return vm
@@ -107,8 +114,11 @@ def encode(
     pages = np.frombuffer(vm.pmap.content(), np.uint8).reshape(-1, PAGE_BYTES)
     here = pages.any(axis=1)
     image = msgspec.structs.replace(vm.image, segments=(), zeroed=())
+    for bus in vm.buses:
+        bus.flush()
+    disks = tuple(record for adapter in vm.adapters for record in adapter.records())
     header = Header(
-        vm.engine.name, engine_options or {}, vm.memory_bytes, image, int(here.sum()), instructions, prompt, said
+        vm.engine.name, engine_options or {}, vm.memory_bytes, image, int(here.sum()), instructions, prompt, said, disks
     )
     packer = zlib.compressobj(COMPRESSION)
     body = bytearray()

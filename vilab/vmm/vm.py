@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,9 +28,11 @@ from vilab.guests.image import CR0_AT_ENTRY, CR0_IN_REAL_MODE, LoadedImage
 from vilab.machine.cpu import Cpu
 from vilab.memory.dma import DmaView
 from vilab.memory.grant import MemoryGrant, alone
+from vilab.storage.scsi_parallel import ParallelBus
 from vilab.vmm import hypercalls
 from vilab.vmm.cpuid import cpuid
 from vilab.vmm.engine import Engine, EngineState
+from vilab.vmm.scsi_disks import ScsiAdapter
 from vilab.vmm.tape import Tape
 from vilab.vmm.vcpu import NULL_SEGMENT, VcpuState
 
@@ -96,6 +99,7 @@ class VirtualMachine:
     grant : its part of a host's memory; without it the machine is its own.
     count_instructions : count guest instructions exactly and stop after this many; ``None`` does not count.
     ramdisk_bytes : size of the RAM disk, a multiple of 4 KB; 0 for none.
+    adapters : SCSI adapters with their disks; the caller closes the disks when the machine is gone.
 
     Raises
     ------
@@ -116,6 +120,7 @@ class VirtualMachine:
         grant: MemoryGrant | None = None,
         engine_options: dict[str, object] | None = None,
         ramdisk_bytes: int = 0,
+        adapters: Sequence[ScsiAdapter] = (),
     ) -> None:
         if engine not in ENGINES:
             raise AdminError(f"There is no engine {engine!r}; there are {', '.join(ENGINES)}.")
@@ -146,9 +151,12 @@ class VirtualMachine:
             self.pmap.map_high(((1 << 32) - rom_bytes >> PAGE_SHIFT) + page, mpn)
         self.cpu = Cpu(self.machine_memory, native_hook, rom_bytes=rom_bytes if engine == "bare" else 0)
         self.tape = Tape(self.console)
+        self.adapters = tuple(adapters)
+        self.buses = [self._make_bus(index, each) for index, each in enumerate(self.adapters)]
         self.pc = Pc(
             self.clock, self.log, self.tape, memory_bytes, on_interrupt=self._interrupt_changed,
             memory=DmaView(self.pmap), ramdisk_bytes=ramdisk_bytes,
+            scsi=[(each.controller, bus) for each, bus in zip(self.adapters, self.buses, strict=True)],
         )  # fmt: skip
         self.lapic = self.pc.lapic
         self.engine: Engine = self._make_engine(engine, engine_options or {})
@@ -160,6 +168,10 @@ class VirtualMachine:
         self.engine.start()
         if self.log.active:
             self.log.emit(PoweredOn(0, engine, image.name, image.entry))
+
+    def _make_bus(self, index: int, adapter: ScsiAdapter) -> ParallelBus:
+        disks = {each.target: (each.device, each.identity) for each in adapter.disks}
+        return ParallelBus(disks, self.clock, self.log, adapter.latency, f"vmhba{index}")
 
     def _make_engine(self, name: str, options: dict[str, object]) -> Engine:
         if name == "bare":
@@ -201,6 +213,7 @@ class VirtualMachine:
         if not any(gpa <= 0x413 < gpa + len(data) for gpa, data in self.image.segments):
             self.pmap.write(0x413, (639).to_bytes(2, "little"))
         if not self.image.rom:  # a BIOS makes tables of its own
+            self.pc.assign_pci()
             taken = [(gpa, len(data)) for gpa, data in self.image.segments]
             place_mp_tables(self.pc.mp_record(), self.pmap, [*taken, *self.image.zeroed], self.memory_bytes)
         self.engine.stop_eip = self.image.stop_eip
