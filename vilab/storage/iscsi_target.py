@@ -35,7 +35,7 @@ MAX_NAME_CHARACTERS = 223
 
 
 def check_iscsi_name(name: str) -> None:
-    """``AdminError`` unless it is an iSCSI name, ``iqn.2006-06.domain[:text]``, ``eui.`` or ``naa.`` (RFC 7143, 4.2)."""
+    """``AdminError`` unless it is an iSCSI name: ``iqn.YYYY-MM.domain``, ``eui.``, ``naa.`` (RFC 7143, 4.2)."""
     kind, dot, rest = name.partition(".")
     fits = kind in ("iqn", "eui", "naa") and dot and rest and len(name) <= MAX_NAME_CHARACTERS
     if not fits or not all(c.isalnum() or c in "-.:" for c in name) or not name.isprintable():

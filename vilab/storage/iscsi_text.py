@@ -28,14 +28,14 @@ def encode_text(pairs: list[tuple[str, str]]) -> bytes:
     return b"".join(f"{key}={value}".encode() + b"\0" for key, value in pairs)
 
 
-def decode_text(data: bytes) -> list[tuple[str, str]]:
+def decode_text(data: bytes, max_keys: int = MAX_KEYS) -> list[tuple[str, str]]:
     """The pairs, in their order. Raises ``TextError``."""
     pairs: list[tuple[str, str]] = []
-    for item in data.split(b"\0", MAX_KEYS + 1):
+    for item in data.split(b"\0", max_keys + 1):
         if not item:
             continue
-        if len(pairs) == MAX_KEYS:
-            raise TextError(f"more than {MAX_KEYS} keys")
+        if len(pairs) == max_keys:
+            raise TextError(f"more than {max_keys} keys")
         key, equals, value = item.partition(b"=")
         if not equals or not 0 < len(key) <= MAX_KEY_CHARACTERS or len(value) > MAX_VALUE_CHARACTERS:
             raise TextError("a key without a value, or too long a one")
@@ -51,8 +51,9 @@ def decode_text(data: bytes) -> list[tuple[str, str]]:
 class TextCollector:
     """A text that comes in pieces."""
 
-    def __init__(self, max_bytes: int = MAX_TEXT_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_TEXT_BYTES, max_keys: int = MAX_KEYS) -> None:
         self.max_bytes = max_bytes
+        self.max_keys = max_keys
         self._data = b""
 
     def add(self, data: bytes, more: bool) -> list[tuple[str, str]] | None:
@@ -63,7 +64,7 @@ class TextCollector:
         if more:
             return None
         whole, self._data = self._data, b""
-        return decode_text(whole)
+        return decode_text(whole, self.max_keys)
 
 
 def decode_binary(value: str) -> bytes:
