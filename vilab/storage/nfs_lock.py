@@ -37,7 +37,7 @@ from vilab.storage.nfs_errors import NfsError
 from vilab.storage.nfs_lock_record import MOST_BYTES, LockRecord, lock_name, parse
 
 LockState = Literal["free", "owned", "contested", "lost"]
-MOST_LINKS = 8
+MOST_LINKS = 64
 
 
 class LockSettings(msgspec.Struct, frozen=True):

@@ -1,0 +1,138 @@
+"""Several hosts after one lock, a step of one of them at a time, in an order that a test chooses.
+
+::
+
+    host 0   try_take ─ CREATE ─ WRITE ─ LINK ─ ...          every call to the server is a step
+    host 1        try_take ─ LOOKUP ─ READ ─ ...
+    order    0, 0, 1, time, 0, 1, 1, kill 0, time, ...
+
+Each host runs in a thread of its own that only moves when it is its turn.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from tests.storage.nfs_twin import S
+from vilab.clock import VirtualClock
+from vilab.storage.nfs_errors import NfsError
+from vilab.storage.nfs_link import Dial, Link
+from vilab.storage.nfs_lock import NfsLock, Owner
+from vilab.storage.nfs_memory_server import MemoryServer
+from vilab.storage.nfs_mount import Address, mount
+
+
+class Killed(BaseException):
+    """The host is switched off."""
+
+
+class SteppedLink:
+    """Nothing reaches the server before it is the host's turn."""
+
+    def __init__(self, link: Link, wait: Callable[[], None]) -> None:
+        self.link, self.wait = link, wait
+        self.send, self.close = link.send, link.close
+
+    def receive(self, timeout_s: float) -> bytes:
+        self.wait()
+        return self.link.receive(timeout_s)
+
+
+class Racer:
+    """One host. ``plan``: what it does when it owns the lock, a word at a time: ``renew``, ``release``."""
+
+    def __init__(self, server: MemoryServer, number: int, plan: list[str]) -> None:
+        self.number, self.plan = number, plan
+        self.clock = VirtualClock()
+        self.clock.now_ns = number * 7 * S  # clocks of different hosts have nothing in common
+        self.turn, self.moved = threading.Semaphore(0), threading.Semaphore(0)
+        self.started = self.killed = self.done = self.releasing = False
+        self.failure: BaseException | None = None
+        client = mount(Address("twin", "/export"), lambda port: self.stepped(server.dial(port)))
+        self.lock = NfsLock(client, "vm.vmdk", Owner(f"esx{number}", bytes([number]) * 16), self.clock)
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.started = True
+        self.thread.start()
+
+    def stepped(self, dial: Dial) -> Dial:
+        return lambda timeout_s: SteppedLink(dial(timeout_s), self.wait)
+
+    def wait(self) -> None:
+        if self.started:
+            if self.killed:
+                raise Killed
+            self.moved.release()
+            self.turn.acquire()
+            if self.killed:
+                raise Killed
+
+    def step(self) -> None:
+        """Go on to just before the next call."""
+        if not self.done:
+            self.turn.release()
+            self.moved.acquire()
+
+    def kill(self) -> None:
+        self.killed = True
+        self.step()
+
+    def run(self) -> None:
+        try:
+            self.turn.acquire()
+            while not self.killed:
+                self.wait()
+                self.act()
+        except Killed:
+            pass
+        except BaseException as error:
+            self.failure = error
+        self.done = True
+        self.moved.release()
+
+    def act(self) -> None:
+        try:
+            if self.lock.state in ("free", "lost"):
+                if self.lock.state == "lost":
+                    self.lock.release()
+                self.lock.try_take()
+            elif self.plan and self.plan.pop(0) == "release":
+                self.releasing = True
+                self.lock.release()
+                self.releasing = False
+            else:
+                self.lock.renew()
+        except NfsError as error:
+            if error.kind not in ("stale", "missing"):
+                raise
+
+    @property
+    def writes(self) -> bool:
+        """Could it write to the disk at this moment?"""
+        return not self.killed and self.lock.trusted
+
+
+def race(order: list[int | str], plans: list[list[str]]) -> MemoryServer:
+    """Run it; at no moment may two hosts write. Afterwards a newcomer must get the lock, whatever was left behind."""
+    server = MemoryServer()
+    mount(Address("twin", "/export"), server.dial).create("vm.vmdk")
+    hosts = [Racer(server, number, list(plan)) for number, plan in enumerate(plans, 1)]
+    try:
+        for what in order:
+            if isinstance(what, int):
+                hosts[what % len(hosts)].step()
+            elif what == "time":
+                if not any(host.releasing and not host.killed for host in hosts):
+                    for host in hosts:
+                        host.clock.advance(5 * S)
+            else:
+                hosts[int(what[4:]) % len(hosts)].kill()
+            writers = [host.number for host in hosts if host.writes]
+            assert len(writers) <= 1, f"hosts {writers} both own the disk"
+            failed = [host.failure for host in hosts if host.failure is not None]
+            assert not failed, failed
+    finally:
+        for host in hosts:
+            host.kill()
+            host.thread.join(10)
+    return server
