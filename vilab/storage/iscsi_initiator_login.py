@@ -184,7 +184,7 @@ class InitiatorLogin:
         method = said.get("AuthMethod")
         if method == "CHAP" and config.credentials is not None and not self._algorithm:
             self._algorithm = "asked"
-            return [("CHAP_A", "7,5")], False
+            return [("CHAP_A", "5,7")], False  # MD5 first: some targets give up at a number that they do not know
         if method in ("None", None) and config.mutual is None and not self._algorithm:
             return [], True
         raise TextError(f"AuthMethod {str(method)[:40]!r}, which was not offered")
