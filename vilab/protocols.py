@@ -139,3 +139,15 @@ class ScsiBus(Protocol):
         ...
 
     def load_state(self, state: bytes) -> None: ...
+
+
+class Lun(BlockDevice, Protocol):
+    """A disk on a storage network: a block device that also carries out any SCSI command.
+
+    Reads and writes go on over another path where one fails. Where none is left, ``vilab.storage.block.BlockError`` of
+    the kind ``away``; a command that was sent may have been carried out then, or not.
+    """
+
+    def submit(self, cdb: bytes, data_out: ReadableBytes = b"") -> tuple[int, bytes, bytes]:
+        """One command from beginning to end: status (SAM-4, 5.3), data for the initiator, sense data."""
+        ...

@@ -45,3 +45,37 @@ class SnapshotCommitted(Event, frozen=True, tag=True):
     parent: str
     child: str
     sectors: int
+
+
+class PathStateChanged(Event, frozen=True, tag=True):
+    """A path to a LUN is ``active`` (in use), ``standby`` (works), ``dead`` or ``disabled`` now."""
+
+    lun: str
+    path: str
+    before: str
+    after: str
+    why: str
+
+
+class PathSwitched(Event, frozen=True, tag=True):
+    """Commands to a LUN go another way. ``from_path`` is empty where there was none."""
+
+    lun: str
+    from_path: str
+    to_path: str
+    why: str
+
+
+class PathsLost(Event, frozen=True, tag=True):
+    """No path to a LUN works."""
+
+    lun: str
+
+
+class ReservationMoved(Event, frozen=True, tag=True):
+    """RESERVE(6) was repeated over another path; ``kept`` is false where another host was quicker."""
+
+    lun: str
+    from_path: str
+    to_path: str
+    kept: bool

@@ -1,0 +1,68 @@
+"""A small storage area network: two switches, an array with two processors, hosts with two adapters.
+
+::
+
+    vmhba1 ── switch1 ── A0, B0 ─┐
+    vmhba2 ── switch2 ── A1, B1 ─┴─ array
+"""
+
+from __future__ import annotations
+
+from vilab.clock import VirtualClock
+from vilab.events import EventLog
+from vilab.storage.block import MemoryDisk
+from vilab.storage.fc_array import Kind, StorageArray
+from vilab.storage.fc_fabric import Fabric
+from vilab.storage.fc_hba import FcPath, HostBusAdapter
+from vilab.storage.fc_names import Wwn, numbered
+from vilab.storage.paths import MultipathLun, Policy, claim
+from vilab.storage.scsi_state import Identity
+
+DISK_BYTES = 4 << 20
+PORTS = {"A0": numbered(1, 0x50), "B0": numbered(2, 0x50), "A1": numbered(3, 0x50), "B1": numbered(4, 0x50)}
+
+
+class Host:
+    def __init__(self, san: San, number: int) -> None:
+        node = numbered(number, 0x20)
+        self.wwpns = [numbered(16 * number + n) for n in (1, 2)]
+        self.adapters = [
+            HostBusAdapter(f"vmhba{n}", fabric, wwpn, node)
+            for n, (fabric, wwpn) in enumerate(zip(san.fabrics, self.wwpns, strict=True), 1)
+        ]
+
+    def paths(self) -> list[FcPath]:
+        return [path for adapter in self.adapters for path in adapter.rescan()]
+
+
+class San:
+    def __init__(self, kind: Kind = "active/active", hosts: int = 1, disks: int = 1) -> None:
+        self.clock, self.log = VirtualClock(), EventLog(keep=True)
+        self.fabrics = [Fabric(f"switch{n}", n, self.clock, self.log) for n in (1, 2)]
+        self.array = StorageArray("array1", None, kind, self.clock, self.log)
+        for name, wwpn in PORTS.items():
+            self.array.connect(self.fabrics[int(name[1])], wwpn, name[0])
+        self.disks = [MemoryDisk(DISK_BYTES) for _ in range(disks)]
+        for number, disk in enumerate(self.disks):
+            self.array.create_lun(number, disk, Identity(f"array-lun-{number}"))
+        self.hosts = [Host(self, n) for n in range(1, hosts + 1)]
+        for host in self.hosts:
+            for wwpn in host.wwpns:
+                for number in range(disks):
+                    self.array.present(wwpn, number, number)
+
+    def lun(self, host: int = 0, policy: Policy = "fixed") -> MultipathLun:
+        (found,) = claim(self.hosts[host].paths(), policy, self.clock, self.log)
+        return found
+
+    def pull(self, port: str, up: bool = False) -> None:
+        """The cable of one of the array's ports."""
+        self.fabrics[int(port[1])].link(PORTS[port], up)
+
+
+def state_of(lun: MultipathLun, path: str) -> str:
+    return lun.states[path]
+
+
+def wwpn_of(host: Host, adapter: int) -> Wwn:
+    return host.wwpns[adapter]
