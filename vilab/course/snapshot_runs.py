@@ -10,13 +10,16 @@
 from __future__ import annotations
 
 import random
+import re
 import tempfile
 from pathlib import Path
 
 import msgspec
 
+from vilab.errors import AdminError
 from vilab.storage.counted_files import CountedFiles, FileAccess
-from vilab.storage.redo_log import SnapshotDisk
+from vilab.storage.disk_chain import open_chain
+from vilab.storage.redo_log import SnapshotDisk, snapshot_file
 from vilab.storage.timed import Latency
 from vilab.storage.vmdk_create import create
 from vilab.view import disk_run as deeds
@@ -121,3 +124,22 @@ def pass_ns(reads: list[FileAccess], latency: Latency | None = None) -> int:
         total += latency.duration_ns("read", each.size_bytes, at == (each.file, each.offset_bytes))
         at = each.file, each.offset_bytes + each.size_bytes
     return total
+
+
+def written_behind_its_back() -> str:
+    """What is said of a chain whose base somebody has written to, without its redo log."""
+    with tempfile.TemporaryDirectory(prefix="vilab-cid-") as folder:
+        base = Path(folder) / "vm.vmdk"
+        create(base, 40 * BLOCK_SECTORS, "vmfs")
+        child = snapshot_file(base)
+        with open_chain(child) as chain:
+            sentences = [f"{child.name} fits {chain.links[0].path.name}: it opens."]
+        with open_chain(base, writable=True) as chain:
+            chain.write(0, b"X" * BLOCK_BYTES)
+        try:
+            open_chain(child).close()
+            sentences.append("It opens again.")
+        except AdminError as refused:
+            words = str(refused).replace(f"{folder}/", "")
+            sentences.append(re.sub(r"\b[0-9a-f]{8}\b", "........", words))
+    return "\n".join(sentences)
