@@ -12,6 +12,7 @@
 ``vilab bench comparison``      counts what each engine does for an operation, in the paper's cycles
 ``vilab vmdk info DISK``        looks at virtual disks; ``check``, ``convert``, ``snapshot``
 ``vilab iscsi-target``          offers disks to any iSCSI initiator
+``vilab vmfs ls IMAGE``         looks into VMFS-3 volumes; ``mkfs``, ``cp``, ``rm``, ``check``
 ``vilab doctor``                says what is missing on this machine and how to get it
 ==============================  ====================================================================
 
@@ -111,6 +112,20 @@ def iscsi_target(choices: argparse.Namespace) -> int:
     from vilab.commands.iscsi_target import serve
 
     return serve(choices.portal, choices.iqn, choices.lun, choices.chap, choices.mutual_chap, choices.read_only)
+
+
+def vmfs(choices: argparse.Namespace) -> int:
+    from vilab.commands import vmfs as volumes
+
+    if choices.what == "mkfs":
+        return volumes.make_image(choices.image, choices.size, choices.label, choices.block_size, choices.files)
+    if choices.what == "ls":
+        return volumes.show(choices.place, choices.all)
+    if choices.what == "cp":
+        return volumes.copy(choices.sources, choices.target, choices.recursive)
+    if choices.what == "rm":
+        return volumes.delete(choices.places, choices.recursive)
+    return volumes.examine(choices.image)
 
 
 def doctor(_choices: argparse.Namespace) -> int:
@@ -235,6 +250,30 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--chap", metavar="USER:SECRET", help="what initiators have to prove")
     one.add_argument("--mutual-chap", metavar="USER:SECRET", help="what this target proves to those who ask")
     one.add_argument("--read-only", action="store_true", help="refuse whatever would change a disk")
+
+    one = command("vmfs", vmfs, "make VMFS-3 volumes in image files, look into them, copy in and out, check them")
+    whats = one.add_subparsers(dest="what", metavar="WHAT", required=True)
+    one = whats.add_parser("mkfs", help="make a volume", description="Make an image file with an empty VMFS-3 volume.")
+    one.add_argument("--size", required=True, metavar="SIZE", help="of the volume: 300M, 1G; whole 256M at least")
+    one.add_argument("--label", default="datastore", metavar="NAME", help="name of the datastore (default: datastore)")
+    one.add_argument("--block-size", default="1M", metavar="SIZE", help="1M, 2M, 4M or 8M (default: 1M)")
+    one.add_argument("--files", type=int, default=1024, metavar="N", help="how many files it can have (default: 1024)")
+    one.add_argument("image", type=Path, metavar="IMAGE", help="a file that does not exist yet")
+    one = whats.add_parser("ls", help="say what is there", description="Say what is in a directory of a volume.")
+    one.add_argument("-a", "--all", action="store_true", help="system files too")
+    one.add_argument("-l", "--long", action="store_true", help="sizes and dates (always so)")
+    one.add_argument("place", metavar="IMAGE[:/PATH]", help="an image, or a path in it")
+    one = whats.add_parser("cp", help="copy in, out and inside", description="Copy files in, out and inside.")
+    one.add_argument("-r", "--recursive", action="store_true", help="directories with everything in them")
+    one.add_argument("sources", nargs="+", metavar="FROM", help="IMAGE:/path, or a file of this computer")
+    one.add_argument("target", metavar="TO", help="the same; a directory if there are several")
+    one = whats.add_parser("rm", help="delete files", description="Delete files on a volume.")
+    one.add_argument("-r", "--recursive", action="store_true", help="directories with everything in them")
+    one.add_argument("places", nargs="+", metavar="IMAGE:/PATH", help="what goes")
+    one = whats.add_parser(
+        "check", help="look for damage", description="Look for damage in a volume. 0: none; 1: some."
+    )
+    one.add_argument("image", type=Path, metavar="IMAGE", help="the image file")
 
     command("doctor", doctor, "say what is there, what is missing on this machine and how to get it")
     return top

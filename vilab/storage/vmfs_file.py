@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from vilab.errors import AdminError
 from vilab.protocols import ReadableBytes
 from vilab.storage import vmfs_block_id as ids
+from vilab.storage import vmfs_layout as on_disk
 from vilab.storage.block import BlockError, check_range
 from vilab.storage.vmfs_block_id import FILE_BLOCK, POINTER_BLOCK
 from vilab.storage.vmfs_block_map import BlockMap
@@ -78,6 +79,18 @@ class VmfsReader:
 
     def close(self) -> None:
         pass
+
+
+def check_file(node: Node, path: str, writable: bool = False) -> None:
+    if node.inode.type != on_disk.FILE and (writable or node.inode.type != on_disk.SYSTEM):
+        raise AdminError(f"{path} is a {on_disk.TYPE_NAMES[node.inode.type]}, not a file that can be opened.")
+
+
+def open_to_read(volume: Namespace, path: str) -> VmfsReader:
+    """A file of a volume, by whoever has it open: a host, or a reader that is none."""
+    node = volume._settled(lambda look: volume.catalog.find(volume.volume, path, look))
+    check_file(node, path)
+    return VmfsReader(volume, node, path)
 
 
 class VmfsFile:

@@ -23,7 +23,7 @@ from vilab.storage import vmfs_recovery as recovery
 from vilab.storage.vmfs_block_map import BlockMap
 from vilab.storage.vmfs_catalog import Node, split_path
 from vilab.storage.vmfs_errors import FileInUse, NoSuchFile, VmfsFull
-from vilab.storage.vmfs_file import VmfsFile, VmfsReader
+from vilab.storage.vmfs_file import VmfsFile, VmfsReader, check_file, open_to_read
 from vilab.storage.vmfs_lun import Lun
 from vilab.storage.vmfs_member import Member
 from vilab.storage.vmfs_namespace import Namespace
@@ -121,9 +121,7 @@ class Host(Namespace):
         return self.open_to_write(path) if writable else self.open_to_read(path)
 
     def open_to_read(self, path: str) -> VmfsReader:
-        node = self._settled(lambda look: self.catalog.find(self.volume, path, look))
-        _check_file(node, path)
-        return VmfsReader(self, node, path)
+        return open_to_read(self, path)
 
     def open_to_write(self, path: str) -> VmfsFile:
         """Take the file's lock. ``FileInUse`` if a host that is alive has it."""
@@ -131,7 +129,7 @@ class Host(Namespace):
         def take() -> Node:
             with self.member.reserved():
                 node = self.catalog.find(self.volume, path, self._look)
-                _check_file(node, path, writable=True)
+                check_file(node, path, writable=True)
                 if self.member.holds(node.pos):
                     raise FileInUse(f"{path} is open on this host already.")
                 header = self.member.hold(node.pos, path)
@@ -266,8 +264,3 @@ class Host(Namespace):
             change.free(inode.id)
         elif not recovery.put_on_list(change, self.member.slot, inode.id, inode.generation):
             raise VmfsFull("Too many deleted files are not cleared up yet; try again.")
-
-
-def _check_file(node: Node, path: str, writable: bool = False) -> None:
-    if node.inode.type != on_disk.FILE and (writable or node.inode.type != on_disk.SYSTEM):
-        raise AdminError(f"{path} is a {on_disk.TYPE_NAMES[node.inode.type]}, not a file that can be opened.")
