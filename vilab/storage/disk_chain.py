@@ -234,6 +234,15 @@ class DiskChain:
                 return True
         return False
 
+    def top_is_empty(self) -> bool:
+        """Does the top hold nothing of its own?"""
+        for first in range(0, self.sectors, REGION_SECTORS):
+            places = np.full(min(REGION_SECTORS, self.sectors - first), -1, np.int64)
+            self.top.locate(first, places)
+            if (places >= 0).any():
+                return False
+        return True
+
     def flush(self) -> None:
         if self.top.writable:
             self.top.flush()

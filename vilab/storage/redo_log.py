@@ -34,6 +34,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.storage import descriptor as text
@@ -41,7 +42,8 @@ from vilab.storage.block import SECTOR_BYTES, BlockError
 from vilab.storage.disk_chain import MOST_SNAPSHOTS, DiskChain, open_chain
 from vilab.storage.disk_file import REAL_FILES, Files
 from vilab.storage.extent import SECTOR_MASK, SLOT_SHIFT
-from vilab.storage.storage_events import SnapshotCommitted, SnapshotReverted, SnapshotTaken
+from vilab.storage.sparse_extent import SparseExtent
+from vilab.storage.storage_events import GrainsAllocated, SnapshotCommitted, SnapshotReverted, SnapshotTaken
 from vilab.storage.vmdk import VirtualDisk, new_cid, read_descriptor
 from vilab.storage.vmdk_create import create, write_cowd, write_kdmv
 
@@ -67,13 +69,18 @@ def next_name(path: Path, files: Files = REAL_FILES) -> Path:
     return path.with_name(f"{base}-{max(used) + 1:06}.vmdk")
 
 
+def child_type(parent: text.Descriptor) -> str:
+    """What kind of redo log stands above a disk: ESX's, or a hosted one."""
+    return "monolithicSparse" if parent.create_type in _HOSTED else "vmfsSparse"
+
+
 def snapshot_file(path: Path, files: Files = REAL_FILES) -> Path:
     """Take a snapshot of a disk that nobody has open; the new top."""
     with open_chain(path, files=files) as chain:
         return _new_child(chain, len(chain.links) - 1, files)
 
 
-def _new_child(chain: DiskChain, below: int, files: Files, helper: bool = False) -> Path:
+def _new_child(chain: DiskChain, below: int, files: Files, helper: bool = False, path: Path | None = None) -> Path:
     """An empty redo log above link number ``below``."""
     if below + 1 > MOST_SNAPSHOTS + helper:
         raise AdminError(
@@ -81,12 +88,11 @@ def _new_child(chain: DiskChain, below: int, files: Files, helper: bool = False)
             "that are possible. Delete some of them first."
         )
     parent = chain.links[below]
-    path = next_name(parent.path, files)
-    hosted = parent.descriptor.create_type in _HOSTED
+    path = path or next_name(parent.path, files)
     create(
         path,
         parent.sectors,
-        "monolithicSparse" if hosted else "vmfsSparse",
+        child_type(parent.descriptor),
         adapter=parent.descriptor.database("ddb.adapterType") or "lsilogic",
         parent=(parent.descriptor.cid, parent.path.name),
         cid=parent.descriptor.cid,
@@ -102,9 +108,12 @@ class SnapshotDisk:
     virtual machine's configuration has to name.
     """
 
-    def __init__(self, path: Path, files: Files = REAL_FILES, log: EventLog | None = None) -> None:
-        self.files, self.log = files, log
+    def __init__(
+        self, path: Path, files: Files = REAL_FILES, log: EventLog | None = None, clock: VirtualClock | None = None
+    ) -> None:
+        self.files, self.log, self.clock = files, log, clock or VirtualClock()
         self.chain = open_chain(path, writable=True, files=files)
+        self._listen(self.chain.top)
 
     @property
     def top(self) -> Path:
@@ -133,9 +142,40 @@ class SnapshotDisk:
         self.chain.flush()
         return self._branch(link)
 
+    def make_child(self, path: Path, helper: bool = False) -> None:
+        """An empty redo log above the top, for ``adopt``; nothing goes there yet. What was written is on the disk."""
+        self.chain.flush()
+        _new_child(self.chain, len(self.chain.links) - 1, self.files, helper, path)
+
+    def make_child_of(self, parent: Path, path: Path) -> None:
+        """The same above another disk, for ``switch_to``: of this chain, or one that nobody has open for writing."""
+        self.chain.flush()
+        for link, each in enumerate(self.chain.links):
+            if self.files.resolve(each.path) == self.files.resolve(parent):
+                _new_child(self.chain, link, self.files, path=path)
+                return
+        with open_chain(parent, files=self.files) as chain:
+            _new_child(chain, len(chain.links) - 1, self.files, path=path)
+
+    def adopt(self, path: Path) -> None:
+        """A child of the top, which takes the writes from now on."""
+        self._go_on(len(self.chain.links) - 1, path)
+
+    def switch_to(self, path: Path) -> None:
+        """Another disk altogether, behind the same block device."""
+        self.chain.close()
+        self.chain.links = open_chain(path, writable=True, files=self.files).links
+        self.chain.sectors = self.chain.top.sectors
+        self.chain.rebuild()
+        self._listen(self.chain.top)
+
     def _branch(self, below: int, helper: bool = False) -> Path:
+        path = _new_child(self.chain, below, self.files, helper)
+        self._go_on(below, path)
+        return path
+
+    def _go_on(self, below: int, path: Path) -> None:
         chain = self.chain
-        path = _new_child(chain, below, self.files, helper)
         kept, dropped = chain.links[: below + 1], chain.links[below + 1 :]
         for link in reversed(dropped):
             link.close()
@@ -145,8 +185,8 @@ class SnapshotDisk:
             kept[-1] = VirtualDisk(parent, files=self.files)
         chain.links = [*kept, VirtualDisk(path, True, self.files)]
         chain.rebuild()
-        self._say(SnapshotTaken(0, kept[-1].path.name, path.name))
-        return path
+        self._listen(chain.top)
+        self._say(SnapshotTaken(self.clock.now_ns, kept[-1].path.name, path.name))
 
     def revert(self) -> None:
         """Throw away what was written since the last snapshot."""
@@ -177,7 +217,8 @@ class SnapshotDisk:
         self.files.rename(empty, extent)
         self.chain.links[-1] = VirtualDisk(path, True, self.files)
         self.chain.rebuild()
-        self._say(SnapshotReverted(0, parent.path.name, path.name))
+        self._listen(self.chain.top)
+        self._say(SnapshotReverted(self.clock.now_ns, parent.path.name, path.name))
 
     # --- down ---------------------------------------------------------------------------------------------------------
 
@@ -206,24 +247,42 @@ class SnapshotDisk:
             pass
 
     def commit_steps(self, link: int, before_removal: Callable[[Path], None] | None = None) -> Iterator[int]:
-        """``commit``, a step at a time. If ``link`` is the top, the disk must not be written between the steps."""
+        """``commit``, a step at a time. If ``link`` is the top, the disk must not be written between the steps.
+
+        ``before_removal`` is told the parent's name before the files of the merged one go.
+        """
+        chain, merged = self.chain, 0
+        for sectors in self.merge_steps(link):
+            merged += sectors
+            yield sectors
+        child = chain.links[link]
+        self.finish_merge(link, before_removal)
+        for file in reversed(child.files_of()):
+            with contextlib.suppress(OSError):
+                self.files.remove(file)
+        self._say(SnapshotCommitted(self.clock.now_ns, chain.links[link - 1].path.name, child.path.name, merged))
+
+    def merge_steps(self, link: int) -> Iterator[int]:
+        """The first half: the parent of ``link`` comes to hold all of it, too. Everything reads as before."""
         chain = self.chain
         if not 1 <= link < len(chain.links):
             raise AdminError(f"{self.top} has no snapshot {link}: there are {len(chain.links) - 1}.")
         chain.flush()
         child, old_parent = chain.links[link], chain.links[link - 1]
-        self._refuse_branches(old_parent.path, child.path)
-        old_parent.close()
-        parent = chain.links[link - 1] = VirtualDisk(old_parent.path, True, self.files)
-        self._renew()
-        merged = 0
-        for sectors in _merge(chain.links[:link], child):
-            merged += sectors
-            yield sectors
-        self._rewire(link, parent)
-        if link == len(chain.links) - 1 and before_removal is not None:
+        self._branches(old_parent.path, child.path)
+        self._writable(link - 1)
+        yield from _merge(chain.links[:link], chain.links[link])
+
+    def finish_merge(self, link: int, before_removal: Callable[[Path], None] | None = None) -> None:
+        """The second half: what stood on ``link`` stands on its parent, and the files of ``link`` are free to go."""
+        chain = self.chain
+        child = chain.links[link]
+        branches = self._branches(chain.links[link - 1].path, child.path)
+        parent = self._writable(link - 1)
+        child = self._writable(link)
+        self._rewire(link, branches)
+        if before_removal is not None:
             before_removal(parent.path)
-        removed = child.files_of()
         chain.links.remove(child)
         child.close()
         if chain.top is not parent:
@@ -231,10 +290,16 @@ class SnapshotDisk:
             parent.close()
             chain.links[link - 1] = VirtualDisk(path, files=self.files)
         self._renew()
-        for file in reversed(removed):
-            with contextlib.suppress(OSError):
-                self.files.remove(file)
-        self._say(SnapshotCommitted(0, parent.path.name, child.path.name, merged))
+
+    def _writable(self, link: int) -> VirtualDisk:
+        """Open a link for writing, if it is not."""
+        chain = self.chain
+        if not chain.links[link].writable:
+            chain.links[link].close()
+            chain.links[link] = VirtualDisk(chain.links[link].path, True, self.files)
+            self._listen(chain.links[link])
+            self._renew()
+        return chain.links[link]
 
     def _renew(self) -> None:
         """New places; the top's CID has changed already if it had before."""
@@ -242,49 +307,78 @@ class SnapshotDisk:
         self.chain.rebuild()
         self.chain.cid_changed = changed
 
-    def _rewire(self, link: int, parent: VirtualDisk) -> None:
-        """The order of the picture above."""
+    def _rewire(self, link: int, branches: list[Path]) -> None:
+        """The order of the picture above, for the link above and for the other branches that stand on ``link``."""
         chain = self.chain
-        cid = new_cid(*(each.descriptor.cid for each in chain.links))
-        above = chain.links[link + 1] if link + 1 < len(chain.links) else None
-        if above is None:
-            child = chain.links[link]  # it holds the same as the parent now, and may be named somewhere still
+        parent, child = chain.links[link - 1], chain.links[link]
+        above = [self._writable(link + 1)] if link + 1 < len(chain.links) else []
+        others: list[VirtualDisk] = []
+        try:
+            others += [VirtualDisk(path, True, self.files) for path in branches]
+            movers = above + others
+            cid = new_cid(*(each.descriptor.cid for each in (*chain.links, *others)))
+            # It holds the same as the parent now, and may be named somewhere still.
             child.replace_descriptor(msgspec.structs.replace(child.descriptor, pending_parent_cid=cid))
+            for each in movers:
+                hint = os.path.relpath(parent.path, each.path.parent)
+                before = parent.descriptor.cid
+                each.replace_descriptor(
+                    msgspec.structs.replace(
+                        each.descriptor, parent_hint=hint, parent_cid=before, pending_parent_cid=cid
+                    )
+                )
             parent.set_cid(cid)
+            for each in movers:
+                each.replace_descriptor(
+                    msgspec.structs.replace(each.descriptor, parent_cid=cid, pending_parent_cid=None)
+                )
+        finally:
+            for other in others:
+                other.close()
+        if not above:
             chain.cid_changed = True
-            return
-        if not above.writable:
-            above.close()
-            above = chain.links[link + 1] = VirtualDisk(above.path, True, self.files)
-        hint = os.path.relpath(parent.path, above.path.parent)
-        above.replace_descriptor(
-            msgspec.structs.replace(
-                above.descriptor, parent_hint=hint, parent_cid=parent.descriptor.cid, pending_parent_cid=cid
-            )
-        )
-        parent.set_cid(cid)
-        above.replace_descriptor(msgspec.structs.replace(above.descriptor, parent_cid=cid, pending_parent_cid=None))
-        if above is not chain.top:
-            above.close()
-            chain.links[link + 1] = VirtualDisk(above.path, files=self.files)
+        elif above[0] is not chain.top:
+            above[0].close()
+            chain.links[link + 1] = VirtualDisk(above[0].path, files=self.files)
 
-    def _refuse_branches(self, parent: Path, child: Path) -> None:
-        """Other children of the parent, or of the child, would read what was never theirs."""
+    def _branches(self, parent: Path, child: Path) -> list[Path]:
+        """Other disks that stand on ``child``. Refused where others stand on ``parent``: it is about to change."""
         resolve = self.files.resolve
         inside = {resolve(link.path) for link in self.chain.links}
+        found: list[Path] = []
         for name in self.files.names(parent.parent):
             other = parent.parent / name
             if not name.endswith(".vmdk") or resolve(other) in inside:
                 continue
             try:
-                hint = read_descriptor(other, self.files).parent_hint
+                described = read_descriptor(other, self.files)
             except AdminError:
                 continue  # an extent, or no disk at all
-            if hint is not None and resolve(other.parent / hint) in (resolve(parent), resolve(child)):
+            at = None if described.parent_hint is None else resolve(other.parent / described.parent_hint)
+            moved = at == resolve(parent) and described.pending_parent_cid is not None  # by a merge that was cut short
+            if at == resolve(child) or moved:
+                found.append(other)
+            elif at == resolve(parent):
                 raise AdminError(
-                    f"{child.name} was not merged into {parent.name}: {other.name} is another branch that needs it "
-                    "as it is. Delete that branch first, or convert it to a disk of its own."
+                    f"{child.name} was not merged into {parent.name}: {name} is another branch that needs it as it "
+                    "is. Delete that branch first, or convert it to a disk of its own."
                 )
+        return found
+
+    def _listen(self, link: VirtualDisk) -> None:
+        """Have grains that a link gets reported."""
+        if self.log is None:
+            return
+        for extent, start in zip(link.extents, link.starts, strict=True):
+            if isinstance(extent, SparseExtent):
+                name = extent.file.path.name
+                extent.on_allocated = lambda first, sectors, at, start=start, name=name: self._grew(
+                    name, start + first, sectors, at
+                )
+
+    def _grew(self, name: str, first: int, sectors: int, at: int) -> None:
+        if self.log is not None and self.log.active:
+            self.log.emit(GrainsAllocated(self.clock.now_ns, name, first, sectors, at))
 
     def _say(self, event: SnapshotTaken | SnapshotReverted | SnapshotCommitted) -> None:
         if self.log is not None and self.log.active:

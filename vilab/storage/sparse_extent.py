@@ -14,8 +14,10 @@ entries in the file may still name are not given to others before the entries ha
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from vilab.storage.block import SECTOR_BYTES, BlockError
 from vilab.storage.disk_file import DiskFile
@@ -39,6 +41,8 @@ class SparseExtent:
         self._marked = False
         self._written_bytes = 0
         self.flush_after_bytes = FLUSH_AFTER_BYTES
+        self.on_allocated: Callable[[int, int, int], None] | None = None
+        """Told of new grains: (first sector, sectors, the first one's sector in the file)."""
         self._freed: list[int] = []
         self._free: list[int] = []
         self._zero_entry = 1 if shape.zero_grains else 0
@@ -99,9 +103,20 @@ class SparseExtent:
         places[missing] = self._allocate(int(missing.sum()))
         self._put(first, data, places, begin)
         self.tables.change(begin, places.astype(np.uint32))
+        if self.on_allocated is not None:
+            self._tell(begin, places, missing)
         if self._written_bytes > self.flush_after_bytes:
             self.flush()
         return True
+
+    def _tell(self, begin: int, places: Places, missing: npt.NDArray[np.bool_]) -> None:
+        """Runs of new grains that lie one behind the other."""
+        assert self.on_allocated is not None
+        grain, new = self.shape.grain_sectors, np.flatnonzero(missing)
+        cuts = np.flatnonzero((np.diff(new) != 1) | (np.diff(places[new]) != grain)) + 1
+        for run in np.split(new, cuts):
+            first = (begin + int(run[0])) * grain
+            self.on_allocated(first, min(len(run) * grain, self.sectors - first), int(places[run[0]]))
 
     def _old(self, entry: int, first: int, sectors: int, old: OldContent) -> bytes:
         if entry == 1 and self._zero_entry:

@@ -47,6 +47,31 @@ class SnapshotCommitted(Event, frozen=True, tag=True):
     sectors: int
 
 
+class VmSnapshotTaken(Event, frozen=True, tag=True):
+    """All disks of a virtual machine, and its state if it was kept, as they were at one moment."""
+
+    vm: str
+    uid: int
+    name: str
+    disks: int
+
+
+class VmSnapshotReverted(Event, frozen=True, tag=True):
+    """A virtual machine goes on from one of its snapshots."""
+
+    vm: str
+    uid: int
+    name: str
+
+
+class VmSnapshotDeleted(Event, frozen=True, tag=True):
+    """A snapshot is forgotten; its redo logs are merged next."""
+
+    vm: str
+    uid: int
+    name: str
+
+
 class PathStateChanged(Event, frozen=True, tag=True):
     """A path to a LUN is ``active`` (in use), ``standby`` (works), ``dead`` or ``disabled`` now."""
 
