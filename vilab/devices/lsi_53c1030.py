@@ -117,6 +117,12 @@ class Lsi53c1030(PciFunction):
         self._state = LsiState()
         self.bus = bus
         self.firmware = Firmware(clock, log, bus, self._master, self._answer, self._complete)
+        self.firmware.state = self._state.firmware
+
+    @property
+    def busy(self) -> bool:
+        """Are commands under way?"""
+        return bool(self.firmware.commands)
 
     # --- registers ----------------------------------------------------------------------------------------------------
 

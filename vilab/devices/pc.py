@@ -20,7 +20,7 @@
                      +-- 0x3f8-0x3ff      uart - IRQ 4 --> pic,  bytes <--> console
                      +-- 0xcf8 0xcfc      pci: i440fx, piix, and whoever is added
                      +-- 0x5690-0x56a7    ramdisk - IRQ 5 --> pic,  blocks <--> guest memory  (only if asked for)
-                     +-- I/O windows of PCI functions: SCSI adapters (lsi_53c1030) in slots 16 to 19, if asked for
+                     +-- I/O windows of PCI functions: SCSI adapters in slots 16 to 19, if asked for
                      +-- any other        nobody: all ones, writes are lost
 """
 
@@ -35,6 +35,7 @@ from vilab.devices import (
     absent,
     backdoor,
     balloon_port,
+    buslogic_registers,
     cmos,
     crtc,
     debug_port,
@@ -53,6 +54,7 @@ from vilab.devices import (
     rtc,
     uart,
 )
+from vilab.devices.buslogic_bt958 import BusLogic958, BuslogicState
 from vilab.devices.interrupts import Interrupts
 from vilab.devices.lsi_53c1030 import Lsi53c1030, LsiState
 from vilab.devices.mp_table import ALL_LAPICS, EXTINT, LOW_LEVEL, NMI, MpInterrupt, MpRecord
@@ -81,7 +83,7 @@ WIDE_PORTS = frozenset({0x604})
 
 FIRST_SCSI_SLOT, MOST_SCSI_ADAPTERS = 16, 4
 """Where VMware's machines have them."""
-SCSI_ADAPTERS = ("lsilogic",)
+SCSI_ADAPTERS: dict[str, type[Lsi53c1030] | type[BusLogic958]] = {"lsilogic": Lsi53c1030, "buslogic": BusLogic958}
 
 
 class PcState(msgspec.Struct):
@@ -104,6 +106,7 @@ class PcState(msgspec.Struct):
     ioapic: ioapic.IoapicState = msgspec.field(default_factory=ioapic.IoapicState)
     ramdisk: ramdisk.RamdiskState | msgspec.UnsetType = msgspec.UNSET
     lsilogic: dict[int, LsiState] | msgspec.UnsetType = msgspec.UNSET
+    buslogic: dict[int, BuslogicState] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Pc:
@@ -167,7 +170,7 @@ class Pc:
         self.ramdisk: ramdisk.Ramdisk | None = None
         if ramdisk_bytes:
             self._add_ramdisk(ramdisk_bytes)
-        self.adapters: dict[int, Lsi53c1030] = {}
+        self.adapters: dict[int, Lsi53c1030 | BusLogic958] = {}
         for index, (kind, bus) in enumerate(scsi):
             self._add_adapter(FIRST_SCSI_SLOT + index, kind, bus)
 
@@ -175,8 +178,12 @@ class Pc:
         if self._memory is None or kind not in SCSI_ADAPTERS or slot >= FIRST_SCSI_SLOT + MOST_SCSI_ADAPTERS:
             raise ValueError(f"no SCSI adapter {kind!r} in slot {slot}: unknown, one too many, or without guest memory")
         line = piix.PciLine(self.isa_bridge, slot)
-        self.adapters[slot] = Lsi53c1030(self.clock, self.log, line, self._memory, bus, slot)
+        self.adapters[slot] = SCSI_ADAPTERS[kind](self.clock, self.log, line, self._memory, bus, slot)
         self.pci.add(slot, 0, self.adapters[slot])
+
+    def scsi_busy(self) -> bool:
+        """Does an adapter have commands under way?"""
+        return any(adapter.busy for adapter in self.adapters.values())
 
     def assign_pci(self) -> None:
         """What a BIOS does for functions that are plugged in; for guests that start without one."""
@@ -351,12 +358,11 @@ class Pc:
             [each.save_state() for each in self.interrupts.lapics],
             self.ioapic.save_state(),
             msgspec.UNSET if self.ramdisk is None else self.ramdisk.save_state(),
-            self._save_adapters(),
+            {n: each.save_state() for n, each in self.adapters.items() if isinstance(each, Lsi53c1030)}
+            or msgspec.UNSET,
+            {n: each.save_state() for n, each in self.adapters.items() if isinstance(each, BusLogic958)}
+            or msgspec.UNSET,
         )
-
-    def _save_adapters(self) -> dict[int, LsiState] | msgspec.UnsetType:
-        found = {slot: each.save_state() for slot, each in self.adapters.items()}
-        return found or msgspec.UNSET
 
     def load_state(self, state: PcState) -> None:
         """The clock must have its time already: timers are asked for again from the deadlines in the state."""
@@ -370,21 +376,24 @@ class Pc:
         self.debug_port.load_state(state.debug_port)
         self.power.load_state(state.power)
         self._load_ramdisk(state.ramdisk)
-        self._load_adapters(state.lsilogic)
+        self._load_adapters(state)
         self.pic.load_state(state.pic)
         self.ioapic.load_state(state.ioapic)
         for each, saved in zip(self.interrupts.lapics, state.lapics, strict=True):
             each.load_state(saved)
         self.interrupts.settle()
 
-    def _load_adapters(self, states: dict[int, LsiState] | msgspec.UnsetType) -> None:
-        saved = {} if isinstance(states, msgspec.UnsetType) else states
-        if saved.keys() != self.adapters.keys():
-            raise ValueError(
-                f"the state has SCSI adapters in slots {sorted(saved)}, this PC in {sorted(self.adapters)}"
-            )
-        for slot, each in saved.items():
-            self.adapters[slot].load_state(each)
+    def _load_adapters(self, state: PcState) -> None:
+        lsilogic = {} if isinstance(state.lsilogic, msgspec.UnsetType) else state.lsilogic
+        buslogic = {} if isinstance(state.buslogic, msgspec.UnsetType) else state.buslogic
+        saved = dict.fromkeys(lsilogic, Lsi53c1030) | dict.fromkeys(buslogic, BusLogic958)
+        if saved != {slot: type(each) for slot, each in self.adapters.items()}:
+            raise ValueError("the state is of a PC with other SCSI adapters")
+        for slot, each in self.adapters.items():
+            if isinstance(each, Lsi53c1030):
+                each.load_state(lsilogic[slot])
+            else:
+                each.load_state(buslogic[slot])
 
     def _load_ramdisk(self, state: ramdisk.RamdiskState | msgspec.UnsetType) -> None:
         if isinstance(state, msgspec.UnsetType):
@@ -417,6 +426,7 @@ def register_tables() -> dict[str, tuple[Register, ...]]:
         "piix": piix.REGISTERS,
         "ramdisk": ramdisk.REGISTERS,
         "lsi_registers": lsi_registers.REGISTERS,
+        "buslogic_registers": buslogic_registers.REGISTERS,
         "backdoor": backdoor.REGISTERS,
         "balloon_port": balloon_port.REGISTERS,
         "absent": absent.REGISTERS,

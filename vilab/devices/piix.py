@@ -90,7 +90,7 @@ class IsaBridge(PciFunction):
 
     def set_interrupt(self, device: int, pin: int, high: bool) -> None:
         """INTA (0) to INTD (3) of the device in a slot."""
-        index, bit = device - 1 + pin & 3, 1 << 4 * device + pin
+        index, bit = device - 1 + pin & 3, 1 << device  # each pin of a device is on another interrupt
         before = self.asserted[index]
         self.asserted[index] = before | bit if high else before & ~bit
         if bool(before) != bool(self.asserted[index]):

@@ -8,7 +8,7 @@
 ``kernel/``    the teaching kernel, in C and a little assembly; ``programs/`` its user programs
 ``bare/``      images without any kernel
 ``debian``     a stock Linux of other people's: fetched, kept, given a root file system (``apt``, ``module_files``,
-               ``debian_root``, ``newc``)
+               ``debian_root``, ``debian_disks``, ``newc``)
 ``build``      compiles the three into ``prebuilt/``
 """
 

@@ -11,5 +11,5 @@
 ``disk_chain``   a disk with its parents, as a block device
 ``redo_log``     snapshots: taken, reverted, merged while the virtual machine writes
 ``scsi_*``       a target at CDB level: ``commands`` (the table), ``cdb``, ``sense``, ``blocks``, ``inquiry``, ``mode``,
-                 ``reservation``, ``unit``, ``target``
+                 ``reservation``, ``unit``, ``target``; ``parallel``: disks on a bus, each with its time
 """

@@ -50,6 +50,7 @@ FLUSHES, UNMAPS = frozenset({0x35, 0x91}), frozenset({0x42})
 
 
 INQUIRY = b"\x12"
+VERSION_AT, SCSI_2 = 2, 0x02
 TRANSFER_AT, SYNCHRONOUS_WIDE = 7, 0x30
 CLOCKING_AT, ULTRA320 = 56, 0x0F
 """INQUIRY, SPC-2 7.3.2: SYNC and WBUS16 in byte 7; in byte 56 clocking on both edges, QAS, information units."""
@@ -98,10 +99,16 @@ def movement(cdb: bytes) -> Movement | None:
 
 
 def _of_parallel_scsi(cdb: bytes, response: Response) -> Response:
-    """Standard INQUIRY data with the fields that only a parallel bus has."""
+    """Standard INQUIRY data as VMware's disks behind an adapter have it: SCSI-2, and what only a parallel bus has.
+
+    A guest does not ask a SCSI-2 disk for VPD pages, and so finds no thin provisioning: commands of 16 bytes, which
+    not every adapter can send, stay away.
+    """
     data = bytearray(response.data_in)
     if len(cdb) < 2 or cdb[1] & 1 or not data or data[0] & 0xE0:
         return response  # a page of vital product data, or nobody is there
+    if len(data) > VERSION_AT:
+        data[VERSION_AT] = SCSI_2
     for at, bits in ((TRANSFER_AT, SYNCHRONOUS_WIDE), (CLOCKING_AT, ULTRA320)):
         if at < len(data):
             data[at] |= bits
@@ -133,7 +140,7 @@ class ParallelBus:
             if not 0 <= number < TARGETS or number == ADAPTER_ID:
                 raise AdminError(f"No disk can have the SCSI id {number}: 0 to 15 are possible, {ADAPTER_ID} is taken.")
             self.targets[number] = Target(clock, log)
-            self.targets[number].add(0, device, identity)
+            self.targets[number].add(0, device, identity, thin=False)
             self.targets[number].connect(self.nexus)
             self._queues[number] = DiskQueue([0] * self.latency.lanes)
 
