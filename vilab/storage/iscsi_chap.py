@@ -47,7 +47,8 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 def respond(algorithm: str, identifier: int, secret: str, challenge: bytes) -> bytes:
-    """>>> respond("5", 1, "secret", b"challenge").hex()
+    """
+    >>> respond("5", 1, "secret", b"challenge").hex()
     '46e47770030e2b4e26a0db72a7efec00'
     """
     data = bytes((identifier,)) + secret.encode() + challenge

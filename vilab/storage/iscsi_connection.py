@@ -132,10 +132,14 @@ class TargetConnection:
         self._held.clear()
         if self._exchange is not None:
             self._exchange.drop_all()
+        self.notify()
 
     def _fail(self, why: str) -> None:
+        """The connection cannot go on, and with it its session."""
         self.why = why
         self.closing = True
+        if self.session is not None and self.session.connection is self:
+            self.node.end(self.session, why)
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -160,17 +164,18 @@ class TargetConnection:
         numbers = self._numbers
         number = int.from_bytes(header[24:28], "big")
         ahead = (number - numbers.exp_cmd_sn) & 0xFFFF_FFFF
-        if ahead:
-            if ahead <= (numbers.max_cmd_sn - numbers.exp_cmd_sn) & 0xFFFF_FFFF < 1 << 31:
-                self._hold(number, header, data)
+        if ahead >= (numbers.max_cmd_sn + 1 - numbers.exp_cmd_sn) & 0xFFFF_FFFF:
             return  # outside the window: ignored (RFC 7143, 4.2.2.1)
+        if ahead:
+            self._hold(number, header, data)
+            return
         numbers.exp_cmd_sn = (number + 1) & 0xFFFF_FFFF
-        exchange.open_window()
+        exchange.open_window(header)
         self._act(header, data)
         while self._held and not self.closing and numbers.exp_cmd_sn in self._held:
             header, data = self._held.pop(numbers.exp_cmd_sn)
             numbers.exp_cmd_sn = (numbers.exp_cmd_sn + 1) & 0xFFFF_FFFF
-            exchange.open_window()
+            exchange.open_window(header)
             if header:
                 self._act(header, data)
 
@@ -330,10 +335,18 @@ class TargetConnection:
     def ask_for_logout(self, within_s: int) -> None:
         if self._exchange is not None and not self.closing:
             self._send(Opcode.ASYNC_MESSAGE, FINAL, last=(AsyncEvent.LOGOUT_REQUESTED << 24, within_s, 0))
+            self.notify()
 
     def drop_aborted(self) -> None:
-        if self._exchange is not None:
-            self._exchange.drop_aborted()
+        """Forget the data of commands that others have ended; tell the peer if it may send commands again."""
+        if self._exchange is None:
+            return
+        numbers = self._numbers
+        was_closed = (numbers.max_cmd_sn + 1) & 0xFFFF_FFFF == numbers.exp_cmd_sn
+        if self._exchange.drop_aborted() and was_closed:
+            self._send(Opcode.NOP_IN, FINAL, second=NO_TAG, stat_sn=numbers.stat_sn)
+        if self._writer.held_bytes:
+            self.notify()
 
 
 HANDLERS = {

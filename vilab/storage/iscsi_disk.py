@@ -32,6 +32,7 @@ MAX_TRANSFER_BYTES = 1 << 20
 """In one command, if the target takes as much."""
 REPEATS = 16
 BUSY_PAUSE_S = 0.02
+CONFLICT_RETRIES, CONFLICT_PAUSE_S = 80, 0.05
 RESERVE, RELEASE = b"\x16" + bytes(5), b"\x17" + bytes(5)
 ENDS_RESERVATION = frozenset({0x2900, 0x2901, 0x2902, 0x2903, 0x2907, 0x2A03, 0x2A04})
 """Unit attentions after which RESERVE(6) does not hold any more."""
@@ -41,9 +42,17 @@ class IscsiDisk:
     """A block device. Opening it asks the LUN what it is.
 
     ``attentions`` collects the unit attentions that were heard (ASC << 8 | ASCQ), newest last, at most 64.
+    ``conflict_retries``: how often a command is tried again, after a pause, while another initiator has the disk
+    reserved (ESX calls it Scsi.ConflictRetries); a raw one never is.
     """
 
-    def __init__(self, session: IscsiSession, lun: int, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        session: IscsiSession,
+        lun: int,
+        sleep: Callable[[float], None] = time.sleep,
+        conflict_retries: int = CONFLICT_RETRIES,
+    ) -> None:
         self.session = session
         self.lun = lun
         self.attentions: list[int] = []
@@ -51,6 +60,7 @@ class IscsiDisk:
         self.sector_bytes = 512
         self.size_bytes = 0
         self.read_only = False
+        self.conflict_retries = conflict_retries
         self._sleep = sleep
         self._unmaps = False
         self._max_blocks = 1
@@ -192,6 +202,11 @@ class IscsiDisk:
     def _work(self, cdb: bytes, data_out: ReadableBytes = b"", data_in_bytes: int = 0) -> bytes:
         """A command that may be repeated, to its good end."""
         response = self._until_heard(cdb, data_out, data_in_bytes)
+        for _ in range(self.conflict_retries):
+            if response.status != Status.RESERVATION_CONFLICT:
+                break
+            self._sleep(CONFLICT_PAUSE_S)
+            response = self._until_heard(cdb, data_out, data_in_bytes)
         if response.status != Status.GOOD:
             raise self._refusal(response)
         return response.data_in

@@ -29,6 +29,7 @@ from vilab.storage.iscsi_keys import Agreement
 from vilab.storage.iscsi_layout import (
     FINAL,
     HEADER,
+    IMMEDIATE,
     NO_TAG,
     OVERFLOW,
     READ,
@@ -76,12 +77,15 @@ class Transfer:
     """A command that waits for its data."""
 
     __slots__ = (
-        "asked_bytes", "data", "data_sn", "edtl", "granted_bytes", "itt", "lun", "r2t_sn", "r2ts", "task",
+        "asked_bytes", "data", "data_sn", "edtl", "granted_bytes", "immediate", "itt", "lun", "r2t_sn", "r2ts", "task",
         "unsolicited", "wanted",
     )  # fmt: skip
 
-    def __init__(self, task: Task, lun: bytes, itt: int, edtl: int, data: bytes, unsolicited: bool) -> None:
+    def __init__(
+        self, task: Task, lun: bytes, itt: int, edtl: int, data: bytes, unsolicited: bool, immediate: bool
+    ) -> None:
         self.task = task
+        self.immediate = immediate
         self.lun = lun
         self.itt = itt
         self.edtl = edtl
@@ -126,10 +130,15 @@ class ScsiExchange:
 
     @property
     def full(self) -> bool:
-        return len(self._transfers) >= self._limits.commands + self._limits.immediate
+        """May no more immediate commands wait for data?"""
+        return sum(t.immediate for t in self._transfers.values()) >= self._limits.immediate
 
-    def open_window(self) -> None:
-        self._numbers.open_window(max(self._limits.commands - len(self._transfers), 0))
+    def open_window(self, header: bytes = b"") -> None:
+        """Let as many commands in as there is room for, once the one with this header may have to wait for data."""
+        room = self._limits.commands - len(self._transfers)
+        if header and header[1] & WRITE and header[0] == Opcode.SCSI_COMMAND:
+            room -= 1
+        self._numbers.open_window(max(room, 0))
 
     # commands ---------------------------------------------------------------------------------------------------------
 
@@ -156,9 +165,10 @@ class ScsiExchange:
             task = self._target.begin(self.nexus, lun, itt, cdb)
             wanted = min(edtl, task.data_out_bytes)
             if len(data) >= wanted and not more:
+                self.open_window()
                 self._finish(task, data, lun_field, itt, edtl, flags)
                 return
-            transfer = Transfer(task, lun_field, itt, edtl, data, more)
+            transfer = Transfer(task, lun_field, itt, edtl, data, more, bool(header[0] & IMMEDIATE))
             self._transfers[itt] = transfer
             if not more:
                 self._ask(transfer)
@@ -206,7 +216,7 @@ class ScsiExchange:
     # R2T --------------------------------------------------------------------------------------------------------------
 
     def _ask(self, transfer: Transfer) -> None:
-        """Ask for what is missing, or carry the command out if nothing is."""
+        """Ask for what is missing, or carry the command out if nothing is missing."""
         if len(transfer.data) >= transfer.wanted:
             self._forget(transfer)
             self._finish(transfer.task, transfer.data, transfer.lun, transfer.itt, transfer.edtl, WRITE)
@@ -255,9 +265,12 @@ class ScsiExchange:
         self.open_window()
         self._grant()
 
-    def drop_aborted(self) -> None:
-        for transfer in [t for t in self._transfers.values() if t.task.aborted]:
+    def drop_aborted(self) -> bool:
+        """Forget what has been ended; was there any?"""
+        ended = [t for t in self._transfers.values() if t.task.aborted]
+        for transfer in ended:
             self._forget(transfer)
+        return bool(ended)
 
     def drop_all(self) -> None:
         self._transfers.clear()

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 
 from vilab.clock import VirtualClock
-from vilab.errors import AdminError
+from vilab.errors import AdminError, VmmBug
 from vilab.events import EventLog
 from vilab.protocols import ReadableBytes
 from vilab.storage.iscsi_errors import IscsiError, SessionLostError
@@ -187,6 +187,7 @@ class Initiator:
 
     def manage(self, code: TaskCode, lun: int = 0, command: Command | None = None) -> Management:
         """A task management function, ahead of all commands; ``command`` is the one to abort or to ask about."""
+        self._check_logged_in()
         management = Management()
         tag = self._next_tag()
         self._others[tag] = management
@@ -213,10 +214,15 @@ class Initiator:
         return self._question(Opcode.LOGOUT_REQUEST, FINAL, 0)
 
     def _question(self, opcode: int, flags: int, second: int, data: bytes = b"") -> Question:
+        self._check_logged_in()
         question, tag = Question(), self._next_tag()
         self._others[tag] = question
         self._send(opcode | IMMEDIATE, flags, NO_LUN, tag, second, data=data)
         return question
+
+    def _check_logged_in(self) -> None:
+        if not self.logged_in:
+            raise VmmBug("Only commands can wait for the login to be over.")
 
     def _next_tag(self) -> int:
         self._tag = (self._tag + 1) % NO_TAG

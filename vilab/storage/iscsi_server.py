@@ -23,6 +23,8 @@ from vilab.storage.iscsi_target import IscsiTarget
 
 LOGIN_S = 15.0
 """So long may a login take."""
+LINGER_S = 5.0
+"""So long may a peer take the last words."""
 BUFFER_BYTES = 1 << 20
 
 
@@ -79,8 +81,9 @@ class PortalProtocol(asyncio.Protocol):
             if self._full or not connection.stalled:
                 break
             connection.run()
-        if connection.closing:
+        if connection.closing and not self._transport.is_closing():
             self._transport.close()
+            asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -130,18 +133,12 @@ class IscsiServer:
         for server in self._servers:
             server.close()
         self.node.ask_for_logout(int(grace_s))
-        self._flush_all()
         deadline = asyncio.get_running_loop().time() + grace_s
         while self.node.sessions and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
         self.node.end_all("the target was shut down")
-        self._flush_all()
         await asyncio.sleep(0)
         for unit in self.node.scsi.units.values():
             if not unit.device.read_only:
                 with contextlib.suppress(AdminError):
                     unit.device.flush()
-
-    def _flush_all(self) -> None:
-        for connection in list(self.node.connections):
-            connection.notify()

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from vilab.storage.iscsi_layout import HEADER_BYTES
+from vilab.storage.iscsi_text import MAX_TEXT_BYTES
+from vilab.storage.scsi_blocks import MAX_TRANSFER_BYTES
 from vilab.storage.scsi_state import Nexus
 
 if TYPE_CHECKING:
@@ -22,7 +25,8 @@ class Portal(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True):
     """What one target grants.
 
-    ``commands``: of a session, under way at a time. ``immediate``: as many besides. ``data_bytes``: received in one
+    ``commands``: of a session, under way at a time. ``immediate``: writes besides that do not take
+    a place in the window. ``data_bytes``: received in one
     PDU. ``data_out_bytes``: asked for by R2T and not there yet, of a session; at least what the largest write needs.
     ``output_bytes``: not taken by the peer yet; with more than that a connection reads no further.
     """
@@ -38,6 +42,20 @@ class Limits(msgspec.Struct, frozen=True):
     data_out_bytes: int = 32 << 20
     output_bytes: int = 1 << 17
     login_pdus: int = 32
+
+    @property
+    def session_bytes(self) -> int:
+        """The most that a connection holds: data on their way in, commands out of order, a PDU, answers."""
+        waiting = (self.commands + self.immediate) * self.first_burst_bytes
+        early = self.commands * (self.first_burst_bytes + HEADER_BYTES)
+        asked = max(self.data_out_bytes, MAX_TRANSFER_BYTES)
+        pdu = 2 * (self.data_bytes + RECEIVED_BYTES)
+        answers = self.output_bytes + MAX_TRANSFER_BYTES + 64 * (MAX_TRANSFER_BYTES // 512)
+        return waiting + early + asked + pdu + answers + MAX_TEXT_BYTES
+
+
+RECEIVED_BYTES = 1 << 18
+"""What a transport hands over at once."""
 
 
 class LoginRequest(msgspec.Struct):

@@ -10,8 +10,7 @@ A session is one connection here (MaxConnections=1, ErrorRecoveryLevel=0): when 
 what hung on its nexus with it. A login from an initiator port that has a session already ends the old one (RFC 7143,
 6.3.5), once it has shown that it may.
 
-What a peer can make this side hold is bounded by ``Limits``: per session the text of one login or one PDU, then at
-most ``data_out_bytes`` asked for by R2T, ``commands`` first bursts, and output up to ``output_bytes`` and one response.
+What a peer can make this side hold is bounded by ``Limits.session_bytes`` for each session, whatever it sends.
 """
 
 from __future__ import annotations
@@ -163,13 +162,13 @@ class IscsiTarget:
 
     def ask_for_logout(self, within_s: int) -> None:
         """Tell every initiator that this target is about to go."""
-        for session in self.sessions.values():
+        for session in list(self.sessions.values()):
             if session.connection is not None:
                 session.connection.ask_for_logout(within_s)
 
     def drop_aborted(self) -> None:
         """Some command has ended others: forget what has come of their data."""
-        for session in self.sessions.values():
+        for session in list(self.sessions.values()):
             if session.connection is not None:
                 session.connection.drop_aborted()
 
