@@ -21,7 +21,7 @@ def test_without_disk_and_host_it_runs_its_programs_in_the_memory_that_there_is(
         "together zeros 10 2 3 + isprime 7\nchecksum 9000 1\npoweroff\n", memory="16M",
     )  # fmt: skip
     assert output.startswith(BOOT.format(memory=16))
-    assert f"programs: {' '.join(bundled_program_names(memory=True))}\n" in output
+    assert f"programs: {' '.join(bundled_program_names("memory"))}\n" in output
     for line in (
         "swap_slots 0", "balloon_host 0", "calls: 23 checks, 0 wrong",
         "cow: parent still has 16; the child's status was 7", "checksum: round 3 ok",
@@ -43,7 +43,7 @@ def test_the_clock_chip_and_the_interval_timer_tick_as_asked(asked: int, ticks: 
 
 
 def test_every_program_of_it_has_a_name_to_run_it_by_and_those_of_the_kernel_are_among_them() -> None:
-    names = bundled_program_names(memory=True)
+    names = bundled_program_names("memory")
     assert not {name for name in names if name not in BUNDLED}
     assert names[: len(bundled_program_names())] == bundled_program_names()
     assert {name for name in names if BUNDLED[name].file == KERNEL.name} == set(names) - set(bundled_program_names())

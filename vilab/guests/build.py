@@ -7,6 +7,8 @@
     kernel/*.c, kernel/*.S              --kernel.lds--->  prebuilt/kernel.elf       (Multiboot)
                               -DPARA    --kernel.lds--->  prebuilt/kernel-para.elf  (the same, with hypercalls)
                               -DMEMORY  --kernel.lds--->  prebuilt/kernel-memory.elf  (with balloon, swap, file cache)
+                              -DMEMORY -DDISK  -------->  prebuilt/kernel-disk.elf  (and SCSI disks, files)
+                              -DPARA -DDISK  ---------->  prebuilt/kernel-disk-para.elf
     apic/*.c, apic/*.S                  --apic.lds----->  prebuilt/apic.elf         (Multiboot)
     bare/*.S                            --bare.lds----->  prebuilt/bare-*.elf       (no kernel at all)
                               -DPARA    --bare.lds----->  prebuilt/bare-*-para.elf  (those that name PARA)
@@ -38,6 +40,15 @@ COMPILE = [
     *("-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"),
     *("-mno-sse", "-mno-mmx", "-mno-80387"),
 ]
+KERNELS = {
+    "": (),
+    "para": ("PARA",),
+    "memory": ("MEMORY",),
+    "disk": ("MEMORY", "DISK"),
+    "disk-para": ("PARA", "DISK"),
+}
+"""What the kernel's builds are called, and the words that their sources ask for with ``#ifdef``."""
+
 LINK = [*TARGET, "-nostdlib", "-static", "-Wl,--build-id=none", "-s"]
 
 
@@ -62,7 +73,7 @@ def _suffix(variant: str) -> str:
 
 
 def _defines(variant: str) -> list[str]:
-    return [f"-D{variant.upper()}"] if variant else []
+    return [f"-D{word}" for word in KERNELS.get(variant, (variant.upper(),))]
 
 
 class _Builder:
@@ -73,7 +84,7 @@ class _Builder:
         self.scratch = scratch
 
     def compile(self, source: Path, variant: str = "") -> Path:
-        """``variant``: a word that the source asks for with ``#ifdef``, in small letters; empty for none."""
+        """``variant``: one of ``KERNELS``."""
         target = self.scratch / f"{source.parent.name}-{source.name}{_suffix(variant)}.o"
         relative = source.relative_to(HERE).as_posix()
         include = [f"-I{self.scratch}"] if source.suffix == ".S" else []
@@ -93,11 +104,11 @@ class _Builder:
         _run(self.compiler, [*LINK, "-T", str(script), *names, "-o", str(target)], HERE)
 
 
-def bundled_program_names(memory: bool = False) -> list[str]:
-    """The programs inside the kernel, in the order of ``kernel/programs.S``; ``memory``: of kernel-memory."""
+def bundled_program_names(variant: str = "") -> list[str]:
+    """The programs inside a kernel, in the order of ``kernel/programs.S``. ``variant``: one of ``KERNELS``."""
     source = (HERE / "kernel" / "programs.S").read_text()
-    if not memory:
-        source = re.sub(r"^#ifdef MEMORY$.*?^#endif$", "", source, flags=re.MULTILINE | re.DOTALL)
+    for word in {"MEMORY", "DISK"}.difference(KERNELS[variant]):
+        source = re.sub(rf"^#ifdef {word}$.*?^#endif$", "", source, flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"^\s+PROGRAM ([\w-]+)$", source, re.MULTILINE)
 
 
@@ -111,12 +122,12 @@ def build(directory: Path = PREBUILT) -> list[Path]:
         builder = _Builder(scratch)
         programs_script = builder.script(HERE / "programs" / "program.lds")
         library = [builder.compile(HERE / "programs" / part) for part in ("start.S", "library.c")]
-        for program in bundled_program_names(memory=True):
+        for program in bundled_program_names("disk"):
             source = builder.compile(HERE / "programs" / f"{program}.c")
             builder.link(programs_script, "_start", [*library, source], scratch / f"{program}.elf")
         sources = sorted((HERE / "kernel").glob("*.[cS]"), key=lambda path: (path.name != "boot.S", path.name))
         built: list[Path] = []
-        for variant in ("", "para", "memory"):
+        for variant in KERNELS:
             built.append(scratch / f"kernel{_suffix(variant)}.elf")
             script = builder.script(HERE / "kernel" / "kernel.lds", variant)
             builder.link(script, "boot", [builder.compile(path, variant) for path in sources], built[-1])

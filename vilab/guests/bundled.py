@@ -41,6 +41,10 @@ def _memory_program(name: str, what: str, usage: str = "") -> Bundled:
     return Bundled(name, "kernel-memory.elf", what, init=name, usage=usage)
 
 
+def _disk_program(name: str, what: str, usage: str = "") -> Bundled:
+    return Bundled(name, "kernel-disk.elf", what, init=name, usage=usage, para="kernel-disk-para.elf")
+
+
 def _bare(name: str, what: str, argument: int, usage: str = "N", least: int = 0, any_ring: bool = False) -> Bundled:
     file = f"bare-{name}.elf"
     return Bundled(name, file, what, argument=argument, usage=usage, least=least, para=file if any_ring else "")
@@ -81,6 +85,22 @@ _ALL = (
     _memory_program("family", "parent and children share pages on the disk, too, and each changes its own", "PAGES N"),
     _memory_program("zeros", "PAGES pages that stay zero", "PAGES [ROUNDS [SLEEP]]"),
     _memory_program("together", "runs programs at the same time, ends with the first", "PROGRAM ... + PROGRAM ..."),
+    Bundled(
+        "kernel-disk",
+        "kernel-disk.elf",
+        "the teaching kernel with files on a SCSI disk, and swap on one if asked",
+        usage="[hz=N] [swap=BLOCKS | swapon=DISK[:FIRST][+BLOCKS]] [init=PROGRAM ARGUMENTS]",
+        para="kernel-disk-para.elf",
+    ),
+    _disk_program("mkfs", "makes an empty file system on the first SCSI disk", "[BLOCKS]"),
+    _disk_program("ls", "lists the files on the disk, and the blocks that they lie in"),
+    _disk_program("cat", "prints a file", "NAME"),
+    _disk_program("write", "writes a line into a file", "NAME TEXT"),
+    _disk_program("rm", "removes a file", "NAME"),
+    _disk_program("sync", "brings to the disk what was written"),
+    _disk_program("put", "writes a line into a file, down to the disk, and says each step", "NAME TEXT"),
+    _disk_program("fill", "fills a file with bytes that are known", "NAME BYTES [SEED]"),
+    _disk_program("trace", "runs a program and prints every command for a disk meanwhile", "PROGRAM ARGUMENTS"),
     _bare(
         "bench-ring0-mixed",
         "kernel mode: loads, stores, branches, arithmetic, N rounds",

@@ -13,13 +13,16 @@
    syscall.c    int 0x80                  power.c   switching off, giving up
    hypercall.h, para.h, para.c   the same kernel built with -DPARA: it asks a monitor
    memory.h, room.c, ramdisk.c, swap.c, cache.c, balloon.c, rtc.c, counters.c
-                the same kernel built with -DMEMORY: swapping, a file cache, a balloon */
+                the same kernel built with -DMEMORY: swapping, a file cache, a balloon
+   disk.h, pci.c, lsi_start.c, lsi.c, sense.c, disks.c, buffers.c, tinyfs.h, tinyfs.c, files.c, file_calls.c, swap_disk.c
+                the same kernel built with -DDISK: SCSI disks, files, swap on a disk */
 
 #ifndef KERNEL_H
 #define KERNEL_H
 
 #include "layout.h"
 #include "memory.h"
+#include "disk.h"
 #include "types.h"
 
 /* string.c */

@@ -83,6 +83,7 @@ void kernel_main(u32 magic, u32 information)
 
     u32 first_free = physical_address(kernel_end);
     paging_init(memory_end, &first_free);
+    disks_find();
     first_free = memory_tables(first_free, memory_end);
     frames_init(first_free, memory_end);
     kprintf("paging: %u MB of memory\n", (memory_end + 0x80000) >> 20);
@@ -94,5 +95,6 @@ void kernel_main(u32 magic, u32 information)
 
     process_start_first();
     memory_start();
+    disks_start();
     idle();
 }

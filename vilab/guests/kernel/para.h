@@ -24,6 +24,14 @@ static inline u8 in8(u16 port)
 
 static inline void out8(u16 port, u8 value) { asm volatile("out %1, %0" : : "a"(value), "Nd"(port)); }
 static inline void out16(u16 port, u16 value) { asm volatile("out %1, %0" : : "a"(value), "Nd"(port)); }
+static inline void out32(u16 port, u32 value) { asm volatile("out %1, %0" : : "a"(value), "Nd"(port)); }
+
+static inline u32 in32(u16 port)
+{
+    u32 value;
+    asm volatile("in %0, %1" : "=a"(value) : "Nd"(port));
+    return value;
+}
 
 static inline volatile u32 *shared(u32 address) { return (volatile u32 *)address; }
 

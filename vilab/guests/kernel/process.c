@@ -130,6 +130,7 @@ void process_exit(int status)
     if (*(u32 *)physical(current->stack) != STACK_END)
         panic("kernel stack of pid %u overflowed", current->pid);
     if (current->pid == 1) {
+        files_before_power_off();
         kprintf("kernel: %s has ended with status %d, power off\n", current->name, status);
         power_off();
     }

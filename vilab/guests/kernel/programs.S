@@ -33,5 +33,16 @@ programs:
         PROGRAM zeros
         PROGRAM together
 #endif
+#ifdef DISK
+        PROGRAM mkfs
+        PROGRAM ls
+        PROGRAM cat
+        PROGRAM write
+        PROGRAM rm
+        PROGRAM sync
+        PROGRAM put
+        PROGRAM fill
+        PROGRAM trace
+#endif
         .section .rodata.table, "a"
         .long   0, 0, 0

@@ -20,12 +20,13 @@ u32 memory_tables(u32 first_free, u32 memory_end)
 {
     pages = memory_end >> PAGE_SHIFT;
     u32 blocks = ramdisk_find();
-    u32 slots = boot_number("swap", blocks / 2);
+    u32 slots_on_scsi = swap_disk_find();
+    u32 slots = slots_on_scsi ? 0 : boot_number("swap", blocks / 2);
     if (slots > blocks)
         slots = blocks;
     if (blocks)
         kprintf("ramdisk: %u blocks, %u for swap, %u for files\n", blocks, slots, blocks - slots);
-    first_free = swap_tables(first_free, slots);
+    first_free = swap_tables(first_free, slots_on_scsi ? slots_on_scsi : slots);
     return cache_tables(first_free, pages, slots, blocks - slots);
 }
 

@@ -135,6 +135,15 @@ static u32 find_slot(void)
     return counts.swap_slots;
 }
 
+/* True if it is done: the RAM disk never fails. */
+static int swap_transfer(u32 command, u32 slot, u32 frame)
+{
+    if (swap_disk_used())
+        return swap_disk_transfer(command, slot, frame);
+    ramdisk_transfer(command, slot, frame);
+    return 1;
+}
+
 /* The entries change before the bytes are written, so nobody can change the bytes meanwhile. Whoever wants the page back
    meanwhile waits for the disk, and finds it written. */
 int swap_out(void)
@@ -156,7 +165,8 @@ int swap_out(void)
         each_mapping(frame, send_to_slot, slot);
     counts.swapped_pages++;
     counts.page_outs++;
-    ramdisk_transfer(DISK_WRITE, slot, frame);
+    if (!swap_transfer(DISK_WRITE, slot, frame))
+        panic("a page of %s cannot be written to the swap", page.process->name);
     while (users--)
         frame_release(frame);
     return 1;
@@ -179,8 +189,12 @@ int swap_in(const struct region *region, u32 *entry)
     if (!frame)
         return 0;
     ramdisk_lock();
-    ramdisk_transfer(DISK_READ, slot_of(swapped), frame);
+    int done = swap_transfer(DISK_READ, slot_of(swapped), frame);
     ramdisk_unlock();
+    if (!done) {
+        frame_release(frame);
+        return 0;
+    }
     pte_set(entry, frame | PTE_PRESENT | PTE_USER | (region->writable ? PTE_WRITE : 0));
     swap_release(swapped);
     counts.page_ins++;

@@ -132,7 +132,12 @@ void syscall(struct trap_frame *frame)
     case SYSCALL_SLEEP: timer_sleep(a); break;
     case SYSCALL_UPTIME: answer = timer_ticks(); break;
     case SYSCALL_PROGRAM: answer = do_program(a, b, c); break;
-    case SYSCALL_POWEROFF: power_off();
+    case SYSCALL_POWEROFF:
+        files_before_power_off();
+        power_off();
+#ifdef DISK
+    case SYSCALL_FILE_CREATE ... SYSCALLS_OF_DISK - 1: answer = file_syscall(frame->eax, a, b, c); break;
+#endif
     default: answer = memory_syscall(frame->eax, a, b);
     }
     frame->eax = answer;

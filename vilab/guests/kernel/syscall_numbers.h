@@ -32,4 +32,26 @@ enum {                          /* only in the kernel that was built with -DMEMO
 
 struct counter { char name[28]; u32 value; };
 
+enum {                          /* only in the kernel that was built with -DDISK */
+    SYSCALL_FILE_CREATE = 48,   /* (name) 0; a file that is there already is empty then */
+    SYSCALL_FILE_WRITE,         /* (name, offset, struct piece *) bytes, FILE_PIECE at most; offset: up to its size */
+    SYSCALL_FILE_READ,          /* (name, offset, struct piece *) bytes, FILE_PIECE at most; 0: the end */
+    SYSCALL_FILE_REMOVE,        /* (name) 0 */
+    SYSCALL_FILE_LIST,          /* (index, struct file_info *) 0; index counts from 0 until FILE_NOT_FOUND */
+    SYSCALL_FILE_SYNC,          /* () 0: everything that was written is on the disk */
+    SYSCALL_FILE_MAKE,          /* (blocks) blocks of the new, empty volume; 0 asks for as many as there can be */
+    SYSCALL_DISK_TRACE,         /* (on) what it was; 1: the kernel prints every command for a disk */
+    SYSCALLS_OF_DISK,
+};
+
+enum { FILE_PIECE = 512, FILE_BLOCKS = 28 };
+struct piece { u32 address, bytes; };
+struct file_info { char name[28]; u32 inode, size_bytes, block[FILE_BLOCKS]; };
+
+enum {                          /* why a file call is refused */
+    FILE_REFUSED = -1,          /* a pointer or a number that cannot be */
+    FILE_NO_DISK = -2, FILE_NO_VOLUME = -3, FILE_NOT_FOUND = -4, FILE_NO_ROOM = -5, FILE_BAD_NAME = -6,
+    FILE_TOO_LARGE = -7, FILE_DISK_ERROR = -8, FILE_DAMAGED = -9,
+};
+
 #endif

@@ -55,6 +55,7 @@ void timer_interrupt(void)
             p->state = RUNNABLE;
     if (ticks % SLICE_TICKS == 0)
         scheduler_preempt();
+    lsi_tick();
 }
 
 void timer_sleep(u32 count)

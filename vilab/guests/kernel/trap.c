@@ -51,6 +51,8 @@ static void interrupt(u32 irq)
         timer_interrupt();
     else if (irq == IRQ_COM1)
         uart_interrupt();
+    else if (lsi_has_irq(irq))
+        lsi_interrupt();
 #ifdef MEMORY
     else if (irq == IRQ_RAMDISK)
         ramdisk_interrupt();
