@@ -21,7 +21,7 @@ def test_without_disk_and_host_it_runs_its_programs_in_the_memory_that_there_is(
         "together zeros 10 2 3 + isprime 7\nchecksum 9000 1\npoweroff\n", memory="16M",
     )  # fmt: skip
     assert output.startswith(BOOT.format(memory=16))
-    assert f"programs: {' '.join(bundled_program_names("memory"))}\n" in output
+    assert f"programs: {' '.join(bundled_program_names('memory'))}\n" in output
     for line in (
         "swap_slots 0", "balloon_host 0", "calls: 23 checks, 0 wrong",
         "cow: parent still has 16; the child's status was 7", "checksum: round 3 ok",
