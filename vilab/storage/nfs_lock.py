@@ -149,7 +149,19 @@ class NfsLock:
         return f"{self.base}-{token.hex()}"
 
     def _chain(self) -> list[Found]:
-        """The record in the lock file, the one that replaces it, the one that replaces that..."""
+        """The record in the lock file, the one that replaces it, the one that replaces that..., at one moment.
+
+        While it is read the links may move: it was like that at some moment if it is the same when read again.
+        """
+        chain = self._walk()
+        for _ in range(MOST_LINKS):
+            again = self._walk()
+            if [found.record.token for found in again] == [found.record.token for found in chain]:
+                return again
+            chain = again
+        raise NfsError("away", f"{self.base} changes too quickly to be read.")
+
+    def _walk(self) -> list[Found]:
         chain: list[Found] = []
         path = self.base
         while len(chain) < MOST_LINKS:
@@ -268,13 +280,18 @@ class NfsLock:
             if error.kind not in ("stale", "missing"):
                 raise
             return self._lost(self._chain())
-        chain = self._chain()
-        if not chain or chain[0].record.token != record.token:
-            return self._lost(chain)
-        if len(chain) == 1:
+        # The mark first: it is gone when it has become the lock file, and then that shows it.
+        marked = self._read(self._claim(record.token)) is not None
+        raw = self._read(self.base)
+        if raw is None or parse(raw).token != record.token:
+            return self._lost(self._chain())
+        if not marked:
             self.state, self._renewed_ns = "owned", begun_ns
             return True
         self.state = "contested"
+        chain = self._chain()
+        if not chain or chain[0].record.token != record.token:
+            return self._lost(chain)
         if self.watch.stale(chain[-1].raw, self.clock.now_ns):
             return self._take_over(chain)
         return False
