@@ -100,6 +100,7 @@ class VirtualMachine:
     count_instructions : count guest instructions exactly and stop after this many; ``None`` does not count.
     ramdisk_bytes : size of the RAM disk, a multiple of 4 KB; 0 for none.
     adapters : SCSI adapters with their disks; the caller closes the disks when the machine is gone.
+    clock : one that its storage shares; a new one by default.
 
     Raises
     ------
@@ -121,6 +122,7 @@ class VirtualMachine:
         engine_options: dict[str, object] | None = None,
         ramdisk_bytes: int = 0,
         adapters: Sequence[ScsiAdapter] = (),
+        clock: VirtualClock | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise AdminError(f"There is no engine {engine!r}; there are {', '.join(ENGINES)}.")
@@ -139,7 +141,7 @@ class VirtualMachine:
         self.console = console if console is not None else QuietConsole()
         self.log = log if log is not None else EventLog()
         self.costs = costs
-        self.clock = VirtualClock()
+        self.clock = clock if clock is not None else VirtualClock()
         rom_bytes = len(image.rom)
         if grant is None:
             grant = alone(memory_bytes, 0 if engine == "bare" else MONITOR_BYTES, rom_bytes)
