@@ -7,7 +7,7 @@ import pytest
 from vilab.clock import VirtualClock
 from vilab.errors import VmmBug
 from vilab.events import EventLog
-from vilab.storage.block import MemoryDisk
+from vilab.storage.block import BlockError, MemoryDisk
 from vilab.storage.storage_events import DiskRequestDone
 from vilab.storage.timed import DiskRequest, Latency, TimedDisk
 
@@ -101,3 +101,29 @@ def test_a_request_that_leaves_the_disk_is_a_defect_of_who_asks():
     for offset, size in ((64 << 10, 512), (-512, 512), (1, 512), (0, 100)):
         with pytest.raises(VmmBug):
             desk.disk.read(offset, size, desk.heard)
+
+
+def test_a_request_to_a_disk_that_is_away_waits_until_it_is_back_or_the_request_is_withdrawn(monkeypatch):
+    desk = Desk()
+    back_ns = 3_000_000_000
+
+    def away(offset_bytes: int, size_bytes: int) -> bytes:
+        if desk.clock.now_ns < back_ns:
+            raise BlockError("away", "The file server does not answer.")
+        return bytes(size_bytes)
+
+    monkeypatch.setattr(desk.content, "read", away)
+    desk.disk.read(0, 512, desk.heard)
+    desk.disk.write(512, b"x" * 512, desk.heard)
+    desk.run()
+    assert [(at >= back_ns, request.status) for at, request in desk.done] == [(True, "done"), (True, "done")]
+    assert desk.disk.statistics.read.longest_ns == desk.done[0][0] < back_ns + 1_000_000_000
+    back_ns = 1 << 60
+    waiting = desk.disk.read(0, 512, desk.heard)
+    for _ in range(5):
+        desk.clock.skip_to_next()
+        desk.clock.run_due()
+    assert waiting.status == "served"
+    assert desk.disk.cancel(waiting)
+    desk.run()
+    assert len(desk.done) == 2

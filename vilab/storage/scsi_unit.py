@@ -136,6 +136,8 @@ def _disk_failed(error: Exception, writes: bool) -> Sense:
         return Sense(SenseKey.DATA_PROTECT, 0x2700)
     if kind == "no_space":
         return Sense(SenseKey.DATA_PROTECT, 0x2707)
+    if kind == "away":
+        return Sense(SenseKey.NOT_READY, 0x0401)
     return Sense(SenseKey.MEDIUM_ERROR, 0x0C00 if writes else 0x1100)
 
 

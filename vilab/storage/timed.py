@@ -10,6 +10,8 @@
 
 The disk is touched at the moment of completion and at no other, so that a request which was withdrawn has not
 happened at all. Whoever submits keeps its requests in its own state record and submits them again after a restore.
+A disk that is *away* (its server does not answer) is asked again every second: the request waits, and whoever has
+submitted it decides for how long.
 
 MODEL: a request costs a positioning time (none if it begins where the one before ended) and a time a byte; caches and
 rotation are not modelled. With several lanes, requests of one queue may overtake each other, as simple SCSI tags may.
@@ -29,6 +31,9 @@ from vilab.events import EventLog
 from vilab.protocols import BlockDevice, ReadableBytes
 from vilab.storage.block import BlockError, check_range
 from vilab.storage.storage_events import DiskRequestDone
+
+AWAY_RETRY_NS = 1_000_000_000
+"""Between two attempts at a disk that is away."""
 
 Operation = Literal["read", "write", "flush", "unmap"]
 Status = Literal["waiting", "served", "done", "failed", "cancelled"]
@@ -199,6 +204,10 @@ class TimedDisk:
                 device.unmap(request.offset_bytes, request.size_bytes)
             request.status = "done"
         except BlockError as error:
+            if error.kind == "away":
+                again_ns = self.clock.now_ns + AWAY_RETRY_NS
+                request.timer = self.clock.at(again_ns, lambda: self._finish(request))
+                return
             request.status, request.error = "failed", error
         self._served.remove(request)
         self._count(request)
