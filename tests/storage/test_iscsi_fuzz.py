@@ -34,7 +34,7 @@ CDBS = st.one_of(
         [b"\x16" + bytes(5), b"\x17" + bytes(5), bytes(6), b"\x12\0\0\0\xff\0", b"\x89" + bytes(12) + b"\x02"]
     ),
 )
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Victim:

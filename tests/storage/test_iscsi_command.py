@@ -1,0 +1,204 @@
+"""``vilab iscsi-target`` as a program: its line, its end, its sentences; several hosts at once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.storage.iscsi_helpers import initiator_name
+from vilab.cli import main
+from vilab.commands.iscsi_target import number_luns, parse_portal
+from vilab.errors import AdminError
+from vilab.storage.bench_iscsi import IQN, serve_ours
+from vilab.storage.iscsi_chap import Credentials
+from vilab.storage.iscsi_client import IscsiSession, SocketLink, discover
+from vilab.storage.iscsi_disk import IscsiDisk
+from vilab.storage.iscsi_errors import IscsiError, LoginRefusedError
+from vilab.storage.iscsi_initiator_login import InitiatorConfig
+from vilab.storage.iscsi_layout import HEADER
+from vilab.storage.vmdk_create import create
+
+
+def image(path: Path, size_bytes: int = 1 << 20) -> Path:
+    path.touch()
+    os.truncate(path, size_bytes)
+    return path
+
+
+def link(address: str, timeout_s: float = 20.0) -> SocketLink:
+    host, port = address.rsplit(":", 1)
+    return SocketLink(host, int(port), timeout_s)
+
+
+def disk(address: str, name: str = "a", lun: int = 0, credentials: Credentials | None = None) -> IscsiDisk:
+    config = InitiatorConfig(initiator_name(name), IQN, credentials)
+    return IscsiDisk(IscsiSession(lambda: link(address), config), lun)
+
+
+def test_it_serves_files_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    raw, vmdk = image(tmp_path / "a.raw"), tmp_path / "b.vmdk"
+    create(vmdk, 2048, "monolithicSparse")
+    with serve_ours(str(raw), f"7={vmdk}", chap="user:secretsecret") as address:
+        user = Credentials("user", "secretsecret")
+        found = discover(lambda: link(address), InitiatorConfig(initiator_name("a"), credentials=user))
+        assert found == [(IQN, [f"{address},1"])]
+        for lun in (0, 7):
+            with disk(address, lun=lun, credentials=user) as one:
+                one.write(4096, b"x" * 512)
+                assert one.read(4096, 512) == b"x" * 512
+        with pytest.raises(LoginRefusedError):
+            disk(address)
+        staying = disk(address, credentials=user)
+        staying.write(0, b"y" * 512)
+    assert raw.read_bytes()[4096:4608] == b"x" * 512
+    assert raw.read_bytes()[:512] == b"y" * 512
+    staying.session._attempts = 1
+    with pytest.raises(IscsiError):
+        staying.read(0, 512)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_with_status_0(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "vilab.cli", "iscsi-target", "--portal", "127.0.0.1:0", "--iqn", IQN]
+    server = subprocess.Popen(
+        [*command, "--lun", str(image(tmp_path / "a.raw"))], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    line = server.stdout.readline()
+    assert line.startswith(f"{IQN} listens at 127.0.0.1:")
+    server.send_signal(number)
+    output, complaints = server.communicate(timeout=30)
+    assert (server.returncode, output, complaints) == (0, "", "")
+
+
+def test_a_session_on_the_way_is_asked_to_leave(tmp_path: Path) -> None:
+    with serve_ours(str(image(tmp_path / "a.raw"))) as address:
+        session = disk(address).session
+        initiator = session.open()
+        waiting = threading.Thread(target=lambda: _hear(session))
+        waiting.start()
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert initiator.logout_requested
+
+
+def _hear(session: IscsiSession) -> None:
+    session._pump(lambda: session.open().logout_requested if session.alive else True)
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--portal", "nowhere"], "'nowhere' is no portal"),
+        (["--portal", "127.0.0.1:70000"], "is no portal"),
+        (["--portal", "192.0.2.77:3260"], "cannot be opened"),
+        (["--iqn", "storage"], "'storage' is no iSCSI name"),
+        (["--chap", "user"], "USER:SECRET"),
+        (["--lun", "missing.raw"], "missing.raw cannot be read"),
+        (["--lun", "99999=a.raw"], "There is no LUN 99999"),
+        (["--lun", "0=a.raw"], "given to"),
+        (["--lun", "empty.raw"], "is empty"),
+        (["--mutual-chap", "t:secretsecret"], "must ask for proof"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image(tmp_path / "a.raw")
+    image(tmp_path / "empty.raw", 0)
+    usual = ["--portal", "127.0.0.1:0", "--iqn", IQN, "--lun", "0=a.raw"]
+    assert main(["iscsi-target", *usual, *arguments]) == 2
+    output, complaints = capsys.readouterr()
+    assert sentence in complaints
+    assert (output, complaints.count("\n")) == ("", 1)
+
+
+def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        portal = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert main(["iscsi-target", "--portal", portal, "--iqn", IQN, "--lun", str(image(tmp_path / "a"))]) == 2
+    assert f"Portal {portal} cannot be opened" in capsys.readouterr().err
+
+
+def test_one_file_is_served_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = str(image(tmp_path / "a.raw"))
+    with serve_ours(raw):
+        assert main(["iscsi-target", "--portal", "127.0.0.1:0", "--iqn", IQN, "--lun", raw]) == 2
+    assert "a.raw" in capsys.readouterr().err
+
+
+def test_numbers_of_luns() -> None:
+    found = number_luns(["a", "2=b", "c=d", "0=e", "f"])
+    assert {lun: str(path) for lun, path in found.items()} == {0: "e", 1: "a", 2: "b", 3: "c=d", 4: "f"}
+    assert parse_portal("[::1]:3260") == ("::1", 3260)
+    with pytest.raises(AdminError):
+        parse_portal(":3260")
+
+
+def test_read_only(tmp_path: Path) -> None:
+    raw = image(tmp_path / "a.raw")
+    with serve_ours(str(raw), extra=("--read-only",)) as address, disk(address) as one:
+        assert one.read_only
+        with pytest.raises(AdminError, match="27/00"):
+            one.write(0, bytes(512))
+
+
+def test_hostile_connections_do_not_disturb_the_others(tmp_path: Path) -> None:
+    """Noise, half PDUs, hang-ups and a peer that never reads, beside four hosts that work."""
+    errors: list[BaseException] = []
+
+    def work(address: str, number: int) -> None:
+        rng = random.Random(number)
+        try:
+            with disk(address, f"host{number}") as one:
+                for _ in range(30):
+                    data = rng.randbytes(8192)
+                    one.write(number << 16, data)
+                    assert one.read(number << 16, 8192) == data
+        except BaseException as error:
+            errors.append(error)
+
+    with serve_ours(str(image(tmp_path / "a.raw"))) as address:
+        host, port = address.split(":")
+        workers = [threading.Thread(target=work, args=(address, number)) for number in range(4)]
+        for worker in workers:
+            worker.start()
+        rng = random.Random(1)
+        stuck = [socket.create_connection((host, int(port))) for _ in range(3)]
+        for sock in stuck:
+            sock.sendall(HEADER.pack(0x43, 0x87, 0, 0, 8192, bytes(8), *[1] * 8) + bytes(100))
+        for _ in range(40):
+            with socket.create_connection((host, int(port))) as sock:
+                sock.sendall(rng.randbytes(rng.randrange(1, 5000)))
+        for worker in workers:
+            worker.join(60)
+        for sock in stuck:
+            sock.close()
+    assert not errors
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_host_that_vanishes_loses_its_reservation(tmp_path: Path) -> None:
+    with serve_ours(str(image(tmp_path / "a.raw"))) as address:
+        one, two = disk(address), disk(address, "b")
+        one.reserve()
+        assert two.submit(bytes(6)).status == 0x18
+        one.session.break_off()
+        two.write(0, b"2" * 512)
+        two.close()
