@@ -6,6 +6,7 @@
 ``layout``     where things fit: segments, and places between them for what the loader adds
 ``elf`` ``multiboot`` ``linux`` ``boot_sector`` ``bios`` ``flat`` ``function``    one file a format
 ``kernel/``    the teaching kernel, in C and a little assembly; ``programs/`` its user programs
+``tinyfs``     the teaching kernel's file system, read from the host's side
 ``bare/``      images without any kernel
 ``debian``     a stock Linux of other people's: fetched, kept, given a root file system (``apt``, ``module_files``,
                ``debian_root``, ``debian_disks``, ``newc``)
