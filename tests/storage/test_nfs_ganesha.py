@@ -45,13 +45,12 @@ def test_what_is_written_is_read_by_others_and_the_other_way_round(server: Ganes
 
 def test_a_chain_of_disks_on_the_server_is_what_qemu_reads(server: Ganesha) -> None:
     store = NfsDatastore("nfs1", server.mount(), VirtualClock())
-    store.make_folder(Path("vm1"))
-    top = Path("vm1/vm1.vmdk")
+    store.make_folder("vm1")
     size = 6 << 20
-    store.create_disk(top, size)
+    store.create_disk("vm1/vm1.vmdk", size)
     content = bytearray(size)
     lot = random.Random(7)
-    with store.open_disk(top) as disk:
+    with store.open_disk("vm1/vm1.vmdk") as disk:
         for _ in range(3):
             for _ in range(30):
                 at, sectors = lot.randrange(size // 512), lot.choice((1, 8, 100))
@@ -72,8 +71,8 @@ def test_a_disk_in_one_file_is_what_qemu_reads_over_nfs(server: Ganesha) -> None
     # qemu does not find the extents of a disk in several files over nfs://
     store = NfsDatastore("nfs1", server.mount(), VirtualClock())
     content = patchwork(3 << 20)
-    store.create_disk(Path("one.vmdk"), len(content), "monolithicSparse")
-    with store.open_disk(Path("one.vmdk")) as disk:
+    store.create_disk("one.vmdk", len(content), "monolithicSparse")
+    with store.open_disk("one.vmdk") as disk:
         disk.chain.write(0, content)
     expected = server.work / "expected.raw"
     expected.write_bytes(content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -26,21 +25,21 @@ from vilab.storage.nfs_lock_record import RECORD_BYTES, LockRecord, lock_name, p
 from vilab.storage.nfs_locks import LockedError, VmLocks
 from vilab.storage.nfs_memory_server import MemoryServer
 
-DISK = Path("vm1/vm1.vmdk")
-FILES = [Path("vm1/vm1.vmx"), Path("vm1/vm1-flat.vmdk")]
+DISK = "vm1/vm1.vmdk"
+FILES = ["vm1/vm1.vmx", "vm1/vm1-flat.vmdk"]
 
 
 @pytest.fixture
 def server() -> MemoryServer:
     server = MemoryServer()
     host = host_on(server)
-    host.store.make_folder(Path("vm1"))
+    host.store.make_folder("vm1")
     host.store.create(FILES[0])
     host.store.create_disk(DISK, 1 << 20)
     return server
 
 
-def locks_of(server: MemoryServer, name: str, lost: list[Path] | None = None) -> tuple[Host, VmLocks]:
+def locks_of(server: MemoryServer, name: str, lost: list[str] | None = None) -> tuple[Host, VmLocks]:
     host = host_on(server, name)
     return host, VmLocks(host.store, host.owner, on_lost=None if lost is None else lost.append)
 
@@ -80,7 +79,7 @@ def test_power_on_takes_the_locks_and_a_second_host_is_refused(server: MemorySer
     one, first = locks_of(server, "esx1")
     two, second = locks_of(server, "esx2")
     first.take(FILES)
-    numbers = [one.store.list(Path("vm1"))[path.name].fileid for path in FILES]
+    numbers = [one.store.about(path).fileid for path in FILES]
     assert lock_files(server) == sorted(lock_name(number) for number in numbers)
     with pytest.raises(LockedError, match=r"vm1/vm1-flat.vmdk is locked by host esx1 \(.lck-[0-9a-f]{16}, 0 of 3"):
         second.take(FILES)
@@ -102,7 +101,7 @@ def test_all_or_none(server: MemoryServer) -> None:
         second.take(FILES)
     assert len(lock_files(server)) == 1
     with pytest.raises(BlockError, match="no such file"):
-        locks_of(server, "esx3")[1].take([*FILES[1:], Path("vm1/vm9.vmdk")])
+        locks_of(server, "esx3")[1].take([*FILES[1:], "vm1/vm9.vmdk"])
     assert len(lock_files(server)) == 1
     one.pass_time(100)
     assert first.held
@@ -122,7 +121,7 @@ def test_locks_are_renewed_while_the_clock_runs_and_not_taken_over(server: Memor
 
 
 def test_three_missed_renewals_and_the_lock_is_taken_over(server: MemoryServer) -> None:
-    lost: list[Path] = []
+    lost: list[str] = []
     one, first = locks_of(server, "esx1", lost)
     two, second = locks_of(server, "esx2")
     first.take(FILES[1:])
@@ -289,7 +288,7 @@ def test_at_no_moment_two_hosts_may_write(order: list[int | str], plans: list[li
     newcomer_gets_it(race(order, plans)[0])
 
 
-@pytest.mark.parametrize("group", range(8))
+@pytest.mark.parametrize("group", range(6))
 def test_races_around_the_moment_of_taking_over(group: int) -> None:
     takeovers = 0
     for seed in range(group * 10, group * 10 + 10):
@@ -327,7 +326,7 @@ def newcomer_gets_it(server: MemoryServer) -> None:
             break
         host.clock.advance(10 * S)
     assert lock.trusted
-    left = [name for name in host.store.list(Path()) if name.startswith(".lck")]
+    left = [name for name in host.store.names() if name.startswith(".lck")]
     assert left == [lock.name]
     lock.release()
-    assert list(host.store.list(Path())) == ["vm.vmdk"]
+    assert list(host.store.names()) == ["vm.vmdk"]

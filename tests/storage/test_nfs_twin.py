@@ -19,6 +19,7 @@ from tests.storage.nfs_twin import S, client_of, host_on
 from tests.tools import require_tool
 from vilab.errors import AdminError
 from vilab.storage.block import BlockError
+from vilab.storage.datastore import Datastore, DatastoreFiles
 from vilab.storage.nfs_errors import NfsError
 from vilab.storage.nfs_events import (
     NfsDatastoreActive,
@@ -30,6 +31,8 @@ from vilab.storage.nfs_memory_server import MemoryServer
 from vilab.storage.nfs_mount import Address, exports, mount, parse_url
 from vilab.storage.nfs_rpc import Records
 from vilab.storage.nfs_volume import MemoryVolume
+from vilab.storage.redo_log import SnapshotDisk
+from vilab.storage.vmdk_create import create
 
 
 @pytest.fixture
@@ -153,11 +156,11 @@ def test_files_find_out_what_became_of_it(server: MemoryServer, procedure: int) 
 
     server.before = break_after
     host.store.files.replace(Path("a"), b"new")
-    host.store.rename(Path("a"), Path("b"))
-    file = host.store.open(Path("b"))
+    host.store.rename("a", "b")
+    file = host.store.open("b")
     assert file.read(0, 3) == b"new"
-    host.store.delete(Path("b"))
-    assert host.store.list(Path()) == {}
+    host.store.remove("b")
+    assert host.store.names() == []
 
 
 def test_a_frozen_server_is_waited_for_and_no_longer_than_the_time_given(server: MemoryServer) -> None:
@@ -177,7 +180,7 @@ def test_a_frozen_server_is_waited_for_and_no_longer_than_the_time_given(server:
 
 def test_writes_that_the_server_forgets_are_written_again(server: MemoryServer) -> None:
     host = host_on(server)
-    file = host.store.create(Path("a"))
+    file = host.store.create("a")
     file.write(0, b"flushed.")
     file.sync()
     file.write(4, b"then")
@@ -192,7 +195,7 @@ def test_writes_that_the_server_forgets_are_written_again(server: MemoryServer) 
 
 
 def test_a_server_that_always_forgets_is_given_up(server: MemoryServer) -> None:
-    file = host_on(server).store.create(Path("a"))
+    file = host_on(server).store.create("a")
     file.write(0, b"data")
 
     def forget(procedure: int) -> None:
@@ -220,7 +223,7 @@ STEP = st.one_of(
 @given(st.lists(STEP, max_size=40))
 def test_no_flushed_write_is_lost_and_what_was_written_is_read(steps: list[tuple[str, int, bytes | int]]) -> None:
     server = MemoryServer()
-    file = host_on(server).store.create(Path("a"))
+    file = host_on(server).store.create("a")
     model, flushed = bytearray(), b""
     for what, number, more in steps:
         try:
@@ -260,9 +263,35 @@ def test_no_flushed_write_is_lost_and_what_was_written_is_read(steps: list[tuple
     assert file.read_some(0, len(model) + 1) == model == bytes(server.volume.lookup(1, "a").content)
 
 
+def test_it_is_a_datastore_like_others(server: MemoryServer) -> None:
+    store: Datastore = host_on(server).store
+    store.make_folder("vm")
+    store.create("vm/a").write(0, b"abc")
+    assert store.names("vm") == ["a"]
+    assert (store.exists("vm/a"), store.is_folder("vm"), store.is_folder("vm/a"), store.is_folder("no")) == (
+        True, True, False, False,
+    )  # fmt: skip
+    assert store.size_bytes("vm/a") == 3
+    assert store.space() == (1 << 30, (1 << 30) - 3)
+    with pytest.raises(AdminError, match="not empty"):
+        store.remove("vm")
+    with pytest.raises(AdminError, match="leads down from its root"):
+        store.open("../a")
+    store.remove("vm/a")
+    store.remove("vm")
+    assert store.names() == []
+    files = DatastoreFiles(store)
+    create(files.at("d.vmdk"), 4096, "vmfs", files=files)
+    with SnapshotDisk(files.at("d.vmdk"), files) as disk:
+        disk.chain.write(512, b"d" * 512)
+        disk.snapshot()
+        assert disk.chain.read(0, 1024) == bytes(512) + b"d" * 512
+    assert store.names() == ["d-000001-delta.vmdk", "d-000001.vmdk", "d-flat.vmdk", "d.vmdk"]
+
+
 def test_a_full_volume_is_no_space(server: MemoryServer) -> None:
     server.volume.capacity_bytes = 1000
-    file = host_on(server).store.create(Path("a"))
+    file = host_on(server).store.create("a")
     file.write(0, bytes(900))
     with pytest.raises(BlockError, match="the volume is full") as full:
         file.write(900, bytes(101))
@@ -277,7 +306,7 @@ def test_a_full_volume_is_no_space(server: MemoryServer) -> None:
 def test_a_server_that_vanishes_makes_the_datastore_inactive_until_it_is_back(server: MemoryServer) -> None:
     host = host_on(server)
     store = host.store
-    file = store.create(Path("a"))
+    file = store.create("a")
     file.write(0, b"before")
     file.sync()
     store.health.start()
@@ -308,7 +337,7 @@ def test_what_is_answered_needs_no_heartbeat(server: MemoryServer) -> None:
     host = host_on(server)
     host.store.health.start()
     host.pass_time(8.9)
-    host.store.volume()
+    host.store.space()
     asked = server.calls
     host.pass_time(1)  # the beat at 9 s finds that it was heard of 0.1 s ago
     assert server.calls == asked

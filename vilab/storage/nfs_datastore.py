@@ -17,11 +17,11 @@ from typing import Protocol
 
 from vilab.clock import VirtualClock
 from vilab.events import EventLog
-from vilab.storage.block import SECTOR_BYTES
+from vilab.storage.block import SECTOR_BYTES, BlockError
+from vilab.storage.datastore import inside
 from vilab.storage.descriptor import Descriptor
 from vilab.storage.disk_file import DiskFile
-from vilab.storage.nfs_client import NfsClient, Volume
-from vilab.storage.nfs_errors import NfsError
+from vilab.storage.nfs_client import NfsClient
 from vilab.storage.nfs_events import NfsWritesRepeated
 from vilab.storage.nfs_file import FileHooks, asking
 from vilab.storage.nfs_files import NfsFiles
@@ -60,7 +60,7 @@ class _Hooks(FileHooks):
 
 
 class NfsDatastore:
-    """One export under a name.
+    """One export under a name: a ``datastore.Datastore`` that can do more.
 
     Parameters
     ----------
@@ -89,55 +89,76 @@ class NfsDatastore:
     def state(self) -> State:
         return self.health.state
 
-    # --- files --------------------------------------------------------------------------------------------------------
+    # --- files: what every datastore can (``datastore.Datastore``) ----------------------------------------------------
 
-    def open(self, path: Path, writable: bool = False) -> DiskFile:
-        return self.files.open(path, writable)
+    def open(self, path: str, writable: bool = False) -> DiskFile:
+        """Who may write is settled by ``nfs_locks``, for all of a virtual machine's files."""
+        return self.files.open(place(path), writable)
 
-    def create(self, path: Path) -> DiskFile:
-        return self.files.create(path)
+    def create(self, path: str) -> DiskFile:
+        return self.files.create(place(path))
 
-    def list(self, folder: Path) -> dict[str, Attributes]:
-        """The names in a folder, with what the server says of each."""
+    def names(self, folder: str = "") -> list[str]:
+        return self.files.names(place(folder))
+
+    def exists(self, path: str) -> bool:
+        return self.files.exists(place(path))
+
+    def about(self, path: str) -> Attributes:
+        """What the server says of a file or folder."""
         with asking(self.hooks):
-            found: dict[str, Attributes] = {}
-            for name, about in self.client.list(folder.as_posix()).items():
-                try:
-                    path = (folder / name).as_posix()
-                    found[name] = self.client.lookup(path)[1] if about is None else about
-                except NfsError as error:
-                    if error.kind not in ("missing", "stale"):
-                        raise
-            return found
+            return self.client.lookup("/".join(inside(path)))[1]
 
-    def rename(self, path: Path, to: Path) -> None:
-        self.files.rename(path, to)
+    def is_folder(self, path: str) -> bool:
+        try:
+            with asking(self.hooks):
+                return self.client.lookup("/".join(inside(path)))[1].is_folder
+        except BlockError as error:
+            if error.kind == "away":
+                raise
+            return False
 
-    def delete(self, path: Path) -> None:
-        self.files.remove(path)
+    def size_bytes(self, path: str) -> int:
+        return self.about(path).size_bytes
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: str) -> None:
         with asking(self.hooks):
-            self.client.mkdir(path.as_posix())
+            self.client.mkdir("/".join(inside(path)))
 
-    def delete_folder(self, path: Path) -> None:
-        with asking(self.hooks):
-            self.client.rmdir(path.as_posix())
+    def rename(self, path: str, to: str) -> None:
+        self.files.rename(place(path), place(to))
 
-    def volume(self) -> Volume:
-        """Sizes of the file system behind the export."""
+    def remove(self, path: str) -> None:
+        """A file, or an empty folder."""
+        if self.about(path).is_folder:
+            with asking(self.hooks):
+                self.client.rmdir("/".join(inside(path)))
+        else:
+            self.files.remove(place(path))
+
+    def sync(self, folder: str = "") -> None:
+        """Nothing: the server answers a change of names when it is on its disk."""
+
+    def space(self) -> tuple[int, int]:
+        """(bytes in all, bytes free) of the file system behind the export."""
         with asking(self.hooks):
-            return self.client.volume()
+            volume = self.client.volume()
+        return volume.total_bytes, volume.available_bytes
 
     # --- disks --------------------------------------------------------------------------------------------------------
 
-    def create_disk(self, path: Path, size_bytes: int, create_type: str = "vmfs", space: Space = "thin") -> Descriptor:
-        return create(path, size_bytes // SECTOR_BYTES, create_type, space, files=self.files)
+    def create_disk(self, path: str, size_bytes: int, create_type: str = "vmfs", space: Space = "thin") -> Descriptor:
+        return create(place(path), size_bytes // SECTOR_BYTES, create_type, space, files=self.files)
 
-    def open_disk(self, path: Path) -> SnapshotDisk:
+    def open_disk(self, path: str) -> SnapshotDisk:
         """The disk with its snapshots, to read and write."""
-        return SnapshotDisk(path, self.files, self.log)
+        return SnapshotDisk(place(path), self.files, self.log)
 
     def close(self) -> None:
         self.health.stop()
         self.client.close()
+
+
+def place(path: str) -> Path:
+    """The ``Path`` that stands for it in ``NfsDatastore.files``."""
+    return Path("/".join(inside(path)))

@@ -18,6 +18,7 @@ from vilab.clock import Timer
 from vilab.errors import AdminError
 from vilab.events import Event
 from vilab.storage.block import BlockError
+from vilab.storage.datastore import inside
 from vilab.storage.nfs_datastore import NfsDatastore
 from vilab.storage.nfs_errors import NfsError, disk_error
 from vilab.storage.nfs_events import (
@@ -56,7 +57,7 @@ class VmLocks:
         datastore: NfsDatastore,
         owner: Owner,
         settings: LockSettings | None = None,
-        on_lost: Callable[[Path], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
     ) -> None:
         self.datastore, self.owner, self.on_lost = datastore, owner, on_lost
         self.settings = settings or LockSettings()
@@ -71,7 +72,7 @@ class VmLocks:
 
     # --- power-on -----------------------------------------------------------------------------------------------------
 
-    def take(self, paths: Iterable[Path]) -> None:
+    def take(self, paths: Iterable[str]) -> None:
         """All of them, or none.
 
         Raises
@@ -84,7 +85,7 @@ class VmLocks:
         taken: dict[str, NfsLock] = {}
         try:
             self.datastore.health.check()
-            for path in sorted({path.as_posix() for path in paths}):
+            for path in sorted({"/".join(inside(path)) for path in paths}):
                 lock = self._asked.setdefault(path, self._new_lock(path))
                 if not lock.try_take():
                     raise self._refused(lock)
@@ -156,7 +157,7 @@ class VmLocks:
         to = "nobody" if lock.holder is None else lock.holder.host
         self._say(NfsLockLost(self._now_ns, path, self.owner.name, to))
         if self.on_lost is not None:
-            self.on_lost(Path(path))
+            self.on_lost(path)
 
     def check(self, path: Path) -> None:
         """Before a write to a file of the virtual machine's folder.
