@@ -252,8 +252,9 @@ class VmfsFile:
                 self._zero_tail(blocks, size)
                 blocks.set_size(size)
             else:
-                reached = blocks.free_from(-(-size // blocks.unit))
-                blocks.set_size(min(old, max(size, reached * blocks.unit)))
+                first = -(-size // blocks.unit)
+                reached = blocks.free_from(first)
+                blocks.set_size(size if reached == first else min(old, reached * blocks.unit))
 
         self._change(f"resize {self.path}", resize)
 
