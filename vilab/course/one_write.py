@@ -1,0 +1,163 @@
+"""The run of lesson 12: one line of text, from a guest's program down to the sectors of a LUN.
+
+::
+
+    put hello ...        program, tinyfs, driver      the teaching kernel, kernel-disk.elf
+    LSI Logic            request, DMA, interrupt      vilab/devices
+    SCSI disk 0          CDB                          vilab/storage/scsi_*
+    vm-000001.vmdk       grains of a redo log         vilab/storage/disk_chain
+    VMFS, host esx1      file blocks                  vilab/storage/vmfs_*
+    LUN 0                CDBs of the host, sectors    vilab/storage/scsi_*
+
+All of it is one event log on one clock.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vilab.clock import VirtualClock
+from vilab.errors import VmmBug
+from vilab.events import Event, EventLog
+from vilab.guests.load import load
+from vilab.storage import vmfs_layout as on_disk
+from vilab.storage import vmfs_mkfs
+from vilab.storage.datastore import DatastoreFiles
+from vilab.storage.extent import SECTOR_MASK
+from vilab.storage.raw_disk import RawDisk
+from vilab.storage.redo_log import SnapshotDisk
+from vilab.storage.scsi_request import ScsiCommand
+from vilab.storage.scsi_state import Identity, Nexus
+from vilab.storage.scsi_target import Target
+from vilab.storage.vmdk_create import create
+from vilab.storage.vmfs_datastore import VmfsDatastore
+from vilab.storage.vmfs_host import Host
+from vilab.storage.vmfs_scsi_lun import ScsiLun, nexus_to
+from vilab.storage.vmfs_time import VIRTUAL_EPOCH_S, VirtualTime
+from vilab.view.write_path import SECTOR, Stop, sectors, stops
+from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter
+from vilab.vmm.vm import QuietConsole, VirtualMachine
+
+GUEST_MB, DISK_MB, LUN_MB = 8, 8, 512
+SLICE_NS = 1_000_000
+PROMPT = b"shell> "
+UUID = bytes.fromhex("44f5b1c0 5d3c21aa 7e10 00188b3a0c5e".replace(" ", ""))
+
+
+class Stack:
+    """A booted teaching kernel with an empty file system on its disk, which is a redo log on a datastore on a LUN.
+
+    ``log`` has everything from here on; ``events`` is what has happened since ``take`` was called last.
+    """
+
+    def __init__(self) -> None:
+        self.clock, self.log = VirtualClock(), EventLog()
+        self._events: list[Event] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="vilab-lun-")
+        lun_file = Path(self._folder.name) / "lun0.img"
+        with lun_file.open("wb") as file:
+            file.truncate(LUN_MB << 20)
+        self.lun = RawDisk(lun_file, writable=True)
+        vmfs_mkfs.make(self.lun, VIRTUAL_EPOCH_S, "datastore1", uuid=_uuids(), erase=False)
+        target = Target(self.clock, self.log)
+        target.add(0, self.lun, Identity("LUN0", product="Disk array"))
+        nexus = Nexus("esx1")
+        target.connect(nexus)
+        self.host = Host(ScsiLun(nexus_to(target, nexus, 0)), UUID, VirtualTime(self.clock), log=self.log)
+        self.files = DatastoreFiles(VmfsDatastore(self.host))
+        self.files.datastore.make_folder("vm")
+        base = self.files.at("vm/vm.vmdk")
+        create(base, DISK_MB << 11, "vmfs", files=self.files)
+        self.disk = SnapshotDisk(base, self.files, self.log, self.clock)
+        self.disk.snapshot()
+        adapter = ScsiAdapter("lsilogic", (AttachedDisk(0, self.disk.chain, Identity("DISK0")),))
+        self.console = QuietConsole()
+        self.vm = VirtualMachine(
+            load("kernel-disk", memory_bytes=GUEST_MB << 20), "bt", GUEST_MB << 20, console=self.console,
+            adapters=[adapter], log=self.log, clock=self.clock,
+        )  # fmt: skip
+        self.run_until(PROMPT)
+        self.type("mkfs")
+        self.log.listen(self._events.append)
+
+    def type(self, line: str) -> str:
+        """Type a line, run until the guest asks for the next one. What it has printed."""
+        before = len(self.console.output)
+        self.console.type(line)
+        self.run_until(PROMPT, before)
+        return bytes(self.console.output[before:]).decode("ascii", "replace").removesuffix(PROMPT.decode())
+
+    def run_until(self, text: bytes, after: int = 0) -> None:
+        """Let the guest run until its console ends with this, and has more than before."""
+        for _ in range(60_000):
+            if len(self.console.output) > after and self.console.output.endswith(text):
+                return
+            ended = self.vm.engine.run(self.vm.engine.now_ns() + SLICE_NS)
+            if ended is not None:
+                raise VmmBug(f"The guest of this lesson has ended: {ended.sentence}")
+        raise VmmBug("The guest of this lesson does not come back to its prompt.")
+
+    def take(self) -> list[Event]:
+        found = self._events[:]
+        self._events.clear()
+        return found
+
+
+def _uuids() -> Callable[[int], bytes]:
+    """Of the volume: the same in every run."""
+    numbers = iter(range(1, 100))
+    return lambda unix_s: struct.pack("<IIQ", unix_s, 0x5D3C21AA, next(numbers))
+
+
+class OneWrite:
+    """``put NAME TEXT`` in the guest, with everything that happens below it.
+
+    Parameters
+    ----------
+    line : what is typed; something that ends on the disk. before : lines typed first.
+    """
+
+    def __init__(self, name: str = "hello", text: str = "Hello, disk", before: Sequence[str] = ()) -> None:
+        self.name, self.text = name, text
+        self.stack = Stack()
+        for line in before:
+            self.stack.type(line)
+        self.stack.take()
+        self.said = self.stack.type(f"put {name} {text}")
+        self.events = self.stack.take()
+
+    def stops(self) -> list[Stop]:
+        top = self.stack.disk.chain.top
+        program = f'"{self.name}", {len(self.text) + 1} bytes'
+        return stops(
+            self.events, "vmhba0", "esx1", program, self._places(), f"/vm/{top.path.stem}-delta.vmdk", self._area
+        )
+
+    def _area(self, sector: int) -> str:
+        """What this sector of the LUN is for VMFS."""
+        host = self.stack.host
+        at = sector * SECTOR - host.volume.base
+        inodes = host.stat("/.fdc.sf").size_bytes
+        ranges = (
+            (on_disk.FS_AT, "the journal of esx1"), (on_disk.HEARTBEATS_AT, "the file system's descriptor"),
+            (on_disk.HEARTBEATS_AT + on_disk.MIB, "the heartbeats of the hosts"),
+            (on_disk.HEARTBEATS_AT + on_disk.MIB + inodes, "the file's inode, with its lock"),
+        )  # fmt: skip
+        return next((words for end, words in ranges if at < end), "the file's blocks")
+
+    def _places(self) -> dict[int, int]:
+        """Where each write of the guest lies in the redo log now."""
+        found = {}
+        for event in self.events:
+            if isinstance(event, ScsiCommand) and event.nexus == "vmhba0" and event.data_out_bytes:
+                first, _ = sectors(event.cdb)
+                place = np.full(1, -1, np.int64)
+                self.stack.disk.chain.top.locate(first, place)
+                if place[0] >= 0:
+                    found[first] = int(place[0]) & SECTOR_MASK
+        return found
