@@ -40,6 +40,9 @@ MOST_SECTORS: Final = 1 << 36
 FILE_KINDS: Final = ("FLAT", "SPARSE", "VMFS", "VMFSSPARSE", "VMFSRDM", "VMFSRAW")
 KINDS: Final = (*FILE_KINDS, "ZERO")
 RAW_DEVICE_KINDS: Final = ("VMFSRDM", "VMFSRAW")
+VIRTUAL_MAPPING: Final = "vmfsRawDeviceMap"
+PHYSICAL_MAPPING: Final = "vmfsPassthroughRawDeviceMap"
+"""``createType`` of raw device mappings in virtual and in physical compatibility mode."""
 ACCESSES: Final = ("RW", "RDONLY", "NOACCESS")
 
 PENDING: Final = "# vilab: parentCID becomes "

@@ -221,10 +221,16 @@ class DiskChain:
 
     def allocated(self, chunk_bytes: int) -> Iterator[tuple[int, int]]:
         """(offset, size) of the chunks of which at least one sector is in some file."""
-        for offset in range(0, self.size_bytes, chunk_bytes):
+        offset = 0
+        while offset < self.size_bytes:
+            known = min(link.next_known(offset // SECTOR_BYTES) for link in self.links) * SECTOR_BYTES
+            offset = max(offset, known // chunk_bytes * chunk_bytes)
+            if offset >= self.size_bytes:
+                return
             size = min(chunk_bytes, self.size_bytes - offset)
             if self._anything(offset // SECTOR_BYTES, (offset + size) // SECTOR_BYTES):
                 yield offset, size
+            offset += chunk_bytes
 
     def _anything(self, first: int, end: int) -> bool:
         for number in range(first >> REGION_SHIFT, ((end - 1) >> REGION_SHIFT) + 1):
@@ -236,11 +242,13 @@ class DiskChain:
 
     def top_is_empty(self) -> bool:
         """Does the top hold nothing of its own?"""
-        for first in range(0, self.sectors, REGION_SECTORS):
+        first = self.top.next_known(0)
+        while first < self.sectors:
             places = np.full(min(REGION_SECTORS, self.sectors - first), -1, np.int64)
             self.top.locate(first, places)
             if (places >= 0).any():
                 return False
+            first = self.top.next_known(first + REGION_SECTORS)
         return True
 
     def flush(self) -> None:

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from vilab.protocols import ReadableBytes
+from vilab.errors import AdminError
+from vilab.protocols import Lun, ReadableBytes
 from vilab.storage.block import BlockError
 
 WRITE_BEHIND_BYTES = 32 << 20
@@ -210,6 +211,10 @@ class Files:
     def create(self, path: Path) -> DiskFile:
         """A new, empty file. Refused where there is one."""
         return DiskFile(path, create=True)
+
+    def open_lun(self, path: Path) -> Lun:
+        """The LUN that a raw device mapping stands for. Here there are none; ``rdm`` has others."""
+        raise AdminError(f"{path} stands for a LUN, and no LUNs are at hand here: it can be opened on its host only.")
 
     def exists(self, path: Path) -> bool:
         return path.exists()

@@ -60,6 +60,10 @@ class Extent(Protocol):
         """
         ...
 
+    def next_known(self, first: int) -> int:
+        """The first sector, that one on, which could be here; ``sectors`` if none: so far ``locate`` finds nothing."""
+        ...
+
     def write(self, first: int, data: memoryview, old: OldContent) -> bool:
         """True if sectors have places now that they had not before."""
         ...
@@ -112,6 +116,9 @@ class FlatExtent:
         begin = (self.slot << SLOT_SHIFT) + self.offset + first
         places[:] = np.arange(begin, begin + len(places))
 
+    def next_known(self, first: int) -> int:
+        return first
+
     def write(self, first: int, data: memoryview, old: OldContent) -> bool:
         self._written = True
         self.file.write((self.offset + first) * SECTOR_BYTES, data)
@@ -148,6 +155,9 @@ class ZeroExtent:
 
     def locate(self, first: int, places: Places) -> None:
         places[:] = np.arange(len(places))
+
+    def next_known(self, first: int) -> int:
+        return first
 
     def write(self, first: int, data: memoryview, old: OldContent) -> bool:
         raise NotImplementedError  # a disk with such an extent is read-only

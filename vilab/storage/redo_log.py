@@ -88,6 +88,11 @@ def _new_child(chain: DiskChain, below: int, files: Files, helper: bool = False,
             "that are possible. Delete some of them first."
         )
     parent = chain.links[below]
+    if parent.descriptor.create_type == text.PHYSICAL_MAPPING:
+        raise AdminError(
+            f"No snapshot of {parent.path} was taken: it is a raw device mapping in physical compatibility mode, and "
+            "what its guest does to the LUN cannot be kept apart. Map the LUN in virtual compatibility mode."
+        )
     path = path or next_name(parent.path, files)
     create(
         path,
@@ -389,7 +394,7 @@ def _merge(below: list[VirtualDisk], child: VirtualDisk) -> Iterator[int]:
     """Write what ``child`` holds into the last of ``below``; then sync. Yields sectors, a step at a time."""
     readers = {extent.slot: extent.reader() for extent in child.extents}
     target = DiskChain(below, new_content=False)  # gives the links the slots that they have already
-    for first in range(0, min(child.sectors, target.sectors), STEP_SECTORS):
+    for first in _steps(child, min(child.sectors, target.sectors)):
         places = np.full(min(STEP_SECTORS, child.sectors - first, target.sectors - first), -1, np.int64)
         child.locate(first, places)
         here = np.flatnonzero(places >= 0)
@@ -408,3 +413,11 @@ def _merge(below: list[VirtualDisk], child: VirtualDisk) -> Iterator[int]:
             target.write((first + int(here[low])) * SECTOR_BYTES, data)
         yield len(here)
     target.flush()
+
+
+def _steps(child: VirtualDisk, end: int) -> Iterator[int]:
+    """Where to look for what ``child`` holds; tables that it does not have are skipped."""
+    first = child.next_known(0)
+    while first < end:
+        yield first
+        first = child.next_known(first + STEP_SECTORS) if first + STEP_SECTORS < end else end

@@ -77,6 +77,10 @@ class SparseExtent:
         if self._zero_entry:
             np.copyto(places, np.arange(len(places)), where=entries == 1)
 
+    def next_known(self, first: int) -> int:
+        grain = self.shape.grain_sectors
+        return min(self.sectors, max(first, self.tables.next_entry(first // grain) * grain))
+
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def write(self, first: int, data: memoryview, old: OldContent) -> bool:

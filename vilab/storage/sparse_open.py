@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+import numpy as np
+
 from vilab.storage.block import SECTOR_BYTES, BlockError
 from vilab.storage.descriptor import MOST_SECTORS
 from vilab.storage.disk_file import DiskFile
 from vilab.storage.extent import Extent
 from vilab.storage.sparse_extent import SparseExtent
-from vilab.storage.sparse_tables import SparseShape
+from vilab.storage.sparse_tables import Entries, SparseShape
 from vilab.storage.stream_extent import StreamExtent
 from vilab.storage.vmdk_layout import (
     COMPRESSION_DEFLATE,
@@ -76,8 +78,10 @@ def open_kdmv(file: DiskFile, header: KdmvHeader | None = None) -> Extent:
     )
     _judge(file, shape)
     if compressed:
-        return StreamExtent(file, shape)
-    return SparseExtent(file, shape, 0, bool(header.unclean))
+        stream = StreamExtent(file, shape)
+        judge_directory(file, stream.tables.directory)
+        return stream
+    return _sparse(file, shape, 0, bool(header.unclean))
 
 
 def read_cowd(file: DiskFile) -> CowdHeader:
@@ -102,7 +106,15 @@ def open_cowd(file: DiskFile) -> SparseExtent:
         zero_grains=False,
     )
     _judge(file, shape)
-    return SparseExtent(file, shape, header.free_sector, bool(header.unclean))
+    return _sparse(file, shape, header.free_sector, bool(header.unclean))
+
+
+def _sparse(file: DiskFile, shape: SparseShape, free_sector: int, unclean: bool) -> SparseExtent:
+    extent = SparseExtent(file, shape, free_sector, unclean)
+    judge_directory(file, extent.tables.directory)
+    if extent.tables.redundant is not None:
+        judge_directory(file, extent.tables.redundant)
+    return extent
 
 
 def _judge(file: DiskFile, shape: SparseShape) -> None:
@@ -118,6 +130,13 @@ def _judge(file: DiskFile, shape: SparseShape) -> None:
             damaged(file, f"its {name} of {shape.tables} entries at sector {sector} is not in the file")
     if not shape.gd_offset:
         damaged(file, "it has no grain directory")
+
+
+def judge_directory(file: DiskFile, directory: Entries) -> None:
+    """No two parts of a disk share a table: what is written to one would appear in the other."""
+    named = directory[directory > 0]
+    if len(np.unique(named)) != len(named):
+        damaged(file, "its grain directory names one table twice")
 
 
 def damaged(file: DiskFile, why: str) -> NoReturn:

@@ -113,6 +113,30 @@ class SparseTables:
             first, grains = first + some, grains - some
         return np.concatenate(parts)
 
+    def next_entry(self, grain: int) -> int:
+        """The first grain, that one on, whose entry is not 0; ``shape.grains`` if there is none."""
+        each = self.shape.table_entries
+        number, at = divmod(grain, each)
+        while number < self.shape.tables:
+            if not self.directory[number] and number not in self._kept:
+                number, at = self._next_table(number + 1), 0
+                continue
+            here = np.flatnonzero(self._table(number)[at:])
+            if len(here):
+                return min(self.shape.grains, number * each + at + int(here[0]))
+            number, at = number + 1, 0
+        return self.shape.grains
+
+    def _next_table(self, number: int) -> int:
+        """The first table, that one on, which the directory names or which is kept here."""
+        kept = min((each for each in self._kept if each >= number), default=self.shape.tables)
+        while number < kept:
+            there = np.flatnonzero(self.directory[number : number + 4096])
+            if len(there):
+                return min(kept, number + int(there[0]))
+            number += 4096
+        return kept
+
     def change(self, first: int, new: Entries) -> None:
         each = self.shape.table_entries
         done = 0

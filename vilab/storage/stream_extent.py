@@ -51,6 +51,10 @@ class StreamExtent:
         if zero:
             np.copyto(places, np.arange(len(places)), where=entries == 1)
 
+    def next_known(self, first: int) -> int:
+        grain = self.shape.grain_sectors
+        return min(self.sectors, max(first, self.tables.next_entry(first // grain) * grain))
+
     def _read(self, size_bytes: int, offset_bytes: int) -> bytes:
         each = self.shape.grain_sectors * SECTOR_BYTES
         parts = []

@@ -25,6 +25,7 @@ from vilab.storage.block import SECTOR_BYTES, BlockError
 from vilab.storage.descriptor import Descriptor
 from vilab.storage.disk_file import REAL_FILES, DiskFile, Files
 from vilab.storage.extent import Extent, FlatExtent, OldContent, Places, ZeroExtent
+from vilab.storage.lun_extent import LunExtent
 from vilab.storage.sparse_extent import SparseExtent
 from vilab.storage.sparse_open import open_cowd, open_kdmv, read_kdmv
 from vilab.storage.stream_extent import StreamExtent
@@ -114,7 +115,7 @@ class VirtualDisk:
         if self.embedded and len(lines) != 1:
             raise AdminError(f"{self.path} is damaged: it holds one extent and names {len(lines)}.")
         for line in lines:
-            if line.kind in text.RAW_DEVICE_KINDS or line.access == "NOACCESS":
+            if line.kind == "VMFSRAW" or line.access == "NOACCESS":
                 raise AdminError(
                     f"{self.path} cannot be opened as a virtual disk: its extent of type {line.kind} "
                     f"({line.access}) is not in a file."
@@ -143,6 +144,9 @@ class VirtualDisk:
         assert line.file is not None
         # A file with its own descriptor is its extent whatever it is called now.
         path = self.path if self.embedded else text.extent_path(self.path.parent, line.file, self.files.resolve)
+        if line.kind == "VMFSRDM":
+            lun = self.files.open_lun(path)
+            return LunExtent(lun, min(line.sectors, lun.size_bytes // SECTOR_BYTES))
         file = self.files.open(path, self.writable)
         try:
             if line.kind == "SPARSE":
@@ -184,6 +188,15 @@ class VirtualDisk:
         for extent, at, sectors, start in self._pieces(first, len(places)):
             skip = start + at - first
             extent.locate(at, places[skip : skip + sectors])
+
+    def next_known(self, first: int) -> int:
+        """The first sector, that one on, which could be here; ``sectors`` if there is none."""
+        for extent, start in zip(self.extents, self.starts, strict=True):
+            if first < start + extent.sectors:
+                found = extent.next_known(max(0, first - start))
+                if found < extent.sectors:
+                    return start + found
+        return self.sectors
 
     def write(self, first: int, data: memoryview, old: OldContent) -> bool:
         moved = False

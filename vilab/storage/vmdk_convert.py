@@ -37,9 +37,9 @@ FLUSH_AFTER_BYTES = 1 << 30
 """A new disk need not be whole before its end; only the memory for its tables must stay small."""
 
 
-def open_disk(path: Path, writable: bool = False) -> DiskChain | RawDisk:
+def open_disk(path: Path, writable: bool = False, files: Files = REAL_FILES) -> DiskChain | RawDisk:
     """A virtual disk with its parents, or any other file as a raw one."""
-    return open_chain(path, writable) if is_vmdk(path) else RawDisk(path, writable)
+    return open_chain(path, writable, files) if is_vmdk(path) else RawDisk(path, writable)
 
 
 def convert(source: Path, target: Path, to: str, space: Space = "thin", files: Files = REAL_FILES) -> int:
@@ -48,7 +48,7 @@ def convert(source: Path, target: Path, to: str, space: Space = "thin", files: F
         raise AdminError(f"There is no kind of disk {to!r}; there are {', '.join(TARGETS)}.")
     if target.exists() and (not target.is_file() or target.stat().st_size):
         raise AdminError(f"{target} exists already and is not overwritten. Remove it, or give another name.")
-    disk = open_disk(source)
+    disk = open_disk(source, files=files)
     try:
         if target.exists():
             target.unlink()

@@ -11,8 +11,8 @@ createType               files                                                 e
 ``vmfsSparse``           ``vm.vmdk``, ``vm-delta.vmdk``                        VMFSSPARSE, a redo log
 =======================  ====================================================  =============================
 
-All tables of a sparse extent are there from the beginning, as a hole in the file: QEMU writes to no grain whose table
-is missing.
+All tables of a sparse extent are there from the beginning, as a hole in the file: where one is missing, QEMU 7.2 takes
+sector 0 for the grain and writes over the header.
 """
 
 from __future__ import annotations
