@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.storage.nfs_server import Ganesha, ganesha
+from tests.storage.nfs_twin import Host, S
 from tests.storage.vmdk_judges import patchwork, qemu_agrees
 from tests.tools import require_file, require_tool
 from vilab.clock import VirtualClock
+from vilab.storage.block import BlockError
 from vilab.storage.nfs_datastore import NfsDatastore
+from vilab.storage.nfs_events import (
+    NfsDatastoreActive,
+    NfsDatastoreInactive,
+    NfsLockBroken,
+    NfsLockLost,
+    NfsWritesRepeated,
+)
+from vilab.storage.nfs_health import HeartbeatSettings
+from vilab.storage.nfs_lock import NfsLock, Owner
+from vilab.storage.nfs_locks import LockedError, VmLocks
+from vilab.storage.timed import DiskRequest, TimedDisk
 
 NFS_DRIVER = Path("/usr/lib/x86_64-linux-gnu/qemu/block-nfs.so")
 
@@ -81,3 +95,136 @@ def test_a_disk_in_one_file_is_what_qemu_reads_over_nfs(server: Ganesha) -> None
     words = ("compare", "-f", "vmdk", "-F", "raw", "nfs://127.0.0.1/export/one.vmdk", str(expected))
     compared = server.run(qemu_img, *words)
     assert compared.returncode == 0, compared.stdout + compared.stderr
+
+
+def test_power_on_takes_a_lock_that_others_see_and_a_second_host_gets_when_the_first_is_dead(
+    server: Ganesha,
+) -> None:
+    one, two = Host("esx1", server.mount()), Host("esx2", server.mount())
+    one.store.make_folder("vm2")
+    one.store.create_disk("vm2/vm2.vmdk", 1 << 20)
+    disk = "vm2/vm2-flat.vmdk"
+    lock = ".lck-" + (server.folder / disk).stat().st_ino.to_bytes(8, "little").hex()
+    first, second = VmLocks(one.store, one.owner), VmLocks(two.store, two.owner)
+    first.take([disk])
+    assert lock in server.names("vm2")
+    assert server.nfs("nfs-cat", server.url(f"vm2/{lock}"))[20:24] == b"esx1"
+    for _ in range(6):
+        one.pass_time(10)
+        with pytest.raises(LockedError, match="locked by host esx1"):
+            second.take([disk])
+        two.pass_time(10)
+    file = one.store.open(disk, writable=True)
+    file.write(0, b"esx1 was here")
+    file.sync()
+    for missed in (1, 2):  # esx1 does not move any more
+        with pytest.raises(LockedError, match=f"{missed} of 3 renewals missed"):
+            second.take([disk])
+        two.pass_time(10)
+    second.take([disk])
+    assert server.names("vm2") >= {lock}
+    assert len([name for name in server.names("vm2") if name.startswith(".lck")]) == 1
+    assert server.nfs("nfs-cat", server.url(f"vm2/{lock}"))[20:24] == b"esx2"
+    two.store.open(disk, writable=True).write(0, b"esx2")
+    one.clock.advance(100 * S)
+    with pytest.raises(BlockError, match=r"lost the lock of vm2/vm2-flat.vmdk to host esx2"):
+        file.write(0, b"never")
+    two.pass_time(10)
+    assert second.held
+    assert server.nfs("nfs-cat", server.url(disk))[:13] == b"esx2 was here"
+    first.release()
+    second.release()
+    assert lock not in server.names("vm2")
+    assert [event.holder for event in two.log.of(NfsLockBroken)] == ["esx1"]
+    assert one.log.of(NfsLockLost)[0].to_host == "esx2"
+
+
+def test_many_takers_at_once_one_winner(server: Ganesha) -> None:
+    hosts = [Host(f"esx{number}", server.mount()) for number in range(6)]
+    hosts[0].store.create("race")
+    dead = NfsLock(server.mount(), "race", Owner("dead", bytes(16)), VirtualClock())
+    assert dead.try_take()
+    locks = [NfsLock(host.store.client, "race", host.owner, host.clock) for host in hosts]
+    for _ in range(3):
+        for host, lock in zip(hosts, locks, strict=True):
+            assert not lock.try_take()
+            host.clock.advance(10 * S)
+    with ThreadPoolExecutor(len(locks)) as pool:
+        won = list(pool.map(NfsLock.try_take, locks))
+    for _ in range(4):  # takers that stood in each other's way try again
+        if any(won):
+            break
+        for host in hosts:
+            host.clock.advance(10 * S)
+        won = [lock.try_take() for lock in locks]
+    assert sum(won) == 1
+    assert not dead.renew()
+    assert sum(lock.trusted and lock.renew() for lock in locks) == 1
+
+
+def test_a_server_that_is_killed_and_started_again_loses_no_write(server: Ganesha) -> None:
+    host = Host("esx1", server.mount())
+    store = host.store
+    store.create_disk("down.vmdk", 4 << 20)
+    store.health.start()
+    content = bytearray(4 << 20)
+    lot = random.Random(2)
+    done: list[DiskRequest] = []
+    with store.open_disk("down.vmdk") as disk:
+        timed = TimedDisk(disk.chain, host.clock, log=host.log)
+
+        def write(sectors: int) -> None:
+            for _ in range(sectors):
+                at, data = lot.randrange(8192) * 512, lot.randbytes(512)
+                content[at : at + 512] = data
+                timed.write(at, data, done.append)
+
+        write(50)
+        host.pass_time(2)  # written, not flushed
+        assert len(done) == 50
+        server.kill()
+        write(50)
+        timed.flush(done.append)
+        host.pass_time(40)
+        assert len(done) == 50
+        assert store.state == "inactive"
+        with pytest.raises(BlockError, match="nfs1 is inactive") as away:
+            store.names()
+        assert away.value.kind == "away"
+        server.start()
+        host.pass_time(20)
+        assert store.state == "active"
+        assert [request.status for request in done] == ["done"] * 101
+        assert done[-1].operation == "flush"
+        server.kill()  # what is flushed is there
+        assert (server.folder / "down-flat.vmdk").read_bytes() == content
+        server.start()
+        assert disk.chain.read(0, len(content)) == content
+    assert sum(event.writes for event in host.log.of(NfsWritesRepeated)) >= 50
+    assert len(host.log.of(NfsDatastoreInactive)) == len(host.log.of(NfsDatastoreActive)) == 1
+
+
+def test_a_server_that_hangs_is_waited_for_and_no_longer_than_the_time_given(server: Ganesha) -> None:
+    host = Host("esx1", server.mount(timeout_s=0.2), HeartbeatSettings(timeout_s=0.2))
+    store = host.store
+    store.health.start()
+    file = store.create("hang")
+    file.write(0, b"old")
+    server.freeze()
+    try:
+        with pytest.raises(BlockError, match="does not answer") as away:
+            file.write(0, b"new")
+        assert away.value.kind == "away"
+        host.pass_time(40)
+        assert store.state == "inactive"
+    finally:
+        server.thaw()
+    for _ in range(20):
+        host.pass_time(10)
+        if store.state == "active":
+            break
+    assert store.state == "active"
+    file.write(1, b"EW")
+    file.sync()
+    assert (server.folder / "hang").read_bytes()[1:] == b"EW"
+    assert file.read(0, 3)[1:] == b"EW"

@@ -168,11 +168,11 @@ class NfsFile(DiskFile):
             return
         with self._asking():
             for _ in range(MOST_REPEATS):
-                verifier = None if self._suspect else self.client.commit(self.handle, self._what)
-                if verifier is not None and self.behind.all_have(verifier):
+                lost = not self.behind.all_have(self.client.commit(self.handle, self._what))
+                if not lost and not self._suspect:
                     self.behind.forget()
                     return
-                self._repeat(lost=verifier is not None)
+                self._repeat(lost)
         raise BlockError(
             "medium", f"{self._what} cannot be written: the file server loses its memory again and again (NFS write "
             "verifier). What was written is kept; look at the server's log."
