@@ -11,7 +11,6 @@ from vilab.storage.iscsi_chap import Credentials
 from vilab.storage.iscsi_client import IscsiSession, MemoryLink
 from vilab.storage.iscsi_connection import TargetConnection
 from vilab.storage.iscsi_disk import IscsiDisk
-from vilab.storage.iscsi_exchange import lun_field
 from vilab.storage.iscsi_initiator_login import InitiatorConfig
 from vilab.storage.iscsi_layout import (
     FINAL,
@@ -26,6 +25,7 @@ from vilab.storage.iscsi_pdu import PduReader, PduWriter
 from vilab.storage.iscsi_session import Limits, Portal
 from vilab.storage.iscsi_target import IscsiTarget
 from vilab.storage.iscsi_text import decode_text, encode_text
+from vilab.storage.iscsi_transfer import lun_field
 from vilab.storage.scsi_state import Identity
 from vilab.storage.scsi_target import Target
 

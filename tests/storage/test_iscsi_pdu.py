@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vilab.storage import iscsi_chap, iscsi_exchange, iscsi_pdu
+from vilab.storage import iscsi_chap, iscsi_pdu, iscsi_transfer
 from vilab.storage.iscsi_layout import HEADER, WORDS, Opcode
 from vilab.storage.iscsi_pdu import DataDigestError, PduError, PduReader, PduWriter, describe_pdu
 from vilab.storage.iscsi_text import (
@@ -110,7 +110,7 @@ def test_additional_headers_are_skipped() -> None:
     assert writer.take() == b""
 
 
-@pytest.mark.parametrize("module", [iscsi_pdu, iscsi_chap, iscsi_exchange])
+@pytest.mark.parametrize("module", [iscsi_pdu, iscsi_chap, iscsi_transfer])
 def test_examples_in_docstrings(module: object) -> None:
     tried = doctest.testmod(module)  # type: ignore[arg-type]
     assert tried.attempted

@@ -7,6 +7,7 @@
 ``bench``     how fast it is, beside something to compare it with
 ``bench_memory``  what managing memory costs
 ``vmdk``      virtual disks looked at, checked, converted, with snapshots
+``iscsi_target``  disks for any iSCSI initiator
 ``doctor``    what this machine has and lacks
 ``lab``       JupyterLab on the work copy of the lessons
 """

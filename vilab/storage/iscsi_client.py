@@ -22,9 +22,10 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.protocols import ReadableBytes
 from vilab.storage.iscsi_errors import IscsiError, LoginRefusedError, SessionLostError
-from vilab.storage.iscsi_initiator import Command, Initiator, Management, Question
+from vilab.storage.iscsi_initiator import Initiator
 from vilab.storage.iscsi_initiator_login import InitiatorConfig
 from vilab.storage.iscsi_layout import ISCSI_PORT, TaskCode
+from vilab.storage.iscsi_pending import Command, Management, Question
 from vilab.storage.iscsi_session import Portal
 from vilab.storage.iscsi_target import IscsiTarget
 from vilab.storage.scsi_request import Response

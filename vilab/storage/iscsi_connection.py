@@ -16,10 +16,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vilab.protocols import ReadableBytes
-from vilab.storage import iscsi_keys as keys
 from vilab.storage.iscsi_events import IscsiPdu, IscsiRefused
 from vilab.storage.iscsi_exchange import ScsiExchange
-from vilab.storage.iscsi_keys import KEYS, NOT_UNDERSTOOD, Agreement
+from vilab.storage.iscsi_keys import Agreement
 from vilab.storage.iscsi_layout import (
     CONTINUE,
     FINAL,
@@ -33,10 +32,10 @@ from vilab.storage.iscsi_layout import (
     TaskResult,
 )
 from vilab.storage.iscsi_pdu import DataDigestError, PduError, PduReader, PduWriter
+from vilab.storage.iscsi_services import answer_key, manage
 from vilab.storage.iscsi_session import Numbers, Portal, Session
 from vilab.storage.iscsi_target_login import TargetLogin
 from vilab.storage.iscsi_text import TextCollector, TextError, encode_text
-from vilab.storage.scsi_target import TaskAnswer, TaskFunction
 
 if TYPE_CHECKING:
     from vilab.storage.iscsi_target import IscsiTarget
@@ -44,23 +43,6 @@ if TYPE_CHECKING:
 LOGIN_DATA_BYTES = 8192
 """What may be in one PDU before anything else is agreed upon."""
 NO_LUN = bytes(8)
-
-FUNCTIONS = {
-    TaskCode.ABORT_TASK: TaskFunction.ABORT_TASK,
-    TaskCode.ABORT_TASK_SET: TaskFunction.ABORT_TASK_SET,
-    TaskCode.CLEAR_TASK_SET: TaskFunction.CLEAR_TASK_SET,
-    TaskCode.LOGICAL_UNIT_RESET: TaskFunction.LOGICAL_UNIT_RESET,
-    TaskCode.TARGET_WARM_RESET: TaskFunction.TARGET_RESET,
-    TaskCode.TARGET_COLD_RESET: TaskFunction.TARGET_RESET,
-    TaskCode.QUERY_TASK: TaskFunction.QUERY_TASK,
-    TaskCode.NEXUS_RESET: TaskFunction.NEXUS_RESET,
-}
-RESULTS = {
-    TaskAnswer.COMPLETE: TaskResult.COMPLETE,
-    TaskAnswer.SUCCEEDED: TaskResult.SUCCEEDED,
-    TaskAnswer.NO_TASK: TaskResult.NO_TASK,
-    TaskAnswer.NO_UNIT: TaskResult.NO_UNIT,
-}
 
 DISCOVERY_OPCODES = frozenset({Opcode.TEXT_REQUEST, Opcode.LOGOUT_REQUEST, Opcode.NOP_OUT})
 
@@ -262,15 +244,12 @@ class TargetConnection:
     def _manage_tasks(self, header: bytes, _data: bytes) -> None:
         itt, tag = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
         code = header[1] & 0x7F
-        result = TaskResult.NOT_SUPPORTED
-        if code == TaskCode.TASK_REASSIGN:
-            result = TaskResult.REASSIGN_NOT_SUPPORTED
-        elif code in list(FUNCTIONS) and self._exchange is not None:
-            if code == TaskCode.ABORT_TASK and self._abort_held(tag):
-                result = TaskResult.COMPLETE
-            else:
-                result = RESULTS[self._exchange.manage(FUNCTIONS[TaskCode(code)], header[8:16], tag)]
-                self.node.drop_aborted()
+        if code == TaskCode.ABORT_TASK and self._abort_held(tag):
+            result = TaskResult.COMPLETE
+        else:
+            nexus = None if self._exchange is None else self._exchange.nexus
+            result = manage(self.node.scsi, nexus, code, header[8:16], tag)
+            self.node.drop_aborted()
         self._send(Opcode.TASK_RESPONSE, FINAL, byte2=result, itt=itt)
         if code == TaskCode.TARGET_COLD_RESET:
             self.node.end_all("the target was reset by an initiator")
@@ -293,27 +272,13 @@ class TargetConnection:
         if pairs is None:
             self._send(Opcode.TEXT_RESPONSE, 0, lun=header[8:16], itt=itt, second=self._numbers.next_ttt())
             return
-        answers: list[tuple[str, str]] = []
-        for name, value in pairs:
-            answers += self._answer_key(name, value)
-        text = encode_text(answers)
+        discovery = self.session is not None and self.session.discovery
+        answers = [answer_key(self.node, self.agreed, discovery, name, value) for name, value in pairs]
+        text = encode_text([pair for answer in answers for pair in answer])
         if len(text) > self.agreed.peer_max_data_bytes:
             self._reject(header, RejectReason.OUT_OF_RESOURCES)
             return
         self._send(Opcode.TEXT_RESPONSE, FINAL, lun=header[8:16], itt=itt, second=NO_TAG, data=text)
-
-    def _answer_key(self, name: str, value: str) -> list[tuple[str, str]]:
-        """SendTargets: ``All`` only while discovering, else this one (RFC 7143, appendix C)."""
-        if name == "SendTargets":
-            session = self.session
-            all_wanted = value == "All" and session is not None and session.discovery
-            if all_wanted or value.lower() in ("", self.node.name.lower()):
-                return self.node.addresses()
-            return [(name, "Reject")] if value == "All" else []
-        if name == "MaxRecvDataSegmentLength":
-            keys.answer(KEYS[name], value, self.agreed, self.agreed)
-            return []
-        return [(name, "Reject" if name in KEYS else NOT_UNDERSTOOD)]
 
     def _log_out(self, header: bytes, _data: bytes) -> None:
         reason = header[1] & 0x7F

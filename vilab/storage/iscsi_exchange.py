@@ -39,10 +39,11 @@ from vilab.storage.iscsi_layout import (
     Opcode,
 )
 from vilab.storage.iscsi_session import Numbers
+from vilab.storage.iscsi_transfer import Transfer, lun_of
 from vilab.storage.scsi_request import Response
 from vilab.storage.scsi_sense import Sense, SenseKey, Status
 from vilab.storage.scsi_state import Nexus, Task
-from vilab.storage.scsi_target import MOST_LUNS, TaskAnswer, TaskFunction
+from vilab.storage.scsi_target import TaskFunction
 
 if TYPE_CHECKING:
     from vilab.storage.iscsi_target import IscsiTarget
@@ -50,55 +51,6 @@ if TYPE_CHECKING:
 NO_LUN = bytes(8)
 UNEXPECTED_UNSOLICITED = 0x0C0C
 INCORRECT_AMOUNT = 0x0C0D
-
-
-def lun_of(field: bytes) -> int:
-    """The number in an 8-byte LUN: peripheral (one byte) or flat addressing (SAM-4, 4.6); anything else is nowhere.
-
-    >>> lun_of(bytes.fromhex("0001000000000000")), lun_of(bytes.fromhex("4102000000000000"))
-    (1, 258)
-    """
-    method, high = field[0] >> 6, field[0] & 0x3F
-    if method > 1 or (high and not method) or any(field[2:]):
-        return MOST_LUNS
-    return high << 8 | field[1]
-
-
-def lun_field(lun: int) -> bytes:
-    """The way back.
-
-    >>> lun_field(1).hex(), lun_field(258).hex()
-    ('0001000000000000', '4102000000000000')
-    """
-    return (lun if lun < 256 else 0x4000 | lun).to_bytes(2, "big") + bytes(6)
-
-
-class Transfer:
-    """A command that waits for its data."""
-
-    __slots__ = (
-        "asked_bytes", "data", "data_sn", "edtl", "granted_bytes", "immediate", "itt", "lun", "r2t_sn", "r2ts", "task",
-        "unsolicited", "wanted",
-    )  # fmt: skip
-
-    def __init__(
-        self, task: Task, lun: bytes, itt: int, edtl: int, data: bytes, unsolicited: bool, immediate: bool
-    ) -> None:
-        self.task = task
-        self.immediate = immediate
-        self.lun = lun
-        self.itt = itt
-        self.edtl = edtl
-        self.wanted = min(edtl, task.data_out_bytes)
-        self.data = bytearray(data)
-        self.data_sn = 0
-        self.unsolicited = unsolicited
-        self.r2ts: deque[tuple[int, int]] = deque()
-        """(TTT, end offset), in the order in which they are to be fulfilled."""
-        self.r2t_sn = 0
-        self.asked_bytes = 0
-        """Up to this offset the data were asked for; 0 before the first R2T."""
-        self.granted_bytes = 0
 
 
 class ScsiExchange:
@@ -287,10 +239,6 @@ class ScsiExchange:
     def _refuse(self, itt: int, edtl: int, code: int) -> None:
         sense = Sense(SenseKey.ABORTED_COMMAND, code)
         self._respond(Response(Status.CHECK_CONDITION, b"", sense, sense.fixed()), NO_LUN, itt, edtl, WRITE, 0)
-
-    def manage(self, function: TaskFunction, lun: bytes, tag: int) -> TaskAnswer:
-        assert self.nexus is not None
-        return self._target.manage(self.nexus, function, lun_of(lun), tag)
 
     # answers ----------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,6 @@ from vilab.events import EventLog
 from vilab.protocols import ReadableBytes
 from vilab.storage.iscsi_errors import IscsiError, SessionLostError
 from vilab.storage.iscsi_events import IscsiPdu
-from vilab.storage.iscsi_exchange import lun_field
 from vilab.storage.iscsi_initiator_login import InitiatorConfig, InitiatorLogin
 from vilab.storage.iscsi_keys import Agreement
 from vilab.storage.iscsi_layout import (
@@ -40,75 +39,15 @@ from vilab.storage.iscsi_layout import (
     TaskCode,
 )
 from vilab.storage.iscsi_pdu import PduError, PduReader, PduWriter
-from vilab.storage.iscsi_text import TextCollector, TextError, encode_text
+from vilab.storage.iscsi_pending import Command, Management, Question
+from vilab.storage.iscsi_text import TextError, encode_text
+from vilab.storage.iscsi_transfer import lun_field
 from vilab.storage.scsi_request import Response
 from vilab.storage.scsi_sense import Status, parse_sense
 
 LOGIN_DATA_BYTES = 8192
-MAX_ANSWER_BYTES = 1 << 20
-MAX_ANSWER_KEYS = 4096
 NO_LUN = bytes(8)
 HALF = 1 << 31
-
-
-class Command:
-    """A SCSI command under way. ``response`` is there when it is done; ``aborted``: there will be none."""
-
-    __slots__ = (
-        "aborted",
-        "cdb",
-        "cmd_sn",
-        "data_in",
-        "data_in_bytes",
-        "data_out",
-        "lun",
-        "response",
-        "sent_bytes",
-        "tag",
-    )
-
-    def __init__(self, tag: int, lun: int, cdb: bytes, data_out: ReadableBytes, data_in_bytes: int) -> None:
-        self.tag = tag
-        self.lun = lun
-        self.cdb = cdb
-        self.data_out = memoryview(data_out).cast("B")
-        self.data_in = bytearray()
-        self.data_in_bytes = data_in_bytes
-        self.cmd_sn = 0
-        self.sent_bytes = 0
-        self.response: Response | None = None
-        self.aborted = False
-
-    @property
-    def done(self) -> bool:
-        return self.response is not None or self.aborted
-
-
-class Management:
-    """A task management function under way. ``result``: of RFC 7143, 11.6.1."""
-
-    __slots__ = ("result",)
-
-    def __init__(self) -> None:
-        self.result: int | None = None
-
-    @property
-    def done(self) -> bool:
-        return self.result is not None
-
-
-class Question:
-    """A text negotiation, a NOP or a logout under way."""
-
-    __slots__ = ("answer", "collector")
-
-    def __init__(self) -> None:
-        self.answer: list[tuple[str, str]] | None = None
-        self.collector = TextCollector(MAX_ANSWER_BYTES, MAX_ANSWER_KEYS)
-
-    @property
-    def done(self) -> bool:
-        return self.answer is not None
 
 
 class Initiator:
