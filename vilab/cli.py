@@ -242,7 +242,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("target", type=Path, metavar="OUT", help="a file that does not exist yet")
 
     one = command("iscsi-target", iscsi_target, "offer disks to any iSCSI initiator until SIGTERM or Ctrl-C")
-    one.add_argument("--portal", required=True, metavar="HOST:PORT", help="where to listen; port 0: any that is free")
+    one.add_argument(
+        "--portal", required=True, action="append", metavar="HOST:PORT",
+        help="where to listen; port 0: any that is free; may be repeated",
+    )  # fmt: skip
     one.add_argument("--iqn", required=True, metavar="IQN", help="the target's name, iqn.2006-06.org.example:disks")
     one.add_argument(
         "--lun", required=True, action="append", metavar="[N=]FILE", help="a raw image or a .vmdk; may be repeated"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -13,15 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.iscsi_helpers import initiator_name
+from tests.storage.iscsi_helpers import Node, initiator_name
 from vilab.cli import main
 from vilab.commands.iscsi_target import number_luns, parse_portal
 from vilab.errors import AdminError
+from vilab.storage import iscsi_server
 from vilab.storage.bench_iscsi import IQN, serve_ours
+from vilab.storage.block import BlockError
 from vilab.storage.iscsi_chap import Credentials
 from vilab.storage.iscsi_client import IscsiSession, SocketLink, discover
-from vilab.storage.iscsi_disk import IscsiDisk
+from vilab.storage.iscsi_disk import IscsiDisk, open_lun
 from vilab.storage.iscsi_errors import IscsiError, LoginRefusedError
+from vilab.storage.iscsi_initiator import Initiator
 from vilab.storage.iscsi_initiator_login import InitiatorConfig
 from vilab.storage.iscsi_layout import HEADER
 from vilab.storage.vmdk_create import create
@@ -39,8 +45,7 @@ def link(address: str, timeout_s: float = 20.0) -> SocketLink:
 
 
 def disk(address: str, name: str = "a", lun: int = 0, credentials: Credentials | None = None) -> IscsiDisk:
-    config = InitiatorConfig(initiator_name(name), IQN, credentials)
-    return IscsiDisk(IscsiSession(lambda: link(address), config), lun)
+    return open_lun(address, IQN, lun, initiator_name(name), credentials)
 
 
 def test_it_serves_files_until_it_is_told_to_stop(tmp_path: Path) -> None:
@@ -202,3 +207,95 @@ def test_a_host_that_vanishes_loses_its_reservation(tmp_path: Path) -> None:
         one.session.break_off()
         two.write(0, b"2" * 512)
         two.close()
+
+
+def peak_bytes(address: str) -> int:
+    """Of the process that listens there: the most memory it has ever had."""
+    port = f":{int(address.rsplit(':', 1)[1]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (inode,) = (row[9] for row in rows if row[1].endswith(port) and row[3] == "0A")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(os.readlink(fd) == f"socket:[{inode}]" for fd in (process / "fd").iterdir()):
+                (line,) = (x for x in (process / "status").read_text().splitlines() if x.startswith("VmHWM"))
+                return int(line.split()[1]) << 10
+    raise AssertionError("nobody listens there")
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="counts memory as Linux does")
+def test_a_peer_that_never_reads_costs_a_bounded_amount_of_memory(tmp_path: Path) -> None:
+    """Three peers ask for 100 times 16 MB each and take none of it."""
+    with serve_ours(str(image(tmp_path / "a.raw", 64 << 20))) as address:
+        before = peak_bytes(address)
+        links = []
+        for name in "xyz":
+            initiator = Initiator(InitiatorConfig(initiator_name(name), IQN))
+            initiator.start()
+            links.append(link(address))
+            while not initiator.logged_in:
+                links[-1].send(initiator.take_output())
+                initiator.receive(links[-1].receive())
+            for _ in range(100):
+                initiator.submit(0, b"\x28" + bytes(6) + b"\x80\0\0", data_in_bytes=1 << 24)
+            links[-1].send(initiator.take_output())
+        with disk(address) as one:
+            one.write(0, b"x" * 512)
+            assert one.read(0, 512) == b"x" * 512
+        grown = peak_bytes(address) - before
+        for stuck in links:
+            stuck.close()
+    assert grown < 3 * 5 * (16 << 20)
+
+
+def test_two_portals_are_two_ways_to_one_disk(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vilab.cli", "iscsi-target", "--iqn", IQN, "--lun", str(image(tmp_path / "a.raw"))]
+    server = subprocess.Popen(
+        [*command, "--portal", "127.0.0.1:0", "--portal", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        first, second = re.findall(r"127\.0\.0\.1:\d+", server.stdout.readline())
+        found = discover(lambda: link(first), InitiatorConfig(initiator_name("a")))
+        assert found == [(IQN, [f"{first},1", f"{second},2"])]
+        with disk(first) as one, disk(second) as two:
+            assert one.naa == two.naa
+            one.reserve()
+            assert two.submit(bytes(6)).status == 0x18  # another nexus, though the same initiator
+    finally:
+        server.terminate()
+        assert server.wait(30) == 0
+
+
+def test_a_login_may_not_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iscsi_server, "LOGIN_S", 0.05)
+
+    async def connect() -> bytes:
+        server = iscsi_server.IscsiServer(Node().iscsi)
+        portal = await server.start("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*portal.address.split(":"))
+        try:
+            return await asyncio.wait_for(reader.read(), 30)
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+            await server.stop()
+
+    assert asyncio.run(connect()) == b""
+
+
+def test_a_disk_that_cannot_be_flushed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node()
+
+    def flush() -> None:
+        raise BlockError("medium", "The disk is gone.")
+
+    monkeypatch.setattr(node.disk, "flush", flush)
+
+    async def stop() -> None:
+        server = iscsi_server.IscsiServer(node.iscsi)
+        await server.start("127.0.0.1", 0)
+        await server.stop()
+
+    with pytest.raises(BlockError, match="gone"):
+        asyncio.run(stop())

@@ -5,6 +5,8 @@
     vilab iscsi-target --portal 127.0.0.1:3260 --iqn iqn.2006-06.org.example:disks --lun a.raw --lun b.vmdk
     vilab iscsi-target ... --lun 5=a.raw --chap user:secret
 
+``--portal`` may be repeated: other ways to the same LUNs, each a portal group of its own.
+
 Prints one line when it listens; SIGTERM or SIGINT ends it, disks flushed, with status 0.
 """
 
@@ -30,9 +32,9 @@ from vilab.storage.vmdk import is_vmdk
 
 
 def serve(
-    portal: str, iqn: str, luns: Sequence[str], chap: str | None, mutual_chap: str | None, read_only: bool
+    portals: Sequence[str], iqn: str, luns: Sequence[str], chap: str | None, mutual_chap: str | None, read_only: bool
 ) -> int:
-    host, port = parse_portal(portal)
+    places = [parse_portal(portal) for portal in portals]
     credentials = None if chap is None else Credentials.parse(chap)
     mutual = None if mutual_chap is None else Credentials.parse(mutual_chap)
     disks = number_luns(luns)
@@ -42,7 +44,7 @@ def serve(
         for lun, path in disks.items():
             device = _open(path, not read_only, opened)
             scsi.add(lun, device, Identity(serial_of(iqn, lun, path), product="VILAB LUN"))
-        return asyncio.run(_serve(node, host, port))
+        return asyncio.run(_serve(node, places))
 
 
 def parse_portal(text: str) -> tuple[str, int]:
@@ -87,15 +89,21 @@ def _open(path: Path, writable: bool, opened: contextlib.ExitStack) -> BlockDevi
     return opened.enter_context(RawDisk(path, writable))
 
 
-async def _serve(node: IscsiTarget, host: str, port: int) -> int:
+async def _serve(node: IscsiTarget, portals: Sequence[tuple[str, int]]) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
     server = IscsiServer(node)
-    portal = await server.start(host, port)
-    luns = ", ".join(map(str, node.scsi.units))
-    print(f"{node.name} listens at {portal.address}, LUN {luns}", flush=True)
-    await stopped.wait()
-    await server.stop()
+    made = [await server.start(host, port, group) for group, (host, port) in enumerate(portals, 1)]
+    before = {
+        number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        luns = ", ".join(map(str, node.scsi.units))
+        print(f"{node.name} listens at {' and '.join(p.address for p in made)}, LUN {luns}", flush=True)
+        await stopped.wait()
+        await server.stop()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0

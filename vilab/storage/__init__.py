@@ -12,7 +12,8 @@
 ``redo_log``     snapshots: taken, reverted, merged while the virtual machine writes
 ``scsi_*``       a target at CDB level: ``commands`` (the table), ``cdb``, ``sense``, ``blocks``, ``inquiry``, ``mode``,
                  ``reservation``, ``unit``, ``target``; ``parallel``: disks on a bus, each with its time
-``iscsi_*``      LUNs over TCP: ``layout`` (PDUs, a datasheet), ``pdu``, ``text``, ``keys``, ``chap``; the target: ``session``,
-                 ``target_login``, ``transfer``, ``exchange``, ``services``, ``connection``, ``target``, ``server``; the
-                 initiator: ``initiator_login``, ``pending``, ``initiator``, ``client``, ``disk``; ``bench_iscsi``
+``iscsi_*``      LUNs over TCP: ``layout`` (PDUs, a datasheet), ``pdu``, ``text``, ``keys``, ``chap``; the target:
+                 ``session``, ``target_login``, ``transfer``, ``exchange``, ``services``, ``connection``, ``target``,
+                 ``server``; the initiator: ``initiator_login``, ``pending``, ``initiator``, ``client``, ``disk``;
+                 ``bench_iscsi``
 """

@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import BlockError, check_range
-from vilab.storage.iscsi_client import IscsiSession
+from vilab.storage.iscsi_chap import Credentials
+from vilab.storage.iscsi_client import IscsiSession, SocketLink
 from vilab.storage.iscsi_errors import (
     IscsiError,
     ReservationConflictError,
     ReservationLostError,
     SessionLostError,
 )
+from vilab.storage.iscsi_initiator_login import InitiatorConfig
 from vilab.storage.scsi_request import Response
 from vilab.storage.scsi_sense import Sense, SenseKey, Status
 
@@ -248,6 +251,18 @@ class IscsiDisk:
         if sense is not None and sense.key == SenseKey.DATA_PROTECT:
             return BlockError("no_space" if sense.code == 0x2707 else "read_only", sentence)
         return BlockError("medium", sentence)
+
+
+def open_lun(
+    address: str, target: str, lun: int, initiator: str, credentials: Credentials | None = None, **config: Any
+) -> IscsiDisk:
+    """A LUN over TCP. ``address``: ``host:port``; ``config``: what else ``InitiatorConfig`` takes."""
+    host, colon, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise IscsiError(f"{address!r} is no portal; one looks like 127.0.0.1:3260.")
+    wanted = InitiatorConfig(initiator, target, credentials, **config)
+    return IscsiDisk(IscsiSession(lambda: SocketLink(host, int(port)), wanted), lun)
 
 
 def _attention(response: Response) -> int | None:

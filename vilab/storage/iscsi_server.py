@@ -11,7 +11,6 @@ One event loop serves everybody: a command is carried out where it arrives, so t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import sys
 from collections.abc import Callable
@@ -129,7 +128,10 @@ class IscsiServer:
         return portal
 
     async def stop(self, grace_s: float = 1.0) -> None:
-        """Ask the initiators to log out, give them a moment, end what is left, flush the disks."""
+        """Ask the initiators to log out, give them a moment, end what is left, flush the disks.
+
+        Raises ``AdminError`` if a disk could not be flushed, after the others were.
+        """
         for server in self._servers:
             server.close()
         self.node.ask_for_logout(int(grace_s))
@@ -138,7 +140,12 @@ class IscsiServer:
             await asyncio.sleep(0.02)
         self.node.end_all("the target was shut down")
         await asyncio.sleep(0)
+        failed = None
         for unit in self.node.scsi.units.values():
-            if not unit.device.read_only:
-                with contextlib.suppress(AdminError):
+            try:
+                if not unit.device.read_only:
                     unit.device.flush()
+            except AdminError as error:
+                failed = error
+        if failed is not None:
+            raise failed
