@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from vilab import cli
 from vilab.errors import AdminError
-from vilab.guests import debian, debian_root, module_files
+from vilab.guests import debian, debian_disks, debian_root, module_files
 
 RELEASE = "6.1.0-77-686"
 KERNEL_PACKAGE = f"linux-image-{RELEASE}"
@@ -20,7 +21,7 @@ BUSYBOX = b"\x7fELF\x01" + bytes(13) + b"\x03\x00" + b"busybox"
 NEEDS = {
     "vmw_vmci": "", "vmw_balloon": "vmw_vmci", "mptspi": "mptbase", "mptbase": "", "BusLogic": "scsi_mod",
     "scsi_mod": "", "vmw_pvscsi": "scsi_mod", "sd_mod": "scsi_mod", "mii": "", "pcnet32": "mii", "e1000": "",
-    "vmxnet3": "",
+    "vmxnet3": "", "crc32c_generic": "", "ext4": "jbd2,crc16", "jbd2": "", "crc16": "",
 }  # fmt: skip
 
 APT_GET = """#!{python}
@@ -78,6 +79,10 @@ def distribution(tmp_path, monkeypatch) -> Path:
         folder.mkdir(parents=True)
     (boot / f"vmlinuz-{RELEASE}").write_bytes(bzimage())
     (content / "busybox-static/bin/busybox").write_bytes(BUSYBOX)
+    for package in debian_disks.PACKAGES:
+        (content / package / "lib").mkdir(parents=True)
+        for name in debian_disks.LIBRARIES.get(package, (*debian_disks.PROGRAMS, "mke2fs.conf")):
+            (content / package / "lib" / name).write_bytes(f"{package} {name}".encode())
     for name in NEEDS:
         (drivers / f"{name}.ko").write_bytes(module(name))
     (drivers / "mii.ko").unlink()
@@ -92,7 +97,9 @@ def test_packages_become_a_guest_though_one_index_could_not_be_read(distribution
     assert f"Linux {RELEASE}, 12 modules" in said.out
     assert "it did not matter" in said.err
     found = debian.find()
-    assert found.manifest.packages == {KERNEL_PACKAGE: "1:2.0-1", "busybox-static": "1:2.0-1"}
+    assert found.manifest.packages == dict.fromkeys(
+        (KERNEL_PACKAGE, "busybox-static", *debian_disks.PACKAGES), "1:2.0-1"
+    )
     assert found.kernel.read_bytes() == bzimage()
     order = found.manifest.modules
     assert order.index("vmw_vmci") < order.index("vmw_balloon")
@@ -137,7 +144,9 @@ def test_files_at_hand_make_the_same_guest(tmp_path, cache, distribution, capsys
     given = debian.find()
     debian.fetch()
     fetched = debian.find()
-    assert given.manifest.files == fetched.manifest.files
+    assert given.manifest.files.keys() == fetched.manifest.files.keys()
+    differs = {name for name, digest in given.manifest.files.items() if fetched.manifest.files[name] != digest}
+    assert differs == {"disks.cpio"}  # the tools for disks come from packages only
 
 
 def test_files_of_another_kind_are_refused(tmp_path, cache, capsys):
@@ -195,3 +204,57 @@ def test_init_is_a_shell_script(tmp_path):
     script = tmp_path / "init"
     script.write_text(debian_root.INIT)
     subprocess.run(["sh", "-n", str(script)], check=True)
+
+
+def unpacked(archive: bytes) -> dict[str, bytes]:
+    """What a kernel finds in a newc archive: path -> content; later files replace earlier ones."""
+    found, at = {}, 0
+    while at < len(archive):
+        if archive[at : at + 6] != b"070701":
+            assert not any(archive[at : at + 4])
+            at += 4
+            continue
+        size, name_bytes = int(archive[at + 54 : at + 62], 16), int(archive[at + 94 : at + 102], 16)
+        name = archive[at + 110 : at + 110 + name_bytes - 1].decode()
+        data_at = at + (110 + name_bytes + 3 & ~3)
+        found[name] = archive[data_at : data_at + size]
+        at = data_at + (size + 3 & ~3)
+    return found
+
+
+@pytest.mark.parametrize("controller", ["lsilogic", "buslogic"])
+def test_a_guest_with_disks_gets_tools_drivers_and_another_init_behind_the_same_root(
+    distribution, cache, controller, tmp_path
+):
+    debian.fetch()
+    guest = debian.find()
+    whole, first = guest.initrd_for(controller), guest.initrd.read_bytes()
+    assert whole.startswith(first)
+    files = unpacked(whole[len(first) + 3 & ~3 :])
+    assert files["bin/mkfs.ext4"] == b"mke2fs"
+    assert files["lib/libc.so.6"] == b"libc6 libc.so.6"
+    assert files[f"lib/modules/{RELEASE}/ext4.ko"] == module("ext4")
+    assert f"lib/modules/{RELEASE}/mptspi.ko" not in files  # in the first one already
+    order = dict(line.split(":") for line in files[f"lib/modules/{RELEASE}/modules.dep"].decode().splitlines())
+    assert order["mptspi.ko"].split()[-1] == "mptbase.ko"
+    assert set(order["ext4.ko"].split()) == {"jbd2.ko", "crc16.ko"}
+    script = tmp_path / "init"
+    script.write_bytes(files["init"])
+    subprocess.run(["sh", "-n", str(script)], check=True)
+    assert debian_disks.DRIVERS[controller] in script.read_text()
+    assert script.read_text().replace(debian_disks.init(controller), "") == ""
+
+
+def test_a_module_comes_before_all_that_need_it_also_through_others():
+    modules = {"a": b"depends=\0", "b": b"\0depends=a\0", "c": b"\0depends=b,a\0", "d": b"\0depends=c\0"}
+    lines = debian_disks.dependencies(modules).splitlines()
+    assert lines == ["a.ko:", "b.ko: a.ko", "c.ko: b.ko a.ko", "d.ko: c.ko b.ko a.ko"]
+
+
+def test_a_guest_that_was_fetched_before_says_what_to_do(distribution, cache):
+    debian.fetch()
+    manifest = debian.find().manifest
+    files = {name: digest for name, digest in manifest.files.items() if name != "disks.cpio"}
+    (cache / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, files=files)))
+    with pytest.raises(AdminError, match=r"no tools for disks; .*--again"):
+        debian.find().initrd_for("lsilogic")

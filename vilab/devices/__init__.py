@@ -13,8 +13,8 @@
 ``ramdisk``               4 KB blocks that go to and from guest memory by themselves; IRQ 5; only if asked for
 ``pci_firmware``          addresses and interrupts for what is plugged in, as a BIOS gives them
 ``scsi_dma`` ``scsi_initiator`` ``scsi_events``   what SCSI adapters share: memory, commands under way, reports
-``lsi_*``                 LSI Logic 53C1030: ``registers``, ``messages``, ``sgl``, ``config``, ``doorbell``, ``firmware``
-``buslogic_*``            BusLogic BT-958: ``registers``, ``commands``, ``ccb``
+``lsi_*``                 LSI Logic 53C1030: registers, messages, scatter-gather lists, pages, doorbell, firmware
+``buslogic_*``            BusLogic BT-958: registers, commands, mailboxes and what is in them
 ``balloon_port``          the channel between a guest's balloon driver and its host
 ``absent``                what is not there, and what that looks like
 ``pc``                    all of them together

@@ -76,7 +76,7 @@ class Debian(msgspec.Struct, frozen=True):
     def initrd_for(self, controller: str) -> bytes:
         """The initramfs of a guest with disks. Raises ``AdminError``: it was fetched without what it needs."""
         if DISKS_FILE not in self.manifest.files:
-            raise AdminError(f"The Debian guest in {self.folder} has no tools for disks: {HOW} anew with --again.")
+            raise AdminError(f"The Debian guest in {self.folder} has no tools for disks; {HOW} anew with --again.")
         first, disks = self.initrd.read_bytes(), (self.folder / DISKS_FILE).read_bytes()
         return debian_disks.initrd(first, disks, controller)
 

@@ -66,13 +66,13 @@ def archive(
     home = f"lib/modules/{release}"
     entries = [newc.folder("etc"), newc.folder("mnt")]
     entries += [newc.file(f"{home}/{name}.ko", data) for name, data in more.items()]
-    entries.append(newc.file(f"{home}/modules.dep", _dependencies({**modules, **more}).encode()))
+    entries.append(newc.file(f"{home}/modules.dep", dependencies({**modules, **more}).encode()))
     entries += [newc.file(path, data, executable=path != "etc/mke2fs.conf") for path, data in programs.items()]
     entries += [newc.link(f"bin/{name}", program) for name, program in NAMES.items() if f"bin/{program}" in programs]
     return newc.archive(entries)
 
 
-def _dependencies(modules: Mapping[str, bytes]) -> str:
+def dependencies(modules: Mapping[str, bytes]) -> str:
     """``modules.dep``: whatever a module needs, also through others, so that what is named last can be loaded first."""
     needed: dict[str, set[str]] = {}
     for name, data in modules.items():  # in loading order

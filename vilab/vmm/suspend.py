@@ -26,7 +26,7 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.guests.image import LoadedImage
 from vilab.protocols import Console
-from vilab.vmm.scsi_disks import DiskRecord, reattach
+from vilab.vmm.scsi_disks import DiskRecord, ScsiAdapter, reattach
 from vilab.vmm.vm import ENGINES, VirtualMachine, VmState
 
 MAGIC = b"vilabVM\n"
@@ -74,18 +74,26 @@ class Suspended(msgspec.Struct, frozen=True):
     header: Header
     state: VmState
 
-    def resume(self, console: Console | None = None, log: EventLog | None = None) -> VirtualMachine:
-        """The machine, ready to run on. Raises ``AdminError`` if it does not fit this vilab."""
+    def resume(
+        self,
+        console: Console | None = None,
+        log: EventLog | None = None,
+        adapters: Sequence[ScsiAdapter] | None = None,
+    ) -> VirtualMachine:
+        """The machine, ready to run on. Raises ``AdminError`` if it does not fit this vilab.
+
+        ``adapters``: disks in the place of those that the file names, with the content that those had.
+        """
         header = self.header
         log = log if log is not None else EventLog()
         active, log.active = log.active, False  # it does not power on
         vm: VirtualMachine | None = None
-        adapters = reattach(header.disks, header.image.name)
+        opened = () if adapters is not None else reattach(header.disks, header.image.name)
         try:
             vm = VirtualMachine(
                 header.image, header.engine, header.memory_bytes, console=console, log=log,
                 count_instructions=None if header.instructions is None else 1 << 60,
-                engine_options=dict(header.engine_options), adapters=adapters,
+                engine_options=dict(header.engine_options), adapters=opened if adapters is None else adapters,
             )  # fmt: skip
             vm.load_state(self.state)
             if header.instructions is not None:
@@ -93,7 +101,7 @@ class Suspended(msgspec.Struct, frozen=True):
         except (AdminError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             if vm is not None:
                 vm.close()
-            for adapter in adapters:
+            for adapter in opened:
                 adapter.close()
             if isinstance(error, AdminError):
                 raise
