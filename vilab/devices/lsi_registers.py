@@ -62,7 +62,8 @@ KEYS = (0x4, 0xB, 0x2, 0x7, 0xD)
 DIAGNOSTIC_OPEN, WAS_RESET, RESET_ADAPTER = 1 << 7, 1 << 5, 1 << 2
 
 NOTHING = 0xFFFF_FFFF
-FRAME_ADDRESS = 0xFFFF_FFF8
+FRAME_ADDRESS = 0xFFFF_FFFC
+"""MODEL: the specification has flags in the lowest three bits; a driver in use (SeaBIOS) takes bit 2 for an address."""
 IS_FRAME = 1 << 31
 
 FAULT_REQUEST_BUS, FAULT_REPLY_BUS = 0x8112, 0x8114
