@@ -30,12 +30,17 @@ class Killed(BaseException):
 class SteppedLink:
     """Nothing reaches the server before it is the host's turn."""
 
-    def __init__(self, link: Link, wait: Callable[[], None]) -> None:
+    def __init__(self, link: Link, wait: Callable[[int], None]) -> None:
         self.link, self.wait = link, wait
-        self.send, self.close = link.send, link.close
+        self.close = link.close
+        self.next_procedure = 0
+
+    def send(self, data: bytes) -> None:
+        self.next_procedure = int.from_bytes(data[24:28], "big")
+        self.link.send(data)
 
     def receive(self, timeout_s: float) -> bytes:
-        self.wait()
+        self.wait(self.next_procedure)
         return self.link.receive(timeout_s)
 
 
@@ -48,7 +53,7 @@ class Racer:
         self.clock.now_ns = number * 7 * S  # clocks of different hosts have nothing in common
         self.turn, self.moved = threading.Semaphore(0), threading.Semaphore(0)
         self.started = self.killed = self.done = self.releasing = False
-        self.acts = 0
+        self.acts = self.next_procedure = 0
         self.failure: BaseException | None = None
         client = mount(Address("twin", "/export"), lambda port: self.stepped(server.dial(port)))
         self.lock = NfsLock(client, "vm.vmdk", Owner(f"esx{number}", bytes([number]) * 16), self.clock)
@@ -59,7 +64,8 @@ class Racer:
     def stepped(self, dial: Dial) -> Dial:
         return lambda timeout_s: SteppedLink(dial(timeout_s), self.wait)
 
-    def wait(self) -> None:
+    def wait(self, procedure: int) -> None:
+        self.next_procedure = procedure
         if self.started:
             if self.killed:
                 raise Killed
@@ -80,6 +86,12 @@ class Racer:
         while self.acts == before and not self.done:
             self.step()
 
+    def step_before(self, procedure: int) -> None:
+        """Go on until that is what comes next."""
+        self.step()
+        while self.next_procedure != procedure and not self.done:
+            self.step()
+
     def kill(self) -> None:
         self.killed = True
         self.step()
@@ -88,7 +100,7 @@ class Racer:
         try:
             self.turn.acquire()
             while not self.killed:
-                self.wait()
+                self.wait(0)
                 self.act()
                 self.acts += 1
         except Killed:

@@ -53,6 +53,10 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _stopped(thread: Path) -> bool:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 class Ganesha:
     """A server that can be killed, started again, and stopped in the middle of what it does."""
 
@@ -110,6 +114,9 @@ class Ganesha:
         """It holds its connections and answers nothing."""
         assert self.server is not None
         self.server.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.server.pid}/task")
+        while any(not _stopped(thread) for thread in threads.iterdir()):
+            time.sleep(0.01)
 
     def thaw(self) -> None:
         assert self.server is not None

@@ -16,4 +16,8 @@
                  ``session``, ``target_login``, ``transfer``, ``exchange``, ``services``, ``connection``, ``target``,
                  ``server``; the initiator: ``initiator_login``, ``pending``, ``initiator``, ``client``, ``disk``;
                  ``bench_iscsi``
+``nfs_*``        a file server's export as a datastore: ``layout`` (NFSv3, a datasheet), ``xdr``, ``rpc``, ``link``,
+                 ``client``, ``mount``, ``errors``; ``file``: written behind and committed; ``files``; ``health``;
+                 ``lock_record``, ``lock``, ``locks``: who may power a virtual machine on; ``datastore``; ``events``;
+                 a server in memory: ``volume``, ``server_calls``, ``memory_server``
 """

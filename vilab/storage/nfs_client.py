@@ -58,6 +58,7 @@ from vilab.storage.nfs_xdr import XdrReader, opaque, string, u32, u64
 T = TypeVar("T")
 
 MOST_ENTRIES = 1 << 16
+MOST_PAGES = 1 << 12
 MOST_DEPTH = 32
 LIST_BYTES = 32768
 
@@ -255,24 +256,26 @@ class NfsClient:
         """The names in a folder; attributes where the server has added them."""
         folder = self._folder(split(path))
         found: dict[str, Attributes | None] = {}
-        cookie, verifier = 0, bytes(VERIFIER_BYTES)
+        cookie, verifier, entries = 0, bytes(VERIFIER_BYTES), 0
+        begun: set[int] = set()
         while True:
             arguments = opaque(folder) + u64(cookie) + verifier + u32(LIST_BYTES // 8) + u32(LIST_BYTES)
             reader = self._ask(READDIRPLUS, arguments, "Listing", path)
             maybe_attributes(reader)
             verifier = reader.fixed(VERIFIER_BYTES)
-            before = cookie
+            begun.add(cookie)
             while reader.flag():
                 reader.u64()
                 name, cookie = reader.string(MOST_NAME_BYTES), reader.u64()
                 about = maybe_attributes(reader)
                 if reader.flag():
                     reader.opaque(MOST_HANDLE_BYTES)
+                entries += 1
                 if name not in (".", ".."):
                     found[name] = about
             if reader.flag():
                 return found
-            if cookie == before or len(found) > MOST_ENTRIES:
+            if cookie in begun or entries > MOST_ENTRIES or len(begun) > MOST_PAGES:
                 raise NfsError("protocol", f"Listing of {path} failed: the file server's list has no end.")
 
     # --- inside -------------------------------------------------------------------------------------------------------

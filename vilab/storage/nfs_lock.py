@@ -9,7 +9,7 @@
     taken      LINK ─> .lck-X                                     refused where there is one
     taken over the last record of such a chain did not change while we looked at it 3 times, 10 s apart:
                LINK ─> .lck-X-T      then read all again          has T's heartbeat moved? then it goes away again
-               RENAME .lck-X-T ─> .lck-X                          T's file is gone: its handle is stale
+               RENAME .lck-X-T ─> .lck-X, and so on               T's file is gone: its handle is stale
     renewed    WRITE the next heartbeat, then look for .lck-X-T   there is one: nothing is written until that is settled
     released   LINK ─> .lck-X-T by the owner itself, REMOVE both
 
@@ -228,8 +228,8 @@ class NfsLock:
         if [found.raw for found in again] != [*(found.raw for found in chain), record.pack()]:
             self._discard(mark)
             return False
-        for found in reversed(chain):
-            self._move(self._claim(found.record.token), found.path)
+        for found in chain:  # from the lock file on, so that no link is missing at any moment
+            self._move(self._claim(found.record.token), self.base)
         chain = self._chain()
         if len(chain) != 1 or chain[0].record.token != record.token:
             self.holder = chain[-1].record if chain else None
