@@ -88,7 +88,7 @@ def _check_sparse(extent: SparseExtent, link: VirtualDisk, report: Report) -> No
             other = extent.tables.stored(number, redundant=True)
             if (stored is None) != (other is None) or not (stored is None or other is None or (stored == other).all()):
                 note("redundant", np.array([number]))
-        if stored is None:
+        if stored is None or not stored.any():
             continue
         first = number * shape.table_entries
         entries = stored[: max(0, shape.grains - first)].astype(np.int64)
@@ -114,7 +114,8 @@ def _check_sparse(extent: SparseExtent, link: VirtualDisk, report: Report) -> No
             more = f" and {counts[kind] - len(found)} more" if counts[kind] > len(found) else ""
             sentence = f"{file.path}: {said[kind].format(', '.join(map(str, found)) + more)}."
             (report.notes if kind == "redundant" else report.errors).append(sentence)
-    lost = int(np.count_nonzero(~used[shape.first_data :])) // grain * grain
+    rest = used[shape.first_data :]  # counting touches no memory that was never marked
+    lost = (len(rest) - int(np.count_nonzero(rest))) // grain * grain
     if lost:
         report.lost_sectors += lost
         report.notes.append(
