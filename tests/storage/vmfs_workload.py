@@ -76,9 +76,11 @@ class Workload:
 
     def create(self, host: Host, path: str, data: bytes) -> str:
         file = host.create(path)
-        if data:
-            file.write(0, data)
-        file.close()
+        try:
+            if data:
+                file.write(0, data)
+        finally:
+            file.close()
         self.model[path] = data
         return f"create {path} {len(data)}"
 

@@ -32,7 +32,7 @@ class Datastore(Protocol):
     def name(self) -> str: ...
 
     def open(self, path: str, writable: bool = False) -> DiskFile:
-        """A file that is there. Writable: nobody else has it so, for as long as it is open, where locks reach."""
+        """A file that is there; its ``lock`` keeps others out; of other hosts, on VMFS, ``open`` does already."""
         ...
 
     def create(self, path: str) -> DiskFile:
@@ -102,13 +102,7 @@ class LocalDatastore:
         return real
 
     def open(self, path: str, writable: bool = False) -> DiskFile:
-        file = REAL_FILES.open(self.place(path), writable)
-        try:
-            file.lock()
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return REAL_FILES.open(self.place(path), writable)
 
     def create(self, path: str) -> DiskFile:
         return REAL_FILES.create(self.place(path))

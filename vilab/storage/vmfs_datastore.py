@@ -18,16 +18,29 @@ from vilab.storage.block import BlockError
 from vilab.storage.datastore import inside
 from vilab.storage.disk_file import DiskFile
 from vilab.storage.vmfs_errors import FileInUse, HostFenced, NoSuchFile
-from vilab.storage.vmfs_file import VmfsFile, VmfsReader
+from vilab.storage.vmfs_file import VmfsFile, VmfsReader, open_to_read
 from vilab.storage.vmfs_host import Host
+
+
+class Shared:
+    """What the openers of one file on this host have in common: the file, with its lock on disk once one of them
+    writes, and who has asked to be alone."""
+
+    def __init__(self) -> None:
+        self.written: VmfsFile | None = None
+        self.openers: list[VmfsDiskFile] = []
+        self.lockers: list[VmfsDiskFile] = []
 
 
 class VmfsDiskFile(DiskFile):
     """A file on a volume where a file of this computer is expected."""
 
-    def __init__(self, file: VmfsFile | VmfsReader, path: Path) -> None:
+    def __init__(self, file: VmfsFile | VmfsReader, path: Path, shared: Shared | None = None) -> None:
         self.vmfs, self.path, self.writable = file, path, isinstance(file, VmfsFile)
+        self.shared = shared
         self.pread = lambda size_bytes, offset_bytes: file.read(offset_bytes, size_bytes)
+        if shared is not None:
+            shared.openers.append(self)
 
     @property
     def size_bytes(self) -> int:
@@ -54,10 +67,27 @@ class VmfsDiskFile(DiskFile):
         self._file().flush()
 
     def lock(self) -> None:
-        """Its lock is held since it was opened."""
+        """One writer or many readers on this host; other hosts' writers are out since a writer has opened it."""
+        if self.shared is None or self in self.shared.lockers:
+            return
+        if self.shared.lockers and (self.writable or any(each.writable for each in self.shared.lockers)):
+            raise BlockError(
+                "read_only" if self.writable else "medium",
+                f"{self.path} is in use: another virtual machine of this host has it open. Power that one off first.",
+            )
+        self.shared.lockers.append(self)
 
     def close(self) -> None:
-        self.vmfs.close()
+        shared = self.shared
+        if shared is None:
+            self.vmfs.close()
+            return
+        for some in (shared.openers, shared.lockers):
+            if self in some:
+                some.remove(self)
+        if shared.written is not None and not any(each.writable for each in shared.openers):
+            shared.written.close()
+            shared.written = None
 
 
 class VmfsDatastore:
@@ -66,15 +96,29 @@ class VmfsDatastore:
     def __init__(self, host: Host, name: str | None = None) -> None:
         self.host = host
         self.name = name or host.volume.label
+        self._shared: dict[tuple[int, int], Shared] = {}
+
+    def _share(self, inode_id: int, generation: int) -> Shared:
+        self._shared = {key: each for key, each in self._shared.items() if each.openers}
+        return self._shared.setdefault((inode_id, generation), Shared())
 
     def open(self, path: str, writable: bool = False) -> DiskFile:
         try:
-            return VmfsDiskFile(self.host.open(_path(path), writable), Path(path))
+            reader = open_to_read(self.host, _path(path))
+            shared = self._share(reader.inode_id, reader.generation)
+            if not writable:
+                return VmfsDiskFile(reader, Path(path), shared)
+            if shared.written is None:
+                shared.written = self.host.open_to_write(_path(path))
+            return VmfsDiskFile(shared.written, Path(path), shared)
         except (NoSuchFile, FileInUse, HostFenced) as error:
             raise BlockError("medium", f"{path} cannot be opened: {error}") from None
 
     def create(self, path: str) -> DiskFile:
-        return VmfsDiskFile(self.host.create(_path(path)), Path(path))
+        file = self.host.create(_path(path))
+        shared = self._share(file.inode.id, file.inode.generation)
+        shared.written = file
+        return VmfsDiskFile(file, Path(path), shared)
 
     def names(self, folder: str = "") -> list[str]:
         return [entry.name for entry in self.host.list(_path(folder))]

@@ -5,7 +5,8 @@
     create, mkdir    directory locked, inode and (mkdir) a sub-block taken, name added      one change
     open to write    the inode's lock is taken and kept: nobody else can open it so
     remove           directory and inode locked, name and blocks gone; a large file's blocks in further changes
-    rename           both directories locked; whatever had the new name is gone in the same change
+    rename           both directories locked; whatever had the new name is gone in the same change (if this host has it
+                     open: when it is closed)
 """
 
 from __future__ import annotations
@@ -144,6 +145,8 @@ class Host(Namespace):
     def _closed(self, file: VmfsFile) -> None:
         self.open_files.pop(file.pos, None)
         self.member.let_go(file.pos, file.path)
+        if self.member.gone is None:
+            recovery.finish_left_over(self.member, self.member.slot)
 
     # --- names --------------------------------------------------------------------------------------------------------
 
@@ -228,6 +231,9 @@ class Host(Namespace):
         if target.is_directory:
             change.take_node(target)
             self._check_empty(change, target, to)
+        elif self.member.holds(target.pos):
+            self._keep_until_closed(change, target)
+            return
         else:
             self._take_unused(change, target, to)
         self._free_all(change, target)
@@ -244,6 +250,13 @@ class Host(Namespace):
         if self.member.holds(node.pos):
             raise FileInUse(f"{path} is open on this host.")
         change.take(node.pos, on_disk.INODE_MAGIC, path)
+
+    def _keep_until_closed(self, change: Transaction, node: Node) -> None:
+        """A file that this host has open loses its name to another one: its blocks go when it is closed."""
+        change.take(node.pos, on_disk.INODE_MAGIC, "inode")
+        change.put_inode(node.pos, msgspec.structs.replace(node.inode, links=0))
+        if not recovery.put_on_list(change, self.member.slot, node.inode.id, node.inode.generation):
+            raise VmfsFull("Too many deleted files are not cleared up yet; try again.")
 
     def _check_empty(self, change: Transaction, node: Node, path: str) -> None:
         if len(self.catalog.records(change, node)) > 2:

@@ -234,7 +234,11 @@ class Member:
         """Give a lock back that was held."""
         if pos not in self.held:
             return
-        self.keep_alive()
+        try:
+            self.keep_alive()
+        except HostFenced:
+            self.held.clear()  # they were broken: nothing is left to be given back
+            return
         header = Header.decode(self.volume.read(pos, SECTOR))
         if self.is_own(header):
             self.volume.write(pos, self.unlocked(header).encode())

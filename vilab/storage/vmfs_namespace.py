@@ -28,6 +28,7 @@ from vilab.storage.vmfs_volume import Volume
 
 T = TypeVar("T")
 MOST_TRIES = 1000
+_LIVE = on_disk.HEARTBEAT_LIVE.to_bytes(4, "little")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -152,8 +153,8 @@ class Namespace:
         """By slot: the hosts that use the volume."""
         size = on_disk.HEARTBEAT_SLOTS * SECTOR
         data = self.volume.read(on_disk.HEARTBEATS_AT, size)
-        slots = {n: Heartbeat.decode(data[n * SECTOR : (n + 1) * SECTOR]) for n in range(on_disk.HEARTBEAT_SLOTS)}
-        return {n: slot for n, slot in slots.items() if slot.live}
+        live = [n for n in range(on_disk.HEARTBEAT_SLOTS) if data[n * SECTOR : n * SECTOR + 4] == _LIVE]
+        return {n: Heartbeat.decode(data[n * SECTOR : (n + 1) * SECTOR]) for n in live}
 
 
 class ReadOnlyVolume(Namespace):
@@ -172,10 +173,15 @@ class ReadOnlyVolume(Namespace):
     def pending(self) -> dict[int, bytes]:
         """What the journals of live hosts would change."""
         sectors: dict[int, bytes] = {}
+        slots = self.volume.read(on_disk.HEARTBEATS_AT, journal.JOURNAL_SLOTS * SECTOR)
         for slot in range(journal.JOURNAL_SLOTS):
-            heartbeat = Heartbeat.decode(self.volume.read(journal.slot_pos(slot), SECTOR))
-            if heartbeat.live and journal.has_journal(slot, heartbeat, self.volume.block_bytes):
-                found = journal.pending(self.volume, slot, heartbeat)
-                journal.check_places(self.volume, found)
-                sectors |= found
+            heartbeat = slots[slot * SECTOR : (slot + 1) * SECTOR]
+            if heartbeat.startswith(_LIVE):
+                self._add_pending(slot, Heartbeat.decode(heartbeat), sectors)
         return sectors
+
+    def _add_pending(self, slot: int, heartbeat: Heartbeat, sectors: dict[int, bytes]) -> None:
+        if journal.has_journal(slot, heartbeat, self.volume.block_bytes):
+            found = journal.pending(self.volume, slot, heartbeat)
+            journal.check_places(self.volume, found)
+            sectors |= found

@@ -14,11 +14,13 @@ another program made keeps what only that program understands.
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any, ClassVar, NamedTuple, Self
 
 import msgspec
 
+from vilab.errors import VmmBug
 from vilab.protocols import ReadableBytes
 
 
@@ -51,10 +53,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def decode(cls, data: ReadableBytes) -> Self:
         """Of at least ``SIZE_BYTES`` bytes, whatever they say."""
         raw = bytes(data[: cls.SIZE_BYTES])
-        values: dict[str, Any] = {}
-        for field in cls.FIELDS:
-            found = struct.unpack_from("<" + field.form, raw, field.offset)
-            values[field.name] = found if field.many else found[0]
+        form, single, many = _plan(cls)
+        found = form.unpack_from(raw)
+        values: dict[str, Any] = dict(zip(single, found, strict=False))
+        for name, first, last in many:
+            values[name] = found[first:last]
         return cls(raw=raw, **values)
 
     def encode(self) -> bytes:
@@ -64,6 +67,26 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, field.name)
             struct.pack_into("<" + field.form, data, field.offset, *(value if field.many else (value,)))
         return bytes(data)
+
+
+@functools.cache
+def _plan(record: type[Record]) -> tuple[struct.Struct, list[str], list[tuple[str, int, int]]]:
+    """One ``struct`` for all fields; the names of what it yields, as long as each is one; (name, from, to) of the
+    others, which come last."""
+    fields = sorted(record.FIELDS, key=lambda field: field.offset)
+    single = [field.name for field in fields if not field.many]
+    form, at, many, count = "<", 0, [], 0
+    for field in fields:
+        form += f"{field.offset - at}x{field.form}"
+        at = field.offset + field.size_bytes
+        if field.many:
+            many.append((field.name, count, count + int(field.form[:-1])))
+            count = many[-1][2]
+        elif many:
+            raise VmmBug(f"In the table of {record.__name__} a field follows one of many numbers.")
+        else:
+            count += 1
+    return struct.Struct(form), single, many
 
 
 def table(record: type[Record]) -> list[tuple[str, str, str, str]]:

@@ -23,11 +23,13 @@ import msgspec
 from vilab.errors import AdminError
 from vilab.storage import vmfs_journal as journal
 from vilab.storage import vmfs_layout as on_disk
+from vilab.storage.vmfs_block_id import INODE
 from vilab.storage.vmfs_block_map import BlockMap
 from vilab.storage.vmfs_errors import FileInUse, Held, VmfsDamage
 from vilab.storage.vmfs_events import VmfsHeartbeatBroken
 from vilab.storage.vmfs_layout import Heartbeat
 from vilab.storage.vmfs_member import Member
+from vilab.storage.vmfs_resource import Resource
 from vilab.storage.vmfs_transaction import Transaction
 
 T = TypeVar("T")
@@ -98,8 +100,8 @@ def break_silent(member: Member) -> int:
     since, broken = member.clock.now_ns, 0
     while seen:
         silent = member.clock.now_ns - since
-        for slot in list(seen):
-            now = member.read_slot(slot)
+        looks = {slot: member.read_slot(slot) for slot in seen}
+        for slot, now in looks.items():
             if now.raw != seen[slot].raw:
                 del seen[slot]
             elif silent >= member.timing.dead_ns:
@@ -123,16 +125,30 @@ def put_on_list(change: Transaction, slot: int, inode_id: int, generation: int) 
 
 
 def finish_left_over(member: Member, slot: int) -> None:
-    """Free what is on the list of a slot that is free, or our own."""
-    while True:
+    """Free what is on the list of a slot that is free, or our own; what we have open still is left there."""
+    while _waiting(member, journal.left_over(member.volume, slot)):
         with member.change("deleted file") as change:
             heartbeat = member.read_slot(slot)
             found = journal.left_over(change, slot)
-            if not found or (heartbeat.live and slot != member.slot):
+            waiting = _waiting(member, found)
+            if not waiting or (heartbeat.live and slot != member.slot):
                 return
-            inode_id, generation = found[0]
-            if _free_some(change, inode_id, generation):
-                change.write(journal.journal_pos(slot), journal.encode_left_over(found[1:]))
+            if _free_some(change, *waiting[0]):
+                rest = [each for each in found if each != waiting[0]]
+                change.write(journal.journal_pos(slot), journal.encode_left_over(rest))
+
+
+def _waiting(member: Member, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those that can be freed now: not what this host has open, whose name another file has taken."""
+    inodes = member.catalog.resources[INODE]
+    return [each for each in found if not member.held or not _is_held(member, inodes, each[0])]
+
+
+def _is_held(member: Member, inodes: Resource, inode_id: int) -> bool:
+    try:
+        return member.holds(inodes.item_pos(member.catalog.number(inode_id)))
+    except VmfsDamage:
+        return False
 
 
 def _free_some(change: Transaction, inode_id: int, generation: int) -> bool:
