@@ -10,6 +10,8 @@
 ``vmdk_check``   looking for damage
 ``disk_chain``   a disk with its parents, as a block device
 ``redo_log``     snapshots: taken, reverted, merged while the virtual machine writes
+``vm_snapshots`` all disks of a machine and its state, in a tree; ``snapshot_graph``, ``vmsd``, ``vmsn``: its files
+``rdm``          a file that stands for a LUN; ``lun_extent``: the LUN as a piece of a disk
 ``scsi_*``       a target at CDB level: ``commands`` (the table), ``cdb``, ``sense``, ``blocks``, ``inquiry``, ``mode``,
                  ``reservation``, ``unit``, ``target``; ``parallel``: disks on a bus, each with its time
 ``iscsi_*``      LUNs over TCP: ``layout`` (PDUs, a datasheet), ``pdu``, ``text``, ``keys``, ``chap``; the target:
@@ -20,4 +22,6 @@
                  ``client``, ``mount``, ``errors``; ``file``: written behind and committed; ``files``; ``health``;
                  ``lock_record``, ``lock``, ``locks``: who may power a virtual machine on; ``datastore``; ``events``;
                  a server in memory: ``volume``, ``server_calls``, ``memory_server``
+``lun_disk``     a LUN as a block device; ``paths``: several ways to it, one in use
+``fc_*``         Fibre Channel: ``names``, ``fabric`` (name server, zones), ``array`` (masking), ``hba``, ``events``
 """
