@@ -15,6 +15,7 @@ from vilab.protocols import ReadableBytes
 from vilab.storage.block import SECTOR_BYTES, check_range
 
 PAGE_BYTES = 4096
+_HOLE = bytes(PAGE_BYTES)
 
 
 class PagedDisk:
@@ -37,8 +38,7 @@ class PagedDisk:
         if not size_bytes:
             return b""
         first, last = offset_bytes // PAGE_BYTES, (offset_bytes + size_bytes - 1) // PAGE_BYTES
-        hole = bytes(PAGE_BYTES)
-        data = b"".join(self.pages.get(page, hole) for page in range(first, last + 1))
+        data = b"".join(self.pages.get(page, _HOLE) for page in range(first, last + 1))
         return data[offset_bytes - first * PAGE_BYTES :][:size_bytes]
 
     def write(self, offset_bytes: int, data: ReadableBytes) -> None:
@@ -54,9 +54,9 @@ class PagedDisk:
         if part.nbytes == PAGE_BYTES:
             new = bytes(part)
         else:
-            old = self.pages.get(page, bytes(PAGE_BYTES))
+            old = self.pages.get(page, _HOLE)
             new = old[:inside] + bytes(part) + old[inside + part.nbytes :]
-        if any(new):
+        if new != _HOLE:
             self.pages[page] = new
         else:
             self.pages.pop(page, None)

@@ -106,8 +106,10 @@ class VolumeMoment(msgspec.Struct, frozen=True, dict=True):
         """What lies at a byte of the logical volume. A lock is one sector; more of them are what it stands before."""
         for first, end, what in self.places:
             if first <= pos < end:
-                return what.removeprefix("lock of ") if what.startswith("lock of bitmap") and sectors > 1 else (
-                    what.replace("lock of", "inode of") if sectors > 1 else what
+                return (
+                    what.removeprefix("lock of ")
+                    if what.startswith("lock of bitmap") and sectors > 1
+                    else (what.replace("lock of", "inode of") if sectors > 1 else what)
                 )
         if pos < on_disk.FS_AT:
             return f"journal {pos // journal.JOURNAL_BYTES}"
