@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from vilab.clock import VirtualClock
+from vilab.devices.scsi_events import CommandCompleted, RequestFetched
 from vilab.errors import VmmBug
 from vilab.events import Event, EventLog
 from vilab.guests.load import load
@@ -39,7 +40,7 @@ from vilab.storage.vmfs_datastore import VmfsDatastore
 from vilab.storage.vmfs_host import Host
 from vilab.storage.vmfs_scsi_lun import ScsiLun, nexus_to
 from vilab.storage.vmfs_time import VIRTUAL_EPOCH_S, VirtualTime
-from vilab.view.write_path import SECTOR, Stop, sectors, stops
+from vilab.view.write_path import SECTOR, Stop, sectors, spoken, stops
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter
 from vilab.vmm.vm import QuietConsole, VirtualMachine
 
@@ -138,6 +139,18 @@ class OneWrite:
             self.events, "vmhba0", "esx1", program, self._places(), f"/vm/{top.path.stem}-delta.vmdk", self._area
         )
 
+    def at_the_lun(self) -> list[tuple[ScsiCommand, list[ScsiCommand]]]:
+        """Each of the guest's commands with those of the host that it has led to."""
+        found: list[tuple[ScsiCommand, list[ScsiCommand]]] = []
+        below: list[ScsiCommand] = []
+        for event in self.events:
+            if isinstance(event, ScsiCommand) and event.nexus == "esx1":
+                below.append(event)
+            elif isinstance(event, ScsiCommand):
+                found.append((event, below))
+                below = []
+        return found
+
     def _area(self, sector: int) -> str:
         """What this sector of the LUN is for VMFS."""
         host = self.stack.host
@@ -161,3 +174,32 @@ class OneWrite:
                 if place[0] >= 0:
                     found[first] = int(place[0]) & SECTOR_MASK
         return found
+
+
+def table(run: OneWrite) -> str:
+    """What each of the guest's commands has become: commands and bytes at the LUN."""
+    lines = [
+        f"{'the guest':40} {'bytes':>7}    {'at the LUN: reads':>17} {'writes':>7} {'others':>7} {'bytes written':>14}"
+    ]
+    total = [0, 0]
+    for command, below in run.at_the_lun():
+        reads = sum(each.data_in_bytes > 0 for each in below)
+        writes = [each.data_out_bytes for each in below if each.data_out_bytes]
+        total[0], total[1] = total[0] + command.data_out_bytes, total[1] + sum(writes)
+        lines.append(
+            f"{spoken(command.cdb):40} {command.data_out_bytes:7,}    {reads:17} {len(writes):7} "
+            f"{len(below) - reads - len(writes):7} {sum(writes):14,}"
+        )
+    lines.append(f"{'':40} {total[0]:7,}    {'':17} {'':7} {'':7} {total[1]:14,}")
+    return "\n".join(lines)
+
+
+def time_of(run: OneWrite) -> str:
+    """How long the disk had the guest's commands, and how long it took in all."""
+    done = [event for event in run.events if isinstance(event, CommandCompleted)]
+    asked = [event.at_ns for event in run.events if isinstance(event, RequestFetched)]
+    disk, whole = sum(event.took_ns for event in done), done[-1].at_ns - asked[0]
+    return (
+        f"{len(done)} commands: the disk had them for {disk / 1e6:.2f} ms; between them the guest's processor ran for "
+        f"{(whole - disk) / 1e6:.2f} ms."
+    )

@@ -30,7 +30,7 @@ class WritePathTrack:
     """The whole write has happened when it is shown for the first time; what is to come is not drawn."""
 
     def __init__(self, source: Source, question: str) -> None:
-        self.question = question
+        self.source, self.question = source, question
         self.made = source.stops()
 
     @property
