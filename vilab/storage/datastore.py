@@ -208,7 +208,8 @@ class DatastoreFiles(Files):
         except AdminError as error:
             if self.exists(temporary):
                 self.datastore.remove(self._inside(temporary))
-            raise BlockError("medium", f"{path} cannot be written: {error}") from None
+            kind = error.kind if isinstance(error, BlockError) else "medium"
+            raise BlockError(kind, f"{path} cannot be written: {error}") from None
 
     def rename(self, path: Path, to: Path) -> None:
         self.datastore.rename(self._inside(path), self._inside(to))
