@@ -52,6 +52,7 @@ class TargetConnection:
 
     def __init__(self, node: IscsiTarget, portal: Portal) -> None:
         self.node = node
+        self._log = node.log
         self.closing = False
         self.stalled = False
         self.agreed = Agreement()
@@ -126,15 +127,15 @@ class TargetConnection:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _handle(self, header: bytes, data: bytes) -> None:
-        if self.node.log.active:
-            self.node.log.emit(IscsiPdu(self.node.scsi.clock.now_ns, "target", False, header, len(data)))
+        if self._log.active:
+            self._log.emit(IscsiPdu(self.node.scsi.clock.now_ns, "target", False, header, len(data)))
         byte0 = header[0]
         exchange = self._exchange
         if exchange is None:
             self._handle_login(header, data)
             return
-        opcode = byte0 & 0x3F
-        if opcode == Opcode.DATA_OUT:
+        opcode = byte0 & 0x3F  # compared with plain numbers: this is the path of every command
+        if opcode == 5:
             exchange.data_out(header, data)
             return
         if opcode not in HANDLERS:
@@ -153,7 +154,10 @@ class TargetConnection:
             return
         numbers.exp_cmd_sn = (number + 1) & 0xFFFF_FFFF
         exchange.open_window(header)
-        self._act(header, data)
+        if opcode == 1 and exchange.nexus is not None:
+            exchange.command(header, data)
+        else:
+            self._act(header, data)
         while self._held and not self.closing and numbers.exp_cmd_sn in self._held:
             header, data = self._held.pop(numbers.exp_cmd_sn)
             numbers.exp_cmd_sn = (numbers.exp_cmd_sn + 1) & 0xFFFF_FFFF
@@ -191,8 +195,8 @@ class TargetConnection:
 
     def _add(self, header: bytes, data: ReadableBytes = b"") -> None:
         self._writer.add(header, data)
-        if self.node.log.active:
-            self.node.log.emit(IscsiPdu(self.node.scsi.clock.now_ns, "target", True, header, len(data)))
+        if self._log.active:
+            self._log.emit(IscsiPdu(self.node.scsi.clock.now_ns, "target", True, header, len(data)))
 
     def _reject(self, header: bytes, reason: RejectReason) -> None:
         self._send(Opcode.REJECT, FINAL, byte2=reason, data=header)
@@ -211,9 +215,9 @@ class TargetConnection:
         self._add(*login.step(header, data))
         if login.refused is not None:
             self._fail(str(login.refused))
-            if self.node.log.active:
+            if self._log.active:
                 now, status = self.node.scsi.clock.now_ns, login.refused.status
-                self.node.log.emit(IscsiRefused(now, login.request.initiator, status, str(login.refused)))
+                self._log.emit(IscsiRefused(now, login.request.initiator, status, str(login.refused)))
         elif login.session is not None:
             self._login, self.session, self.agreed = None, login.session, login.agreed
             for stream in (self._reader, self._writer):
@@ -225,13 +229,8 @@ class TargetConnection:
                 None if self.session.discovery else self.session.nexus,
                 self.agreed,
                 self._numbers,
-                self._add_raw,
+                self._add,
             )
-
-    def _add_raw(self, header: bytes, data: bytes | memoryview) -> None:
-        self._writer.add(header, data)
-        if self.node.log.active:
-            self.node.log.emit(IscsiPdu(self.node.scsi.clock.now_ns, "target", True, header, len(data)))
 
     # full feature -----------------------------------------------------------------------------------------------------
 

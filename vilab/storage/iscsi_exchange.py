@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 NO_LUN = bytes(8)
 UNEXPECTED_UNSOLICITED = 0x0C0C
 INCORRECT_AMOUNT = 0x0C0D
+_DATA_IN = int(Opcode.DATA_IN)
 
 
 class ScsiExchange:
@@ -87,24 +88,29 @@ class ScsiExchange:
 
     def open_window(self, header: bytes = b"") -> None:
         """Let as many commands in as there is room for, once the one with this header may have to wait for data."""
+        numbers = self._numbers
+        if not self._transfers and header and not header[1] & WRITE:
+            numbers.max_cmd_sn = (numbers.exp_cmd_sn + self._limits.commands - 1) & 0xFFFF_FFFF
+            return
         room = self._limits.commands - len(self._transfers)
         if header and header[1] & WRITE and header[0] == Opcode.SCSI_COMMAND:
             room -= 1
-        self._numbers.open_window(max(room, 0))
+        numbers.open_window(max(room, 0))
 
     # commands ---------------------------------------------------------------------------------------------------------
 
     def command(self, header: bytes, data: bytes) -> None:
         _, flags, _, _, _, lun_field, itt, edtl, *_ = HEADER.unpack(header)
         assert self.nexus is not None
-        lun, cdb = lun_of(lun_field), header[32:48]
+        lun = 0 if lun_field == NO_LUN else lun_of(lun_field)
+        cdb = header[32:48]
         if not flags & WRITE:
             if data:
                 self._refuse(itt, edtl, UNEXPECTED_UNSOLICITED)
                 return
             response = self._target.execute(self.nexus, lun, cdb)
             self._respond(response, lun_field, itt, edtl, flags, 0)
-            if response.status == Status.GOOD and cdb[0] == 0x5F:
+            if cdb[0] == 0x5F:
                 self._node.drop_aborted()
             return
         more = not flags & FINAL
@@ -245,7 +251,7 @@ class ScsiExchange:
     def _respond(self, response: Response, lun: bytes, itt: int, edtl: int, flags: int, data_out_bytes: int) -> None:
         """Data and status. The residual is that of the one direction that there is."""
         numbers, data = self._numbers, response.data_in
-        if flags & READ and data and response.status == Status.GOOD and edtl:
+        if data and flags & READ and edtl and response.status == 0:
             self._data_in(data, lun, itt, edtl)
             return
         moves = data_out_bytes if flags & WRITE else len(data)
@@ -270,8 +276,17 @@ class ScsiExchange:
         residual = len(data) - edtl
         status_flags = FINAL | WITH_STATUS | (OVERFLOW if residual > 0 else UNDERFLOW if residual else 0)
         size = min(len(data), edtl)
+        if size == len(data) <= agreed.peer_max_data_bytes and size <= agreed.max_burst_bytes:
+            self._send(
+                HEADER.pack(
+                    _DATA_IN, status_flags, 0, 0, size, lun, itt, NO_TAG, numbers.next_stat_sn(), numbers.exp_cmd_sn,
+                    numbers.max_cmd_sn, 0, 0, abs(residual),
+                ),
+                data,
+            )  # fmt: skip
+            return
         step, burst = min(agreed.peer_max_data_bytes, agreed.max_burst_bytes), agreed.max_burst_bytes
-        view: bytes | memoryview = data if size == len(data) <= step else memoryview(data)
+        view = memoryview(data)
         offset = data_sn = 0
         burst_end = burst
         while True:
@@ -283,10 +298,10 @@ class ScsiExchange:
                 flags, stat_sn, left = FINAL if end == burst_end else 0, 0, 0
             self._send(
                 HEADER.pack(
-                    Opcode.DATA_IN, flags, 0, 0, end - offset, lun, itt, NO_TAG, stat_sn, numbers.exp_cmd_sn,
+                    _DATA_IN, flags, 0, 0, end - offset, lun, itt, NO_TAG, stat_sn, numbers.exp_cmd_sn,
                     numbers.max_cmd_sn, data_sn, offset, left,
                 ),
-                view if last and not offset and len(view) == size else view[offset:end],
+                view[offset:end],
             )  # fmt: skip
             if last:
                 return

@@ -40,7 +40,7 @@ class Limits(msgspec.Struct, frozen=True):
     first_burst_bytes: int = 65536
     outstanding_r2t: int = 8
     data_out_bytes: int = 32 << 20
-    output_bytes: int = 1 << 17
+    output_bytes: int = 1 << 15
     login_pdus: int = 32
 
     @property
