@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page
 
 from tests.browser.lab import Lab
 
-RUN_SECONDS = 120
+RUN_SECONDS = 300
 ANSWER_SECONDS = 60
 
 IS_READY = """() => {
