@@ -138,10 +138,30 @@ def test_thirty_two_hosts_and_no_more():
     volume = Volume()
     hosts = [volume.host(f"H{number}") for number in range(32)]
     assert len(hosts[0].heartbeats()) == 32
-    with pytest.raises(AdminError, match="32 hosts"):
+    for host in hosts:
+        beats(volume, host)
+    with pytest.raises(AdminError, match="32 hosts use this volume, all of them alive"):
         volume.host("one more")
+    assert len(hosts[0].heartbeats()) == 32
+
+
+def test_a_slot_that_is_given_back_is_the_next_one_s():
+    volume = Volume()
+    hosts = [volume.host(f"H{number}") for number in range(32)]
     hosts[7].leave()
     assert volume.host("one more").member.slot == 7
+    assert volume.clock.now_ns == 0
+
+
+def test_slots_of_the_dead_are_freed_for_whoever_comes():
+    volume = Volume()
+    for number in range(32):
+        volume.host(f"H{number}").create(f"/f{number}")
+    late = volume.host("late")
+    assert volume.clock.now_ns >= 16 * SECOND
+    assert len(late.heartbeats()) == 1
+    for number in range(32):
+        late.open_to_write(f"/f{number}").close()
 
 
 # --- over SCSI --------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from vilab.storage.vmfs_events import (
     VmfsBlocksAllocated,
     VmfsBlocksFreed,
     VmfsHeartbeat,
+    VmfsHeartbeatBroken,
     VmfsJournalReplayed,
     VmfsJournalWritten,
     VmfsLockReleased,
@@ -92,12 +93,17 @@ class Member:
         return max(old_us + 1, self.clock.now_ns // 1000)
 
     def _join(self) -> None:
+        while not self._take_slot():
+            self._free_a_slot()
+
+    def _take_slot(self) -> bool:
+        """Our own slot if we had died with one, else a free one."""
         with self.lun.reserved():
             slots = [self.read_slot(slot) for slot in range(journal.JOURNAL_SLOTS)]
             own = [n for n, found in enumerate(slots) if found.live and found.host == self.uuid]
             free = [n for n, found in enumerate(slots) if not found.live]
             if not own and not free:
-                raise AdminError(f"{len(slots)} hosts use this volume; there is no heartbeat slot for another one.")
+                return False
             slot = (own or free)[0]
             old = slots[slot]
             if own:
@@ -114,6 +120,46 @@ class Member:
             self.write_slot(self.heartbeat, slot, "acquired")
             self.volume.flush()
         self.slot, self.renewed_ns = slot, self.clock.now_ns
+        return True
+
+    def _free_a_slot(self) -> None:
+        """All slots are taken: wait until one is free, or until those that stay silent are dead."""
+        silent = {slot: self.read_slot(slot) for slot in range(journal.JOURNAL_SLOTS)}
+        since = self.clock.now_ns
+        while self.clock.now_ns - since < self.timing.dead_ns:
+            self.clock.wait(self.timing.look_ns)
+            looks = {slot: self.read_slot(slot) for slot in silent}
+            if not all(now.live for now in looks.values()):
+                return
+            silent = {slot: seen for slot, seen in silent.items() if looks[slot].raw == seen.raw}
+            if not silent:
+                raise AdminError(
+                    f"{journal.JOURNAL_SLOTS} hosts use this volume, all of them alive; there is no heartbeat slot for "
+                    "another one."
+                )
+        for slot, seen in silent.items():
+            with self.lun.reserved():
+                self.end(slot, seen, self.clock.now_ns - since)
+
+    def end(self, slot: int, seen: Heartbeat, silent_ns: int) -> bool:
+        """Break a heartbeat that was ``seen`` so, its journal replayed; ``False`` if it is not the same any more. With
+        the LUN reserved."""
+        now = self.read_slot(slot)
+        if (now.live, now.seq, now.stamp_us, now.host) != (True, seen.seq, seen.stamp_us, seen.host):
+            return False
+        if not journal.has_journal(slot, now, self.volume.block_bytes):
+            raise AdminError(
+                f"Host {on_disk.uuid_text(now.host)} does not answer, and its journal is of a kind that only ESX can "
+                "replay: mount the volume there, or make that host give it up."
+            )
+        self.replayed(slot, journal.replay(self.volume, slot, now))
+        free = msgspec.structs.replace(now, magic=on_disk.HEARTBEAT_FREE, seq=now.seq + 1, host=on_disk.UNOWNED)
+        self.write_slot(free, slot, "released")
+        self.volume.flush()
+        if self.log.active:
+            dead = on_disk.uuid_text(now.host)
+            self.log.emit(VmfsHeartbeatBroken(self.clock.now_ns, self.name, dead, slot, silent_ns))
+        return True
 
     def replayed(self, slot: int, sectors: int) -> None:
         if sectors and self.log.active:

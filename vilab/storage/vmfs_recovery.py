@@ -18,15 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-import msgspec
-
-from vilab.errors import AdminError
 from vilab.storage import vmfs_journal as journal
 from vilab.storage import vmfs_layout as on_disk
 from vilab.storage.vmfs_block_id import INODE
 from vilab.storage.vmfs_block_map import BlockMap
 from vilab.storage.vmfs_errors import FileInUse, Held, VmfsDamage
-from vilab.storage.vmfs_events import VmfsHeartbeatBroken
 from vilab.storage.vmfs_layout import Heartbeat
 from vilab.storage.vmfs_member import Member
 from vilab.storage.vmfs_resource import Resource
@@ -73,22 +69,8 @@ def watch(member: Member, held: Held) -> None:
 def break_heartbeat(member: Member, slot: int, seen: Heartbeat, silent_ns: int) -> bool:
     """End a host that was ``seen`` so and has been silent since; ``False`` if it was not the same any more."""
     with member.reserved():
-        now = member.read_slot(slot)
-        if (now.live, now.seq, now.stamp_us, now.host) != (True, seen.seq, seen.stamp_us, seen.host):
+        if not member.end(slot, seen, silent_ns):
             return False
-        if not journal.has_journal(slot, now, member.volume.block_bytes):
-            raise AdminError(
-                f"Host {on_disk.uuid_text(now.host)} does not answer, and its journal is of a kind that only ESX can "
-                "replay: mount the volume there, or make that host give it up."
-            )
-        member.replayed(slot, journal.replay(member.volume, slot, now))
-        free = msgspec.structs.replace(now, magic=on_disk.HEARTBEAT_FREE, seq=now.seq + 1, host=on_disk.UNOWNED)
-        member.write_slot(free, slot, "released")
-        member.volume.flush()
-    if member.log.active:
-        member.log.emit(
-            VmfsHeartbeatBroken(member.clock.now_ns, member.name, on_disk.uuid_text(now.host), slot, silent_ns)
-        )
     finish_left_over(member, slot)
     return True
 
