@@ -277,25 +277,45 @@ class TwoHosts:
 
 # --- the story of the lesson ------------------------------------------------------------------------------------------
 
-
-def _esx1(host: EsxHost) -> None:
-    host.until(1).mount()
-    host.until(4).power_on("db")
-    host.until(8).grow("db", 2)
-    host.until(12).grow("db", 2)
-    host.until(22.2).cut_power_in_next_change()
-    host.grow("db", 2)
+ENDS = ("change", "power", "freeze", "off")
+"""What becomes of esx1: no power in the middle of a change, no power while it is idle, stands still for half a minute,
+db is powered off as it should be."""
 
 
-def _esx2(host: EsxHost) -> None:
-    host.until(2).mount()
-    host.until(6).power_on("web")
-    host.until(12.002).grow("web", 2)
-    host.until(15.4).power_on("db")
-    host.until(25.6).power_on("db")
-    host.until(45).grow("db", 1)
+def story(end: str = "change", asks_s: float = 25.6, nexus_s: float = 0.0) -> TwoHosts:
+    """db runs on esx1, web on esx2, and esx1 comes to an ``end``.
 
+    Parameters
+    ----------
+    asks_s : when esx2 is told to power on db. nexus_s : the LUN learns so much later that esx1 has died.
+    """
+    if end not in ENDS:
+        raise AdminError(f"{end!r} is no end of a host: {', '.join(ENDS)} are.")
 
-def story(nexus_s: float = 0.0) -> TwoHosts:
-    """db runs on esx1, web on esx2; esx1 loses its power in the middle of a change."""
-    return TwoHosts(_esx1, _esx2, nexus_s)
+    def esx1(host: EsxHost) -> None:
+        host.until(1).mount()
+        host.until(4).power_on("db")
+        host.until(8).grow("db", 2)
+        host.until(12).grow("db", 2)
+        host.until(22.2)
+        if end == "change":
+            host.cut_power_in_next_change()
+        elif end == "power":
+            host.cut_power()
+        elif end == "freeze":
+            host.freeze(30)
+        if end == "off":
+            host.power_off("db")
+            host.until(asks_s + 20)
+        else:
+            host.grow("db", 2)
+
+    def esx2(host: EsxHost) -> None:
+        host.until(2).mount()
+        host.until(6).power_on("web")
+        host.until(12.002).grow("web", 2)
+        host.until(15.4).power_on("db")
+        if host.until(asks_s).power_on("db"):
+            host.until(asks_s + 19.4).grow("db", 1)
+
+    return TwoHosts(esx1, esx2, nexus_s)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from vilab.course.feedback import columns
 from vilab.course.lock_runs import NAMES, uuid_of
+from vilab.storage.vmfs_layout import SECTOR, Header, Heartbeat
+from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES
+from vilab.storage.vmfs_record import Record
 from vilab.view import vmfs_run as deeds
 from vilab.view.vmfs_run import Deed, VolumeRun
 
@@ -25,3 +29,25 @@ def volume(deeds_: list[Deed]) -> VolumeRun:
 
 def volume_story() -> VolumeRun:
     return volume([*STORY])
+
+
+def lock_in_bytes() -> str:
+    """The two sectors that a lock consists of, as they lie on the LUN while esx1 has db-flat.vmdk open."""
+    run = volume([deeds.mount("esx1"), deeds.create("esx1", DB, 64)])
+    file = run.moment(run.total).volume.file(DB)
+    assert file is not None
+    lock = Header.decode(run.disk.read(OVERHEAD_BYTES + file.pos, SECTOR))
+    slot = Heartbeat.decode(run.disk.read(OVERHEAD_BYTES + lock.hb_pos, SECTOR))
+    return "\n".join(
+        ("the lock, in front of the inode:", *_rows(lock), "", "the heartbeat slot that it names:", *_rows(slot))
+    )
+
+
+def _rows(record: Record) -> tuple[str, ...]:
+    rows = []
+    for field in record.FIELDS:
+        raw = record.raw[field.offset : field.offset + field.size_bytes]
+        value = getattr(record, field.name)
+        shown = raw.hex() if isinstance(value, bytes) else f"{value:#x}"
+        rows.append((f"  {field.offset:#04x}", field.name, shown, field.meaning))
+    return columns(rows)

@@ -144,11 +144,27 @@ def _life(at: Layout, position: int, host: str) -> str:
     stroke = "fill:none;stroke:var(--vl-host-ink);stroke-width:4"
     if end > mounted:
         parts.append(f'<path d="M{number(at.x(mounted))} {number(y)}H{number(at.x(end))}" style="{stroke}"/>')
-    if death <= now:
-        x = at.x(death)
-        parts.append(line(f"M{number(x + 9)} {number(y)}H{number(at.x(now))}", "not-there"))
+    for begin, until in _stands_still(at.story, position, host):
+        box = rect(at.x(begin), y - 3, at.x(until) - at.x(begin), 6, "var(--vl-ring-3)")
+        parts.append(box + line(f"M{number(at.x(begin))} {number(y)}H{number(at.x(until))}", "not-there"))
+    ends = [death] if death <= now else []
+    ends += [s.at_ns for s in at.story.steps[: position + 1] if s.host == host and s.kind in ("fenced", "stuck")]
+    for end in ends:
+        x = at.x(end)
+        if end == death:
+            parts.append(line(f"M{number(x + 9)} {number(y)}H{number(at.x(now))}", "not-there"))
         parts.append(f'<circle cx="{number(x)}" cy="{number(y)}" r="8" class="wrong"/>{glyph("error", x, y, 5)}')
     return "".join(parts)
+
+
+def _stands_still(story: LockStory, position: int, host: str) -> list[tuple[int, int]]:
+    """From when to when a host does nothing, as far as the story has come."""
+    steps, found = story.steps[: position + 1], list[tuple[int, int]]()
+    for n, step in enumerate(steps):
+        if step.kind == "freezes" and step.host == host:
+            after = (s.at_ns for s in steps[n + 1 :] if s.host == host)
+            found.append((step.at_ns, next(after, steps[-1].at_ns)))
+    return found
 
 
 def _beats(at: Layout, position: int) -> str:
@@ -241,8 +257,10 @@ def _lock(at: Layout, y: float, owner: str, begin: int, end: int, taken_over: bo
     parts = [rect(x, y + 2, max(2.5, turn - x), 16, f"var(--vl-{hue}-fill)")]
     if turn - x > 36:
         parts.append(text(x + 6, y + 14, owner, "s b", f'style="fill:var(--vl-{hue}-on)"'))
-    elif taken_over:
+    elif taken_over and turn + 40 < WIDTH:
         parts.append(text(turn + 6, y + 14, owner, "s b vmm"))
+    elif taken_over:
+        parts.append(text(x - 6, y + 14, owner, "s b vmm end", _HALO))
     if right - turn > 3:
         edge = f'stroke="var(--vl-{hue}-ink)" stroke-width="1" stroke-dasharray="4 3"'
         parts.append(rect(turn + 1, y + 2.5, right - turn - 2, 15, "none", edge))
@@ -253,13 +271,13 @@ def _lock(at: Layout, y: float, owner: str, begin: int, end: int, taken_over: bo
 
 def _silence(at: Layout, position: int) -> str:
     """From when somebody began to look at a slot to when it had been silent for long enough."""
-    step = at.story.steps[position]
-    asked = at.story.asked(position)
-    if asked is None or step.kind == "refused" or not any(d <= step.at_ns for d in at.story.deaths.values()):
-        freezes = any(s.kind == "freezes" and s.at_ns <= step.at_ns for s in at.story.steps[: position + 1])
-        if asked is None or not freezes or step.kind == "refused":
-            return ""
-    broken = next((s.at_ns for s in at.story.steps[: position + 1] if s.kind == "broken"), step.at_ns)
+    steps = at.story.steps[: position + 1]
+    step = steps[-1]
+    asked = next((s for s in reversed(steps) if s.kind == "asks"), None)
+    quiet = any(s.kind in ("dies", "freezes") for s in steps)
+    if asked is None or not quiet or step.kind == "refused":
+        return ""
+    broken = next((s.at_ns for s in steps if s.kind == "broken"), step.at_ns)
     x, right = at.x(asked.at_ns), at.x(broken)
     file = next((f for f in asked.volume.files if f.owner and f.path.startswith(f"/{asked.subject}/")), None)
     if file is None or right - x < 8 or asked.at_ns > broken:

@@ -161,6 +161,13 @@ def _silent(story: LockStory, position: int) -> str:
     file = owner_of(step)
     slot = "the slot" if file is None else f"slot {file.slot}"
     waited = seconds(step.at_ns - (asked or step).at_ns)
+    first = story.steps[position - 1].commands
+    own = [each for each in story.commands[first : step.commands] if each.host == step.host]
+    if own and all(each.conflict for each in own):
+        return (
+            f"**{step.host} cannot even look.** For {waited} the LUN has been reserved for a host that is dead, and every "
+            "command comes back undone: RESERVATION CONFLICT."
+        )
     return (
         f"For {waited} {slot} has not changed. Its owner may be dead, or slow, or cut off from the LUN for a moment: "
         "from here nobody can tell. **Nothing is taken before 16 s are over.**"
