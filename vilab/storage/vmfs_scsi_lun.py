@@ -57,7 +57,11 @@ class ScsiLun:
     def _command(self, cdb: bytes, data: bytes = b"", most: int = 0) -> bytes:
         found = "no sense data"
         for _ in range(ATTENTIONS):
-            status, sense_bytes, data_in = self.execute(cdb, data, most)
+            try:
+                status, sense_bytes, data_in = self.execute(cdb, data, most)
+            except ReservationLost:  # the transport knows already
+                self.reserved = False
+                raise
             if status == Status.GOOD:
                 return data_in
             if status == Status.RESERVATION_CONFLICT:
