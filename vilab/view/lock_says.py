@@ -165,8 +165,8 @@ def _silent(story: LockStory, position: int) -> str:
     own = [each for each in story.commands[first : step.commands] if each.host == step.host]
     if own and all(each.conflict for each in own):
         return (
-            f"**{step.host} cannot even look.** For {waited} the LUN has been reserved for a host that is dead, and every "
-            "command comes back undone: RESERVATION CONFLICT."
+            f"**{step.host} cannot even look.** For {waited} the LUN has been reserved for a host that is dead, "
+            "and every command comes back undone: RESERVATION CONFLICT."
         )
     return (
         f"For {waited} {slot} has not changed. Its owner may be dead, or slow, or cut off from the LUN for a moment: "
