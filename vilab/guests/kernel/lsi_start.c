@@ -17,7 +17,7 @@
 #include "x86.h"
 
 enum { VENDOR_LSI = 0x1000, LSI_53C1030 = 0x0030, LSI_SAS1068 = 0x0054 };       /* another bus, the same messages */
-enum { SPINS = 1000000, MOST_HALVES = 2 * sizeof(struct ioc_facts) / 4, TARGETS_MOST = 16 };
+enum { SPINS = 50000, MOST_HALVES = 2 * sizeof(struct ioc_facts) / 4, TARGETS_MOST = 16 };
 enum { PORT_BITS = 0xfffc, IRQ_BITS = 0xff };
 
 static u32 port;

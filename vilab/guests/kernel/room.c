@@ -43,6 +43,8 @@ int room_make(u32 frames)
             continue;
         ramdisk_lock();
         int done = frames_free() >= frames || swap_out();
+        if (!done && swap_disk_used())
+            done = swap_out();                  /* a disk may have a bad sector; the next slot is another one */
         ramdisk_unlock();
         if (!done)
             return 0;

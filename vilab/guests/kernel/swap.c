@@ -22,7 +22,7 @@
 #include "kernel.h"
 #include "x86.h"
 
-enum { TABLE_BYTES = 1024 * PAGE_BYTES };
+enum { TABLE_BYTES = 1024 * PAGE_BYTES, SLOT_BAD = 0xffff };
 
 static u16 *slot_users;
 static u32 next_slot;                           /* where the search for a free one goes on */
@@ -144,6 +144,36 @@ static int swap_transfer(u32 command, u32 slot, u32 frame)
     return 1;
 }
 
+static void back_to_frame(struct process *process, u32 slot, u32 value)
+{
+    for (u32 i = 0; i < process->space.regions; i++) {
+        const struct region *region = &process->space.region[i];
+        for (u32 address = region->start & ~(PAGE_BYTES - 1); address < region->end; address += PAGE_BYTES) {
+            u32 *entry = paging_entry(process->space.directory, address, 0);
+            if (!entry || *entry != (slot << PAGE_SHIFT | PTE_SWAPPED))
+                continue;
+            change_entry(process, address, entry, value);
+            frame_share(value & ~PTE_FLAGS);
+        }
+    }
+}
+
+/* The disk has refused the page: it stays where it is, and the slot is never used again. Meanwhile a fork may have made
+   more entries that mean it. */
+static void take_back(u32 slot, u32 frame, u32 flags, u32 users)
+{
+    if (slot_users[slot] > 1 && (flags & PTE_WRITE))
+        flags = (flags & ~PTE_WRITE) | PTE_COPY_ON_WRITE;
+    for (struct process *p = process_table; p < process_table + PROCESSES; p++)
+        if (has_pages(p))
+            back_to_frame(p, slot, frame | flags);
+    while (users--)
+        frame_release(frame);
+    slot_users[slot] = SLOT_BAD;
+    counts.swapped_pages--;
+    counts.page_outs--;
+}
+
 /* The entries change before the bytes are written, so nobody can change the bytes meanwhile. Whoever wants the page back
    meanwhile waits for the disk, and finds it written. */
 int swap_out(void)
@@ -152,7 +182,7 @@ int swap_out(void)
     u32 slot = find_slot();
     if (slot == counts.swap_slots || !choose(&page))
         return 0;
-    u32 frame = *page.entry & ~PTE_FLAGS, users = frame_users(frame);
+    u32 frame = *page.entry & ~PTE_FLAGS, flags = *page.entry & PTE_FLAGS, users = frame_users(frame);
     if (!(*page.entry & (PTE_WRITE | PTE_COPY_ON_WRITE))) {
         change_entry(page.process, page.address, page.entry, 0);        /* text: fault.c reads it again */
         frame_release(frame);
@@ -165,8 +195,10 @@ int swap_out(void)
         each_mapping(frame, send_to_slot, slot);
     counts.swapped_pages++;
     counts.page_outs++;
-    if (!swap_transfer(DISK_WRITE, slot, frame))
-        panic("a page of %s cannot be written to the swap", page.process->name);
+    if (!swap_transfer(DISK_WRITE, slot, frame)) {
+        take_back(slot, frame, flags, users);
+        return 0;
+    }
     while (users--)
         frame_release(frame);
     return 1;
@@ -189,6 +221,11 @@ int swap_in(const struct region *region, u32 *entry)
     if (!frame)
         return 0;
     ramdisk_lock();
+    if (swap_disk_used() && *entry != swapped) {
+        ramdisk_unlock();               /* it could not be written, so it is back already */
+        frame_release(frame);
+        return 1;
+    }
     int done = swap_transfer(DISK_READ, slot_of(swapped), frame);
     ramdisk_unlock();
     if (!done) {

@@ -31,12 +31,14 @@ static u32 number_after(const char **text, char sign, u32 otherwise)
 
 static int is_good(u32 on, u32 from, u32 blocks)
 {
-    u32 there = disk_sectors(on) / SECTORS_A_BLOCK;
+    u32 there = disk_sectors(on) / SECTORS_A_BLOCK, in_use = there ? tinyfs_blocks_on(on) : 0;
     if (!there)
         kprintf("swap: there is no disk scsi %u\n", on);
     else if (!blocks || from >= there || blocks > there - from)
         kprintf("swap: scsi %u has %u blocks of 4 KB, and no %u from %u on\n", on, there, blocks, from);
-    else if (from < tinyfs_blocks_on(on))
+    else if (in_use == ~0u)
+        kprintf("swap: scsi %u cannot be read\n", on);
+    else if (from < in_use)
         kprintf("swap: a file system has block %u of scsi %u\n", from, on);
     else
         return 1;
