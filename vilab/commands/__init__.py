@@ -6,7 +6,9 @@
 ``leaving``   Ctrl-C at a moment that does no harm
 ``bench``     how fast it is, beside something to compare it with
 ``bench_memory``  what managing memory costs
+``bench_storage``  conversions, chains and iSCSI, beside other programs
 ``vmdk``      virtual disks looked at, checked, converted, with snapshots
+``vmfs``      VMFS volumes: made, listed, copied to and from, checked
 ``iscsi_target``  disks for any iSCSI initiator
 ``doctor``    what this machine has and lacks
 ``lab``       JupyterLab on the work copy of the lessons
