@@ -12,10 +12,11 @@ read_depth_32
 iscsi_*              the iSCSI target                                        see ``vilab.storage.bench_iscsi``
 ===================  ======================================================  ===========================================
 
-Conversions are whole programs, from their start to their end, in wall time: half of the disk's 1 GB is data, in pieces
-of 1 MB. Ours waits until the data is on the disk, QEMU leaves it to the operating system. ``synced`` is the ratio to a
-QEMU that waits too. The reads have ``qemu``: what ``qemu-img bench`` reads a second from the same chain, one request
-after the other. All files are in the page cache.
+Conversions are whole programs, from their start to their end, in time on the processor as everywhere here: half of the
+disk's 1 GB is data, in pieces of 1 MB. ``wall`` has the same in wall time: value, baseline, ratio. There QEMU, which
+has several threads, gains on a busy computer; and ours waits until the data is on the disk, while QEMU leaves that to
+the operating system: ``wall_synced`` is the ratio to a QEMU that waits too. The reads have ``qemu``: what ``qemu-img
+bench`` reads a second from the same chain, one request after the other. All files are in the page cache.
 
 MODEL: reads are measured after every region of the disk was read once, as in a machine that has run for a while;
 ``cold`` is the rate of the first round.
@@ -25,8 +26,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -54,6 +57,8 @@ READS = 100_000
 WRITES_A_SNAPSHOT = 2000
 QEMU_READS = 2000
 """QEMU's cache of tables is small for redo logs; a random read takes it up to a millisecond."""
+TICK_S = 0.01
+"""The system counts the time of programs no finer."""
 QEMU_STEP_BYTES = 10_000 * READ_BYTES
 DEPTHS = (1, 8, 32)
 ISCSI = "vilab.storage.bench_iscsi"
@@ -85,13 +90,21 @@ def _qemu_img() -> str:
     return found
 
 
-def _seconds(command: Sequence[str]) -> float:
-    started = time.perf_counter()
+class Spent(msgspec.Struct, frozen=True):
+    """What a program took."""
+
+    processor_s: float
+    wall_s: float
+
+
+def _spent(command: Sequence[str]) -> Spent:
+    before, started = os.times(), time.perf_counter()
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
-    seconds = time.perf_counter() - started
+    after, wall_s = os.times(), time.perf_counter() - started
     if done.returncode:
         raise VmmBug(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr.strip()}")
-    return seconds
+    used = after.children_user - before.children_user + after.children_system - before.children_system
+    return Spent(used, wall_s)
 
 
 def _make_raw(path: Path, size_bytes: int) -> None:
@@ -108,25 +121,34 @@ def _convert(folder: Path, amount: Amount, to_sparse: bool) -> Entry:
     raw, sparse = folder / "source.raw", folder / "source.vmdk"
     qemu = _qemu_img()
     _make_raw(raw, amount.disk_bytes)
-    _seconds([qemu, "convert", "-f", "raw", "-O", "vmdk", str(raw), str(sparse)])
+    _spent([qemu, "convert", "-f", "raw", "-O", "vmdk", str(raw), str(sparse)])
     source, kinds, to = (raw, ("raw", "vmdk"), "monolithicSparse") if to_sparse else (sparse, ("vmdk", "raw"), "raw")
     ours, theirs = folder / f"ours.{kinds[1]}", folder / f"theirs.{kinds[1]}"
     vilab = [sys.executable, "-m", "vilab.cli", "vmdk", "convert", "--to", to, str(source), str(ours)]
     convert = [qemu, "convert", "-f", kinds[0], "-O", kinds[1], str(source), str(theirs)]
     waiting = [*convert[:2], "-t", "writeback", *convert[2:]]
 
+    walls: dict[Path, list[float]] = {ours: [], theirs: []}
+    megabytes = amount.disk_bytes / 1e6
+
     def rate(command: Sequence[str], made: Path) -> Callable[[], float]:
         def measure() -> float:
             made.unlink(missing_ok=True)
-            return amount.disk_bytes / 1e6 / _seconds(command)
+            spent = _spent(command)
+            walls[made].append(megabytes / spent.wall_s)
+            return megabytes / max(spent.processor_s, TICK_S)
 
         return measure
 
     figure = paired(rate(vilab, ours), rate(convert, theirs), "MB/s", amount.pairs)
-    synced = paired(rate(vilab, ours), rate(waiting, theirs), "MB/s", min(3, amount.pairs))
-    _seconds([qemu, "compare", "-f", kinds[1], "-F", "raw", str(ours), str(raw)])
+    value, base = (float(f"{statistics.median(walls[path]):.5g}") for path in (ours, theirs))
+    for each in walls.values():
+        each.clear()
+    paired(rate(vilab, ours), rate(waiting, theirs), "MB/s", min(3, amount.pairs))
+    synced = statistics.median(walls[ours]) / statistics.median(walls[theirs])
+    _spent([qemu, "compare", "-f", kinds[1], "-F", "raw", str(ours), str(raw)])
     entry: Entry = msgspec.to_builtins(figure)
-    return entry | {"synced": synced.ratio}
+    return entry | {"wall": {"value": value, "baseline": base, "ratio": value / base}, "wall_synced": synced}
 
 
 def _make_chain(folder: Path, depth: int, amount: Amount) -> Path:
@@ -184,7 +206,7 @@ def _flat_rate(file: DiskFile, places: Sequence[int]) -> float:
 def _qemu_rate(top: Path, reads: int) -> float:
     qemu, step = _qemu_img(), str(QEMU_STEP_BYTES)
     options = ["-f", "vmdk", "-c", str(reads), "-d", "1", "-s", str(READ_BYTES), "-S", step, str(top)]
-    return float(f"{reads / _seconds([qemu, 'bench', *options]):.5g}")
+    return float(f"{reads / _spent([qemu, 'bench', *options]).wall_s:.5g}")
 
 
 ENTRIES: dict[str, Callable[[Path, Amount], Entry]] = {

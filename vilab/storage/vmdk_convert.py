@@ -116,9 +116,18 @@ def _chunks(disk: DiskChain | RawDisk, unit_bytes: int) -> Iterator[tuple[int, m
         disk.read_into(offset, buffer[:size])
         end = -(-size // unit_bytes) * unit_bytes
         buffer[size:end] = bytes(end - size)
-        used = np.asarray(np.frombuffer(buffer[:end], np.uint64).reshape(-1, unit_bytes // 8).any(axis=1))
+        used = _not_zero(np.frombuffer(buffer[:end], np.uint64).reshape(-1, unit_bytes // 8))
         if used.any():
             yield offset, buffer[:size], used
+
+
+def _not_zero(units: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which rows are not all zero. A few words tell of most; the rest is looked through."""
+    used = np.asarray(units[:, ::64].any(axis=1))
+    if not used.all():
+        rest = np.flatnonzero(~used)
+        used[rest] = units[rest].any(axis=1)
+    return used
 
 
 def _copy(disk: DiskChain | RawDisk, target: BlockDevice, unit_bytes: int) -> None:
