@@ -69,6 +69,10 @@ class DiskSession:
         assert flat.startswith(line.replace("\n", "")), text
         return text[_echo_end(text, line) :].removesuffix(PROMPT).strip("\n")
 
+    def rest(self) -> str:
+        """What is said until the next prompt, by a guest that was resumed in the middle of a command."""
+        return self._to_prompt().removesuffix(PROMPT)
+
     def run(self, line: str) -> str:
         """A command and its output. Raises ``AssertionError`` if it does not end."""
         self.type(line)

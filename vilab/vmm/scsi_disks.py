@@ -21,7 +21,7 @@ import msgspec
 from vilab.errors import AdminError
 from vilab.protocols import BlockDevice
 from vilab.storage.block import SECTOR_BYTES
-from vilab.storage.disk_chain import open_chain
+from vilab.storage.disk_chain import DiskChain, open_chain
 from vilab.storage.raw_disk import RawDisk
 from vilab.storage.scsi_parallel import ADAPTER_ID, MOST_DISKS
 from vilab.storage.scsi_state import Identity
@@ -37,12 +37,19 @@ class OpenDisk(BlockDevice, Protocol):
 
 
 class AttachedDisk(msgspec.Struct, frozen=True):
-    """A disk with its SCSI id. ``path``: where it is, for a machine that is resumed; empty if it is in no file."""
+    """A disk with its SCSI id. ``path``: where it was opened; empty if it is in no file."""
 
     target: int
     device: BlockDevice
     identity: Identity
     path: str = ""
+
+    @property
+    def place(self) -> str:
+        """The file to open for this disk now: snapshots may have given a chain another top."""
+        if isinstance(self.device, DiskChain):
+            return str(self.device.top.path.absolute())
+        return self.path
 
 
 class DiskRecord(msgspec.Struct, frozen=True):
@@ -62,7 +69,7 @@ class ScsiAdapter(msgspec.Struct, frozen=True):
     latency: Latency = Latency()
 
     def records(self) -> list[DiskRecord]:
-        return [DiskRecord(self.controller, each.target, each.path, each.device.size_bytes) for each in self.disks]
+        return [DiskRecord(self.controller, each.target, each.place, each.device.size_bytes) for each in self.disks]
 
     def close(self) -> None:
         for each in self.disks:
@@ -71,8 +78,10 @@ class ScsiAdapter(msgspec.Struct, frozen=True):
                 close()
 
 
-def serial_of(path: Path) -> str:
-    """A serial number that a disk keeps as long as it stays where it is."""
+def serial_of(device: BlockDevice, path: Path) -> str:
+    """A serial number that a disk keeps as long as it stays where it is, whatever snapshots are above its base."""
+    if isinstance(device, DiskChain):
+        path = device.links[0].path
     return hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:20]
 
 
@@ -118,7 +127,8 @@ def _adapter(controller: str, places: Sequence[tuple[int, Path]]) -> ScsiAdapter
     disks: list[AttachedDisk] = []
     try:
         for target, path in places:
-            disks.append(AttachedDisk(target, open_disk(path), Identity(serial_of(path)), str(path.absolute())))
+            disk = open_disk(path)
+            disks.append(AttachedDisk(target, disk, Identity(serial_of(disk, path)), str(path.absolute())))
     except BaseException:
         ScsiAdapter(controller, tuple(disks)).close()
         raise
