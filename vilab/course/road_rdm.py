@@ -34,7 +34,7 @@ from vilab.storage.lun_disk import (
     write_cdb,
 )
 from vilab.storage.rdm import RdmFiles, create_mapping, open_passthrough
-from vilab.storage.scsi_cdb import describe_cdb
+from vilab.storage.scsi_cdb import decode
 from vilab.storage.scsi_request import ScsiCommand
 from vilab.storage.scsi_sense import Status
 from vilab.storage.scsi_state import Identity, Nexus
@@ -93,7 +93,7 @@ def mapped() -> Mapped:
             for name, cdb, data in COMMANDS:
                 log.events.clear()
                 status, answer, _ = submit(cdb, data)
-                seen = tuple(describe_cdb(event.cdb).split(" ")[0] for event in log.of(ScsiCommand))
+                seen = tuple(decode(event.cdb).command.name for event in log.of(ScsiCommand))
                 passed.append(Passed(name, mode, _heard(name, status, answer), seen))
             _answers(_door(array, OTHER), TEST_UNIT_READY)
             status, _, _ = _door(array, OTHER)(read_cdb(8, 1), b"")

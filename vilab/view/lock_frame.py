@@ -84,11 +84,22 @@ class LockStory(msgspec.Struct):
     def end_ns(self) -> int:
         return self.steps[-1].at_ns if self.steps else 0
 
+    def before(self, position: int) -> LockStep | None:
+        """The step before of the same host."""
+        host = self.steps[position].host
+        return next((step for step in reversed(self.steps[:position]) if step.host == host), None)
+
     def commands_of(self, position: int) -> list[Command]:
-        """Since the step before, of the host whose step it is."""
-        step = self.steps[position]
-        first = self.steps[position - 1].commands if position else 0
+        """What the host of this step has sent since its step before."""
+        step, before = self.steps[position], self.before(position)
+        first = 0 if before is None else before.commands
         return [each for each in self.commands[first : step.commands] if each.host == step.host]
+
+    def said_of(self, position: int) -> list[Event]:
+        """What it has said since then."""
+        step, before = self.steps[position], self.before(position)
+        first = 0 if before is None else before.said
+        return [each.event for each in self.said[first : step.said] if each.host == step.host]
 
     def said_by(self, position: int) -> list[Said]:
         """Everything up to a step."""

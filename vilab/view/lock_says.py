@@ -21,10 +21,11 @@ def seconds(ns: int) -> str:
 
 def reserved_ns(story: LockStory, position: int) -> tuple[int, int]:
     """How often the host of this step had the LUN reserved in it, and for how long in all."""
-    step = story.steps[position]
-    first = story.steps[position - 1].said if position else 0
-    events = [each.event for each in story.said[first : step.said] if each.host == step.host]
-    held = [each.held_ns for each in events if isinstance(each, VmfsReservation) and each.action == "released"]
+    held = [
+        each.held_ns
+        for each in story.said_of(position)
+        if isinstance(each, VmfsReservation) and each.action == "released"
+    ]
     return len(held), sum(held)
 
 
@@ -72,11 +73,12 @@ def _on(story: LockStory, position: int) -> str:
             f"for. What its guest had been told was written {whole}."
         )
     times, ns = reserved_ns(story, position)
+    often = {1: "once", 2: "twice"}.get(times, f"{times} times")
     slot = mine[0].slot if mine else 0
     return (
         f"**{step.subject} is on at {step.host}**: {counted(len(mine), 'lock')} taken. A lock is one sector, in front "
         f"of the file's inode; now it names slot {slot}, seq {mine[0].seq if mine else 0} and {step.host}. The LUN was "
-        f"reserved {times} times, {duration(ns)} in all."
+        f"reserved {often}, {duration(ns)} in all."
     )
 
 
@@ -93,12 +95,11 @@ def _grows(story: LockStory, position: int) -> str:
 
 def _turned_away(story: LockStory, position: int) -> int:
     """Commands of this host that met a reservation since it was last at something else."""
-    step = story.steps[position]
-    own = [at for at in range(position) if story.steps[at].host == step.host]
-    if not own or story.steps[own[-1]].kind != "meets":
+    before = story.before(position)
+    if before is None or before.kind != "meets":
         return 0
-    first = story.steps[own[-1] - 1].commands
-    return sum(each.conflict for each in story.commands[first : step.commands] if each.host == step.host)
+    met = story.steps.index(before)
+    return sum(each.conflict for at in (met, position) for each in story.commands_of(at))
 
 
 def _meets(story: LockStory, position: int) -> str:
@@ -161,8 +162,7 @@ def _silent(story: LockStory, position: int) -> str:
     file = owner_of(step)
     slot = "the slot" if file is None else f"slot {file.slot}"
     waited = seconds(step.at_ns - (asked or step).at_ns)
-    first = story.steps[position - 1].commands
-    own = [each for each in story.commands[first : step.commands] if each.host == step.host]
+    own = story.commands_of(position)
     if own and all(each.conflict for each in own):
         return (
             f"**{step.host} cannot even look.** For {waited} the LUN has been reserved for a host that is dead, "

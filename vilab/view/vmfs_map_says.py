@@ -68,8 +68,8 @@ def _created(now: MapMoment, before: MapMoment, file: FileMoment) -> str:
             f"{now.words}: **{counted(taken, 'block')}**, {spans(file.blocks)}, filled with zeros, whether anybody "
             f"will write them or not. {lock}."
         )
-    size = f"of {megabytes(file.size_bytes)} and " if file.size_bytes else ""
-    return f"{now.words}: an inode {size}a name in a directory. **No block of data is taken.** {lock}."
+    size = f" of {megabytes(file.size_bytes)}" if file.size_bytes else ""
+    return f"{now.words}: an inode{size} and a name in a folder. **No block of data is taken.** {lock}."
 
 
 def _written(now: MapMoment, file: FileMoment, was: FileMoment) -> str:
