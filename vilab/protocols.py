@@ -122,8 +122,9 @@ class ScsiBus(Protocol):
         """A command for a target that is there: how many bytes of data it wants, and when it will be done (ns)."""
         ...
 
-    def finish(self, target: int, tag: int, data_out: ReadableBytes) -> ScsiAnswer | None:
-        """Its time has come: carry it out. ``None``: somebody else has aborted it."""
+    def finish(self, target: int, tag: int, data_out: ReadableBytes) -> ScsiAnswer | int | None:
+        """Its time has come: carry it out. ``None``: somebody else has aborted it. A number: the disk is away, and the
+        command goes on waiting; finish it then (ns)."""
         ...
 
     def abort(self, target: int, tag: int) -> bool:

@@ -10,6 +10,8 @@
 All of a command's data moves at the end of its time. Until then memory is not touched, so a command under way is
 nothing but its record: a machine can be suspended in the middle of it and resumed elsewhere.
 
+A command whose disk is away stays under way, with another time; the driver decides how long it waits.
+
 MODEL: a target that is not there is noticed after ``NO_ANSWER_NS``; a real selection times out after 250 ms.
 """
 
@@ -110,8 +112,13 @@ class ScsiInitiator:
 
     def _finish(self, command: UnderWay) -> None:
         del self._timers[command.tag]
+        outcome = self._carry_out(command)
+        if isinstance(outcome, int):
+            command.due_ns = outcome
+            self._schedule(command)
+            return
         self.commands.remove(command)
-        self._report(command, self._carry_out(command))
+        self._report(command, outcome)
 
     def _report(self, command: UnderWay, outcome: Outcome) -> None:
         word = self._completed(command, outcome)
@@ -124,8 +131,8 @@ class ScsiInitiator:
                 )
             )  # fmt: skip
 
-    def _carry_out(self, command: UnderWay) -> Outcome:
-        """Data to the target, the command itself, data back."""
+    def _carry_out(self, command: UnderWay) -> Outcome | int:
+        """Data to the target, the command itself, data back; or the time at which that is tried again."""
         bus = self._bus
         if not bus.present(command.target):
             return Outcome(failure=ABSENT)
@@ -140,6 +147,8 @@ class ScsiInitiator:
         answer = bus.finish(command.target, command.tag, data_out)
         if answer is None:
             return Outcome(failure=ABORTED)
+        if isinstance(answer, int):
+            return answer
         moved = len(data_out)
         if answer.data_in:
             wanted = len(answer.data_in)

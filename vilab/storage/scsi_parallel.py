@@ -15,7 +15,10 @@ commands to one disk wait for each other::
     begin at 2   INQUIRY: no arm has to move, 20 us             done: 2.02 ms
 
 The disk is touched when the adapter says that the time has come (``finish``) and at no other moment, so a command
-that was withdrawn has not happened at all.
+that was withdrawn has not happened at all. Where the disk is *away* (a file server or the last path to a LUN does not
+answer) reads, writes and flushes are tried again every second: the guest sees a disk that takes long.
+
+A LUN behind a physical raw device mapping gets the guest's commands as they are.
 
 MODEL: when a command is withdrawn, those behind it do not move forward.
 """
@@ -31,13 +34,16 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.protocols import BlockDevice, ReadableBytes
 from vilab.storage.block import SECTOR_BYTES
+from vilab.storage.rdm import PassthroughDisk
 from vilab.storage.scsi_blocks import MAX_TRANSFER_BYTES
 from vilab.storage.scsi_cdb import decode
+from vilab.storage.scsi_passthrough import PassthroughUnit
 from vilab.storage.scsi_request import Response
 from vilab.storage.scsi_sense import ScsiError
 from vilab.storage.scsi_state import Identity, Nexus, TargetState
 from vilab.storage.scsi_target import Target, TaskFunction
-from vilab.storage.timed import Latency, Operation
+from vilab.storage.scsi_unit import AWAY
+from vilab.storage.timed import AWAY_RETRY_NS, Latency, Operation
 
 TARGETS = 16
 ADAPTER_ID = 7
@@ -141,6 +147,8 @@ class ParallelBus:
                 raise AdminError(f"No disk can have the SCSI id {number}: 0 to 15 are possible, {ADAPTER_ID} is taken.")
             self.targets[number] = Target(clock, log)
             self.targets[number].add(0, device, identity, thin=False)
+            if isinstance(device, PassthroughDisk):
+                PassthroughUnit(device, self.targets[number])
             self.targets[number].connect(self.nexus)
             self._queues[number] = DiskQueue([0] * self.latency.lanes)
 
@@ -169,11 +177,14 @@ class ParallelBus:
             queue.arm_bytes = moved.offset_bytes + moved.size_bytes
         return due_ns
 
-    def finish(self, target: int, tag: int, data_out: ReadableBytes) -> Response | None:
+    def finish(self, target: int, tag: int, data_out: ReadableBytes) -> Response | int | None:
         task = next((t for t in self.targets[target].tasks if t.tag == tag and t.nexus == self.nexus), None)
         if task is None:
             return None
         response = self.targets[target].finish(task, data_out)
+        if response is not None and response.sense is AWAY and movement(task.cdb) is not None:
+            self.targets[target].tasks.append(task)
+            return self.clock.now_ns + AWAY_RETRY_NS
         return response if response is None or task.cdb[:1] != INQUIRY else _of_parallel_scsi(task.cdb, response)
 
     def abort(self, target: int, tag: int) -> bool:

@@ -40,6 +40,8 @@ WITHOUT_ATTENTION = frozenset({0x03, 0x12, 0xA0})
 """REQUEST SENSE, INQUIRY and REPORT LUNS are carried out while a unit attention waits (SAM-4, 5.14)."""
 POWER_CONDITIONS = frozenset({0x0, 0x1, 0x2, 0x3, 0x7, 0xA, 0xB})
 NOT_STARTED = Sense(SenseKey.NOT_READY, 0x0402)
+AWAY = Sense(SenseKey.NOT_READY, 0x0401)
+"""This very record: the disk below is not to be reached now, and whoever has the command may try it again."""
 _NO_SENSE = Sense(SenseKey.NO_SENSE, 0)
 
 
@@ -137,7 +139,7 @@ def _disk_failed(error: Exception, writes: bool) -> Sense:
     if kind == "no_space":
         return Sense(SenseKey.DATA_PROTECT, 0x2707)
     if kind == "away":
-        return Sense(SenseKey.NOT_READY, 0x0401)
+        return AWAY
     return Sense(SenseKey.MEDIUM_ERROR, 0x0C00 if writes else 0x1100)
 
 
