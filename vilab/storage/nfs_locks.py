@@ -85,11 +85,15 @@ class VmLocks:
         taken: dict[str, NfsLock] = {}
         try:
             self.datastore.health.check()
+            refused: list[NfsLock] = []
             for path in sorted({"/".join(inside(path)) for path in paths}):
                 lock = self._asked.setdefault(path, self._new_lock(path))
-                if not lock.try_take():
-                    raise self._refused(lock)
-                taken[path] = lock
+                if lock.try_take():
+                    taken[path] = lock
+                else:  # the others are looked at all the same: a dead owner has missed the renewals of all of them
+                    refused.append(lock)
+            if refused:
+                raise self._refused(refused[0])
         except (NfsError, LockedError) as error:
             for lock in taken.values():
                 self._give_back(lock)
