@@ -190,6 +190,7 @@ INODE_1 = 2 * BLOCK_BYTES + 128
         set_word(BLOCK_BYTES, 128),  # an entry with an inode that there is not
         set_word(BLOCK_BYTES, 77),  # and one that is not used
         set_word(BLOCK_BYTES + 28, 0x78787878),  # a name without an end
+        set_word(BLOCK_BYTES + 32, 1),  # a second name for the same inode
         set_word(0, 0),  # the bitmap
         set_word(INODE_1, 0),  # an inode that is not used, with a name
     ],

@@ -157,9 +157,11 @@ def _volume(disk: BlockDevice, superblock: _Superblock) -> TinyVolume | None:
     used = _blocks_by_inode(inodes, superblock.blocks)
     if used is None or _bitmap_of([block for blocks in used.values() for block in blocks]) != bitmap:
         return None
-    files = []
+    files: list[TinyFile] = []
     for number, name in _ENTRY.iter_unpack(directory):
         if number >= FILES or name[-1] or (number and number not in used):
+            return None
+        if number and any(each.inode == number for each in files):
             return None
         if number:
             _, size_bytes, generation, *_ = _INODE.unpack_from(inodes, number * _INODE.size)

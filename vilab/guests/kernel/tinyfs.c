@@ -101,9 +101,11 @@ static int count_blocks(const struct tinyfs_inode *inode, u8 *bitmap)
     return 1;
 }
 
-/* Nobody has to trust what a disk says: the bitmap must be what the inodes add up to, and names must end. */
+/* Nobody has to trust what a disk says: the bitmap must be what the inodes add up to, names must end, and an inode must
+   not have two. */
 static int is_consistent(void)
 {
+    u8 named[TINYFS_FILES] = { 0 };
     memset(committed, 0, sizeof committed);
     for (u32 block = 0; block < TINYFS_DATA_FIRST; block++)
         set(committed, block);
@@ -113,7 +115,7 @@ static int is_consistent(void)
     for (u32 i = 0; i < TINYFS_FILES; i++) {
         const struct tinyfs_entry *entry = &tinyfs.directory[i];
         if (entry->inode >= TINYFS_FILES || entry->name[TINYFS_NAME_BYTES - 1] ||
-            (entry->inode && !tinyfs.inodes[entry->inode].used))
+            (entry->inode && (!tinyfs.inodes[entry->inode].used || named[entry->inode]++)))
             return 0;
     }
     for (u32 i = 0; i < sizeof committed; i++)
