@@ -105,7 +105,7 @@ def vmdk(choices: argparse.Namespace) -> int:
         return disks.examine(choices.disk)
     if choices.what == "snapshot":
         return disks.take_snapshot(choices.disk)
-    return disks.convert_disk(choices.source, choices.target, choices.to)
+    return disks.convert_disk(choices.source, choices.target, choices.to, choices.sync)
 
 
 def iscsi_target(choices: argparse.Namespace) -> int:
@@ -238,6 +238,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--to", choices=DISK_KINDS, help="the kind (default: raw for *.raw and *.img, else monolithicSparse)"
     )
+    one.add_argument("--sync", action="store_true", help="end only when the copy would survive a power cut")
     one.add_argument("source", type=Path, metavar="IN", help="a virtual disk, or any other file as a raw one")
     one.add_argument("target", type=Path, metavar="OUT", help="a file that does not exist yet")
 

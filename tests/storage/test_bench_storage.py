@@ -21,7 +21,7 @@ def test_every_entry_is_measured_beside_its_baseline(capsys: pytest.CaptureFixtu
         assert {"value", "unit", "baseline", "ratio", "median_of"} <= entry.keys()
         assert entry["ratio"] == pytest.approx(entry["value"] / entry["baseline"])
     assert found["read_depth_1"]["unit"] == "reads/s"
-    assert {"wall", "wall_synced"} <= found["convert_to_raw"].keys()
+    assert {"processor", "synced"} <= found["convert_to_raw"].keys()
 
 
 def test_an_entry_that_does_not_exist_is_a_sentence(capsys: pytest.CaptureFixture[str]):

@@ -78,9 +78,9 @@ def examine(disk: Path) -> int:
     return 0
 
 
-def convert_disk(source: Path, target: Path, to: str | None) -> int:
+def convert_disk(source: Path, target: Path, to: str | None, sync: bool = False) -> int:
     kind = to or default_target(target)
-    size = convert(source, target, kind)
+    size = convert(source, target, kind, sync=sync)
     print(f"{target}: {kind}, {size} bytes")
     return 0
 

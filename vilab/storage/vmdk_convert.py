@@ -23,7 +23,7 @@ from vilab.protocols import BlockDevice
 from vilab.storage import descriptor as text
 from vilab.storage.block import SECTOR_BYTES
 from vilab.storage.disk_chain import DiskChain, open_chain
-from vilab.storage.disk_file import REAL_FILES, DiskFile, Files
+from vilab.storage.disk_file import REAL_FILES, UNSYNCED_FILES, DiskFile, Files
 from vilab.storage.extent import FlatExtent
 from vilab.storage.raw_disk import RawDisk
 from vilab.storage.sparse_extent import SparseExtent
@@ -42,8 +42,16 @@ def open_disk(path: Path, writable: bool = False, files: Files = REAL_FILES) -> 
     return open_chain(path, writable, files) if is_vmdk(path) else RawDisk(path, writable)
 
 
-def convert(source: Path, target: Path, to: str, space: Space = "thin", files: Files = REAL_FILES) -> int:
-    """Copy a disk; the bytes of its content. Refused where ``target`` exists and is not empty."""
+def convert(
+    source: Path, target: Path, to: str, space: Space = "thin", files: Files = REAL_FILES, sync: bool = False
+) -> int:
+    """Copy a disk; the bytes of its content. Refused where ``target`` exists and is not empty.
+
+    ``sync``: wait until the copy would survive a power cut; without it, as with ``cp``, the system writes it in its own
+    time.
+    """
+    if files is REAL_FILES and not sync:
+        files = UNSYNCED_FILES
     if to not in TARGETS:
         raise AdminError(f"There is no kind of disk {to!r}; there are {', '.join(TARGETS)}.")
     if target.exists() and (not target.is_file() or target.stat().st_size):
@@ -73,7 +81,7 @@ def _copy_into(disk: DiskChain | RawDisk, target: Path, to: str, space: Space, f
     sectors = disk.size_bytes // SECTOR_BYTES
     if to == "streamOptimized":
         file = files.create(target)
-        file.write_behind = True
+        file.write_behind = files is REAL_FILES
         try:
             _write_stream(disk, file)
             file.sync()
@@ -82,7 +90,7 @@ def _copy_into(disk: DiskChain | RawDisk, target: Path, to: str, space: Space, f
         return
     if to == "raw":
         file = files.create(target)
-        file.write_behind = True
+        file.write_behind = files is REAL_FILES
         try:
             file.resize(disk.size_bytes)
             _copy(disk, RawDisk.of(file), 4096)
@@ -97,7 +105,7 @@ def _copy_into(disk: DiskChain | RawDisk, target: Path, to: str, space: Space, f
         if isinstance(extent, SparseExtent):
             extent.flush_after_bytes = FLUSH_AFTER_BYTES
         if isinstance(extent, SparseExtent | FlatExtent):
-            extent.file.write_behind = True
+            extent.file.write_behind = files is REAL_FILES
     try:
         grain = max(extent.grain_sectors for extent in link.extents) * SECTOR_BYTES
         if any(isinstance(extent, FlatExtent) for extent in link.extents):
