@@ -13,6 +13,7 @@ from tests.vmm.test_kernel_disk import files_on
 from vilab.errors import AdminError
 from vilab.guests.tinyfs import BLOCK_BYTES, METADATA_BLOCKS, METADATA_FIRST, SECTORS_A_BLOCK, checksum, read_volume
 from vilab.storage.block import MemoryDisk
+from vilab.storage.scsi_state import Nexus
 
 
 def test_calls_that_cannot_be_are_refused_with_a_reason() -> None:
@@ -231,6 +232,38 @@ def test_an_adapter_that_never_answers_is_given_up_after_ten_seconds() -> None:
     assert output.count("lsi: the adapter does not answer; its disks are gone\n") == 1
     assert "isPrime(7) = 1\n" in output
     assert 10_000_000_000 < guest.vm.clock.now_ns < 11_000_000_000
+
+
+def test_a_disk_that_another_host_has_reserved_says_so_until_it_is_released() -> None:
+    disk = MemoryDisk(DISK_BYTES)
+    session(disk, "mkfs", "write kept one")
+    guest = DiskGuest("", "cat kept", disks=[disk])
+    guest.run_until(lambda: guest.output.endswith(f"one\n{PROMPT}"))
+    target, other = guest.vm.buses[0].targets[0], Nexus("another host")
+    target.connect(other)
+    target.execute(other, 0, bytes(6))  # it has been switched on, too
+    assert target.execute(other, 0, bytes((0x16, 0, 0, 0, 0, 0))).status == 0
+    guest.console.type("put kept two")
+    guest.run_until(lambda: guest.output.count(PROMPT) == 3)
+    assert "WRITE(10), sectors 120 to 127: reserved by another host\nput: kept: the disk refuses\n" in guest.output
+    assert files_on(disk) == {"kept": b"one\n"}
+    assert target.execute(other, 0, bytes((0x17, 0, 0, 0, 0, 0))).status == 0
+    guest.console.type("sync")
+    guest.run_until(lambda: guest.output.count(PROMPT) == 4)
+    assert files_on(disk) == {"kept": b"two\n"}
+
+
+def test_a_bus_reset_under_a_write_is_an_error_of_that_command() -> None:
+    disk = MemoryDisk(DISK_BYTES)
+    session(disk, "mkfs", "write kept one")
+    guest = DiskGuest("", "put kept two", "sync", "poweroff", disks=[disk])
+    adapter = guest.vm.pc.adapters[16]
+    guest.run_until(lambda: any(c.cdb[0] == 0x2A for c in adapter.save_state().commands))
+    guest.vm.buses[0].reset()
+    output = guest.run()
+    assert "WRITE(10), sectors 120 to 127: the adapter refuses, status 00000048\n" in output
+    assert "WRITE(10), sectors 120 to 127: UNIT ATTENTION, power on or reset (6/29/02)\n" in output
+    assert files_on(disk) == {"kept": b"two\n"}
 
 
 def test_an_adapter_that_does_not_come_up_is_one_line_and_there_is_no_disk() -> None:
