@@ -16,12 +16,15 @@ from vilab.vmm.vm import VirtualMachine
 MEMORY_BYTES = 16 << 20
 SEABIOS = Path("/usr/share/seabios/bios-256k.bin")
 GREETING = b"read through a 53C1030 by INT 13h"
-BOOT_SECTOR = bytes.fromhex(
-    "31c0 8ed8 8ec0"  # segments 0
-    "b80102 b90200 b600 bb007e cd13 72fe"  # INT 13h: one sector, cylinder 0, head 0, sector 2, to 0x7e00
-    "be007e ba0204 ac 84c0 7403 ee ebf8"  # its text to port 0x402
-    "ba0406 b80020 ef"  # power off
-).ljust(510, b"\0") + b"\x55\xaa"
+BOOT_SECTOR = (
+    bytes.fromhex(
+        "31c0 8ed8 8ec0"  # segments 0
+        "b80102 b90200 b600 bb007e cd13 72fe"  # INT 13h: one sector, cylinder 0, head 0, sector 2, to 0x7e00
+        "be007e ba0204 ac 84c0 7403 ee ebf8"  # its text to port 0x402
+        "ba0406 b80020 ef"  # power off
+    ).ljust(510, b"\0")
+    + b"\x55\xaa"
+)
 
 
 @pytest.mark.interop
