@@ -123,6 +123,13 @@ def test_the_picture_holds_nothing_that_comes_later(told: LockStory) -> None:
             assert float(x) <= now + 2.5 or float(x) == 0, "something is drawn right of the playhead"
 
 
+def test_silence_is_drawn_from_the_question_on_and_not_before_there_is_one(told: LockStory) -> None:
+    track = LockLanesTrack(told, "?")
+    silent = [at_ for at_ in range(track.total + 1) if "s silent" in track.picture(at_).stage.under]
+    assert silent == list(range(at(told, "silent"), track.total + 1))
+    assert "16.0 s silent" in track.picture(track.total).stage.under
+
+
 def test_going_back_shows_what_was_recorded(told: LockStory) -> None:
     track = LockLanesTrack(told, "?")
     first = track.picture(5)

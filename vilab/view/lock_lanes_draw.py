@@ -273,9 +273,9 @@ def _silence(at: Layout, position: int) -> str:
     """From when somebody began to look at a slot to when it had been silent for long enough."""
     steps = at.story.steps[: position + 1]
     step = steps[-1]
-    asked = next((s for s in reversed(steps) if s.kind == "asks"), None)
+    asked = next((s for s in reversed(steps) if s.kind in ("asks", "refused")), None)
     quiet = any(s.kind in ("dies", "freezes") for s in steps)
-    if asked is None or not quiet or step.kind == "refused":
+    if asked is None or not quiet or asked.kind == "refused":
         return ""
     broken = next((s.at_ns for s in steps if s.kind == "broken"), step.at_ns)
     x, right = at.x(asked.at_ns), at.x(broken)
@@ -298,11 +298,14 @@ def _labels(at: Layout, position: int) -> str:
     """Above each host's line; the newest first, an older one only where it has room."""
     taken: dict[str, list[tuple[float, float]]] = {host: [] for host in at.story.hosts}
     parts = []
+    here = at.story.steps[position]
     for n in range(position, 0, -1):
         step = at.story.steps[n]
         if step.kind == "silent" and n != position:
             continue
         words, now = brief(step), n == position
+        if not now and step.host == here.host and at.x(here.at_ns) - at.x(step.at_ns) < 6:
+            continue
         width = len(words) * (_CHARACTER if now else _CHARACTER - 0.6)
         x = at.x(step.at_ns)
         room = x + width + 8 < WIDTH

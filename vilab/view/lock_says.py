@@ -54,8 +54,8 @@ def _mounts(story: LockStory, position: int) -> str:
     assert slot is not None
     _, ns = reserved_ns(story, position)
     return (
-        f"**{step.host} mounts the volume**: heartbeat slot {slot.slot} names it, seq {slot.seq}, and it will write a "
-        f"new stamp there every 3 s. To find a free slot it had the LUN for itself for {duration(ns)}."
+        f"**{step.host} mounts**: heartbeat slot {slot.slot} names it, seq {slot.seq}, and gets a new stamp every 3 s. "
+        f"To find a free slot it had the LUN for itself for {duration(ns)}."
     )
 
 
@@ -67,18 +67,18 @@ def _on(story: LockStory, position: int) -> str:
     if step.agrees is not None and asked is not None and asked.subject == step.subject:
         died = max(story.deaths.values(), default=None)
         since = f"{seconds(step.at_ns - died)} after the power went, " if died is not None else ""
-        whole = "**is there, byte for byte**" if step.agrees else "**is not all there**"
+        whole = "**is there, byte for byte**" if step.agrees else "**is not there**"
         return (
             f"**{step.subject} is on at {step.host}**, {since}{seconds(step.at_ns - asked.at_ns)} after it was asked "
-            f"for. What its guest had been told was written {whole}."
+            f"for. All that its guest had been told was written {whole}."
         )
     times, ns = reserved_ns(story, position)
     often = {1: "once", 2: "twice"}.get(times, f"{times} times")
     slot = mine[0].slot if mine else 0
     return (
-        f"**{step.subject} is on at {step.host}**: {counted(len(mine), 'lock')} taken. A lock is one sector, in front "
-        f"of the file's inode; now it names slot {slot}, seq {mine[0].seq if mine else 0} and {step.host}. The LUN was "
-        f"reserved {often}, {duration(ns)} in all."
+        f"**{step.subject} is on at {step.host}**: {counted(len(mine), 'lock')} taken. A lock is one sector before the "
+        f"file's inode; now it names slot {slot}, seq {mine[0].seq if mine else 0}, {step.host}. The LUN was reserved "
+        f"{often}, for {duration(ns)}."
     )
 
 
@@ -86,10 +86,10 @@ def _grows(story: LockStory, position: int) -> str:
     step = story.steps[position]
     _, ns = reserved_ns(story, position)
     turned = _turned_away(story, position)
-    after = f" It was turned away {counted(turned, 'time')} before, and has lost nothing but time." if turned else ""
+    after = f" It was turned away {counted(turned, 'time')}; only time is lost." if turned else ""
     return (
-        f"The guest of {step.subject} writes {step.megabytes} MB that its disk had no blocks for. {step.host} takes "
-        f"them in **one change**: journal first, then inode and bitmap; the LUN is its alone for {duration(ns)}.{after}"
+        f"{step.subject}'s guest writes {step.megabytes} MB that need blocks: **one change**, journal first, then "
+        f"inode and bitmap. For {duration(ns)} {step.host} has the LUN for itself.{after}"
     )
 
 
@@ -112,8 +112,8 @@ def _meets(story: LockStory, position: int) -> str:
             f"{step.host} comes back undone, its heartbeat too, until the LUN hears that {other}'s port is gone."
         )
     return (
-        f"**{step.host} is turned away: RESERVATION CONFLICT.** At this moment the LUN is {other}'s, for a change of "
-        "its own. The command was not carried out; it is sent again in 0.5 ms, then after 1 ms, 2 ms and so on."
+        f"**RESERVATION CONFLICT**: at this moment the LUN is {other}'s, for a change of its own. {step.host}'s "
+        "command was not carried out; it is sent again 0.5 ms later, then after 1 ms."
     )
 
 
@@ -122,11 +122,10 @@ def _asks(story: LockStory, position: int) -> str:
     file = owner_of(step)
     if file is None:
         return f"{step.host} is told to power on {step.subject}."
-    slot = step.volume.slots[file.slot]
-    alive = "**Is it alive?** The lock looks the same in either case"
     return (
         f"{step.host} is told to power on {step.subject}. The lock of {file.name} names slot {file.slot}, seq "
-        f"{file.seq}, {file.owner}. {alive}; only the stamp in slot {slot.slot} can tell: {step.host} watches it."
+        f"{file.seq}, {file.owner}. **Is {file.owner} alive?** The lock looks the same either way; {step.host} watches "
+        f"the stamp in slot {file.slot}."
     )
 
 
@@ -138,7 +137,7 @@ def _refused(story: LockStory, position: int) -> str:
     owner = "its owner" if file is None else file.owner
     slot = "" if file is None else f" in slot {file.slot}"
     return (
-        f"**Refused {took}.** The stamp{slot} has changed meanwhile: {owner} is alive, and {step.subject} stays where "
+        f"**Refused {took}.** The stamp{slot} has changed: {owner} is alive, and {step.subject} stays where "
         "it is. One machine, one host."
     )
 
@@ -147,20 +146,20 @@ def _dies(story: LockStory, position: int) -> str:
     step = story.steps[position]
     slot = step.volume.slot_of(step.host)
     locks = len(locks_of(step, step.host))
-    names = f"{counted(locks, 'lock')} on the LUN {'names' if locks == 1 else 'name'} it as before"
+    names = f"{counted(locks, 'lock')} {'names' if locks == 1 else 'name'} it as before; nobody has been told anything."
     if slot is not None and slot.pending:
         return (
-            f"**{step.host} has no power any more**, in the middle of a change: {slot.pending} sectors are in its "
-            f"journal, none is in its place. {names[0].upper() + names[1:]}. Nobody has been told anything."
+            f"**{step.host} has lost its power** in the middle of a change: {slot.pending} sectors are in its journal, "
+            f"none in its place. {names}"
         )
-    return f"**{step.host} has no power any more.** {names[0].upper() + names[1:]}; nobody has been told anything."
+    return f"**{step.host} has lost its power.** {names}"
 
 
 def _silent(story: LockStory, position: int) -> str:
     step = story.steps[position]
     asked = story.asked(position)
     file = owner_of(step)
-    slot = "the slot" if file is None else f"slot {file.slot}"
+    slot, owner = ("The slot", "Its host") if file is None else (f"slot {file.slot}", file.owner)
     waited = seconds(step.at_ns - (asked or step).at_ns)
     own = story.commands_of(position)
     if own and all(each.conflict for each in own):
@@ -169,8 +168,8 @@ def _silent(story: LockStory, position: int) -> str:
             "and every command comes back undone: RESERVATION CONFLICT."
         )
     return (
-        f"For {waited} {slot} has not changed. Its owner may be dead, or slow, or cut off from the LUN for a moment: "
-        "from here nobody can tell. **Nothing is taken before 16 s are over.**"
+        f"For {waited} {slot} has not changed. {owner} may be dead, or slow, or cut off for a moment: from here nobody "
+        "can tell. **Nothing is taken before 16 s are over.**"
     )
 
 
@@ -180,8 +179,8 @@ def _replayed(story: LockStory, position: int) -> str:
     before = story.steps[position - 1].volume.slot_of(other)
     sectors = "Its" if before is None else f"{before.pending}"
     return (
-        f"16 s are over. {step.host} reserves the LUN and finds a change in {other}'s journal. **{sectors} sectors go "
-        f"to their places**: what {other} had begun is whole now, though {other} is gone."
+        f"16 s are over. {step.host} reserves the LUN and finds a change in {other}'s journal: **{sectors} sectors go "
+        f"to their places**. What {other} had begun is whole now."
     )
 
 
@@ -192,8 +191,8 @@ def _broken(story: LockStory, position: int) -> str:
         return "**A heartbeat is broken**: its slot is free, with another seq. No lock named it."
     slot = step.volume.slots[stale[0].slot]
     return (
-        f"**{stale[0].owner}'s heartbeat is broken**: slot {slot.slot} is free, its seq is {slot.seq} instead of "
-        f"{stale[0].seq}. Not one lock has been touched, and yet {counted(len(stale), 'lock')} of {stale[0].owner} "
+        f"**{stale[0].owner}'s heartbeat is broken**: slot {slot.slot} is free, seq {slot.seq} instead of "
+        f"{stale[0].seq}. No lock was touched, yet {counted(len(stale), 'lock')} of {stale[0].owner} "
         f"{'counts' if len(stale) == 1 else 'count'} no more: what they name is not there."
     )
 
@@ -203,7 +202,7 @@ def _stolen(story: LockStory, position: int) -> str:
     file, before = step.volume.file(step.subject), story.steps[position - 1].volume.file(step.subject)
     assert file is not None
     was = "" if before is None else f" It named {before.owner}, slot {before.slot}, seq {before.seq}: stale."
-    return f"**The lock of {file.name} is {step.host}'s.**{was} One sector is written; now it says slot {file.slot}."
+    return f"**The lock of {file.name} is {step.host}'s.**{was} One sector is written; now it names slot {file.slot}."
 
 
 def _off(story: LockStory, position: int) -> str:

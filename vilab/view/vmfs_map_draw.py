@@ -139,7 +139,8 @@ def _files(moment: MapMoment, before: VolumeMoment | None, named: dict[str, str]
 
 
 def _row(file: FileMoment, was: FileMoment | None, letter: str, y: float) -> str:
-    where = f"blocks {spans(file.blocks, 3)}" if file.blocks else "no block"
+    blocks = "block" if len(file.blocks) == 1 else "blocks"
+    where = f"{blocks} {spans(file.blocks, 3)}" if file.blocks else "no block"
     if file.sub_blocks:
         where = f"sub-block {spans(file.sub_blocks)}"
     if file.pointer_blocks:

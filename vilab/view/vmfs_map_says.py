@@ -12,8 +12,8 @@ from vilab.view.words import counted, grouped
 
 def megabytes(size_bytes: int) -> str:
     if size_bytes < MIB:
-        return f"{size_bytes / 1024:g} KB"
-    return f"{size_bytes / MIB:g} MB"
+        return f"{size_bytes / 1024:g} KB" if size_bytes else "0"
+    return f"{size_bytes / MIB:.1f} MB".replace(".0 MB", " MB")
 
 
 def spans(numbers: Sequence[int], most: int = 4) -> str:
@@ -82,23 +82,24 @@ def _written(now: MapMoment, file: FileMoment, was: FileMoment) -> str:
     if not new:
         return f"{now.words}. All of it has its place: **no block is taken**, no lock, no journal; only the data go."
     pointers = [block for block in file.pointer_blocks if block not in was.pointer_blocks]
-    how = f" An inode has room for 256 blocks; so {_pointers(pointers)}." if pointers else ""
+    if pointers:
+        which = f"pointer block{'s' if len(pointers) > 1 else ''} {spans(pointers)}"
+        rest = f" An inode has room for 256 of them; this one names {which} of .pbc.sf, and that names the blocks."
+    else:
+        rest = _holes(now, file)
+    return f"{now.words}: **{counted(len(new), 'block')}**, {spans(new)}.{rest}"
+
+
+def _holes(now: MapMoment, file: FileMoment) -> str:
     holes = file.size_bytes // now.volume.block_bytes - len(file.blocks)
     hole = "is a hole" if holes == 1 else "are a hole"
-    rest = f" The disk has {megabytes(file.size_bytes)}; {counted(holes, 'block')} of it {hole}." if holes > 0 else ""
-    return f"{now.words}: **{counted(len(new), 'block')}**, {spans(new)}.{rest}{how}"
-
-
-def _pointers(pointers: Sequence[int]) -> str:
-    if len(pointers) > 1:
-        return f"pointer blocks {spans(pointers)} of .pbc.sf name the blocks, and the inode names them"
-    return f"pointer block {spans(pointers)} of .pbc.sf names the blocks, and the inode names it"
+    return f" The disk has {megabytes(file.size_bytes)}; {counted(holes, 'block')} of it {hole}." if holes > 0 else ""
 
 
 def _removed(now: MapMoment, before: MapMoment, was: FileMoment) -> str:
     back = now.volume.free_blocks - before.volume.free_blocks
     data = sum(now.sectors_in(block) for block in was.blocks)
-    touched = "**not one sector of its data was written**: it is all still there, until somebody else gets the blocks"
+    touched = "**not one sector of its data was written**: all of it is still there"
     if data:
         touched = f"{grouped(data)} sectors of its data were overwritten"
     return f"{now.words}: {counted(back, 'block')} back, by {_sectors(now)} of metadata; {touched}."
