@@ -1,8 +1,15 @@
-"""One ESX host: machine memory and the virtual machines that share it, in reading order.
+"""One ESX host: machine memory, storage, and the virtual machines that share them, in reading order.
 
-``host``        one machine whose virtual machines take turns
+``host``        one machine whose virtual machines take turns; several side by side
 ``hosted_vm``   one of them; ``Snapshot``: all of it as a value
-``registered``  from a .vmx file; ``vmx``: its lines; ``vmx_settings``: what they mean
+``registered``  from a .vmx file; ``vmx``: its lines; ``vmx_settings``, ``vmx_disks``: what they mean
+
+``storage``     LUNs and datastores, and where a path leads (``datastore_path``)
+``luns``        adapters and the paths behind them: ``local_disks``, ``software_initiator``, Fibre Channel
+``mounted``     a datastore as a host has it: heartbeats, locks, who uses it; ``storage_time``: whose time they keep
+``vm_home``     a machine's folder, and who has the machine powered on
+``vm_disks``    its disks: locked, opened, attached, given back; ``hosted_disk``: one that can be taken from it
+
 ``overcommit``  more memory promised than there is: an experiment
 ``figure_4``    what clones of a stock Linux share: another
 """

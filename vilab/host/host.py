@@ -8,21 +8,31 @@
 
 Within a quantum every VM runs from its beginning to its end, one after another, in virtual time side by side.
 MODEL: as many physical CPUs as there are virtual ones; who waits for a CPU is the scheduler's affair, later. At the
-quantum's end the memory manager does what is due.
+quantum's end the memory manager does what is due, and the host's clock makes its calls: heartbeats, renewals of locks.
+
+``now_ns`` is how far the machines have run. The clock may be ahead: who waits for another host's lock (16 s or more)
+makes it go on, and the machines run on from where they are. Hosts that share storage in one program share a clock, and
+run side by side with ``run_together``.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vilab.addresses import PAGE_BYTES
+from vilab.clock import VirtualClock
 from vilab.costs import DEFAULT_COSTS, CostModel
-from vilab.errors import AdminError
+from vilab.errors import AdminError, VmmBug
 from vilab.events import EventLog
 from vilab.guests.image import LoadedImage
 from vilab.host.hosted_vm import HostedVm, Snapshot
+from vilab.host.storage import HostStorage, StorageOptions
+from vilab.host.storage_time import WALL, pass_time
+from vilab.host.vm_disks import VmDisks
+from vilab.host.vm_home import VmHome
 from vilab.machine.memory import MachineMemory
 from vilab.memory.client import MemoryClient, MemoryConfig
 from vilab.memory.grant import MemoryGrant
@@ -46,12 +56,15 @@ class Host:
     swap_room_mb : how much there is for them; ``None``: as much as the disk has.
     quantum_ns : how long a VM runs before the next one does.
     page_in_ns : what it waits for a page from the swap file.
+    clock : shared with other hosts of this program; one of its own if it is not given.
+    storage : of ``self.storage``, the datastores and LUNs.
     """
 
     def __init__(
         self, memory_mb: int, name: str = "esx1", *, reserved_mb: int = 0, swap_directory: Path | None = None,
         swap_room_mb: int | None = None, seed: int = 0, log: EventLog | None = None, quantum_ns: int = QUANTUM_NS,
-        costs: CostModel = DEFAULT_COSTS, page_in_ns: int = SEEK_NS,
+        costs: CostModel = DEFAULT_COSTS, page_in_ns: int = SEEK_NS, clock: VirtualClock | None = None,
+        storage: StorageOptions | None = None,
     ) -> None:  # fmt: skip
         self.name, self.quantum_ns, self.costs = name, quantum_ns, costs
         self.log = log if log is not None else EventLog()
@@ -63,26 +76,31 @@ class Host:
             swap_room_pages=None if swap_room_mb is None else swap_room_mb << 8, page_in_ns=page_in_ns,
         )  # fmt: skip
         self.vms: dict[str, HostedVm] = {}
-        self.now_ns = 0
+        self.clock = clock if clock is not None else VirtualClock()
+        self.now_ns = self.clock.now_ns
+        self.storage = HostStorage(name, self.clock, self.log, storage)
 
     # Virtual machines --------------------------------------------------------------------------------------------
 
     def power_on(
         self, name: str, image: LoadedImage, config: MemoryConfig, *, engine: str = "svm",
         engine_options: dict[str, Any] | None = None, console: Console | None = None, ramdisk_bytes: int = 0,
-        log: EventLog | None = None, swap_path: Path | None = None,
+        log: EventLog | None = None, swap_path: Path | None = None, disks: VmDisks | None = None,
     ) -> HostedVm:  # fmt: skip
-        """Start a guest. ``swap_path``: its .vswp file, if not in the host's directory.
+        """Start a guest. ``swap_path``: its .vswp file, if not in the host's directory. ``disks``: its files, the
+        machine's from now on, and closed when it stops.
 
         Raises ``AdminError``: the name is taken, or memory or swap space is short.
         """
-        hosted = self._load(name, image, config, engine, engine_options or {}, console, ramdisk_bytes, log, swap_path)
+        options = engine_options or {}
+        hosted = self._load(name, image, config, engine, options, console, ramdisk_bytes, log, swap_path, disks)
         self.memory.start_sampling(hosted.client)
         return hosted
 
     def _load(
         self, name: str, image: LoadedImage, config: MemoryConfig, engine: str, options: dict[str, Any],
         console: Console | None, ramdisk_bytes: int, log: EventLog | None, swap_path: Path | None = None,
+        disks: VmDisks | None = None,
     ) -> HostedVm:  # fmt: skip
         """Admitted, and with its first memory content."""
         client = self._admit(name, config, engine, options, swap_path)
@@ -91,11 +109,14 @@ class Host:
             vm = VirtualMachine(
                 image, engine, config.size_mb << 20, console=console, log=log, costs=self.costs, grant=grant,
                 engine_options=dict(options), ramdisk_bytes=ramdisk_bytes,
+                adapters=() if disks is None else disks.adapters,
             )  # fmt: skip
         except BaseException:
             self.memory.power_off(client)
             raise
-        hosted = HostedVm(name, config, client, vm, options, self.now_ns, ramdisk_bytes)
+        hosted = HostedVm(name, config, client, vm, options, self.now_ns, ramdisk_bytes, disks=disks)
+        if disks is not None:
+            disks.name, disks.on_lost = name, hosted.stop
         self.vms[name] = hosted
         return hosted
 
@@ -105,17 +126,24 @@ class Host:
     ) -> HostedVm:  # fmt: skip
         """A virtual machine that goes on from a snapshot: a clone under another name, or the suspended one itself.
 
-        Its clock goes on from where it stood. Pages that were never touched stay so.
+        Its clock goes on from where it stood. Pages that were never touched stay so. Where it had disks, their locks
+        are taken again; refused if somebody has written to them meanwhile.
         """
         config = snapshot.config if config is None else config
         if config.size_mb != snapshot.config.size_mb:
             raise AdminError(
                 f"A snapshot of {snapshot.config.size_mb} MB does not fit a machine of {config.size_mb} MB."
             )
-        hosted = self._load(
-            name or snapshot.name, snapshot.image, config, snapshot.vm.engine_name, snapshot.engine_options, console,
-            snapshot.ramdisk_bytes, log,
-        )  # fmt: skip
+        disks = self._disks_of(snapshot)
+        try:
+            hosted = self._load(
+                name or snapshot.name, snapshot.image, config, snapshot.vm.engine_name, snapshot.engine_options,
+                console, snapshot.ramdisk_bytes, log, disks=disks,
+            )  # fmt: skip
+        except BaseException:
+            if disks is not None:
+                disks.close()
+            raise
         try:
             hosted.vm.load_state(snapshot.vm)
             self.memory.restore(hosted.client, snapshot.pages, snapshot.balloon)
@@ -134,15 +162,42 @@ class Host:
         hosted.vm.close()
         self.memory.power_off(hosted.client)
         hosted.stopped = hosted.stopped or f"{hosted.name} was powered off."
+        hosted.give_back_disks()
+
+    def _disks_of(self, snapshot: Snapshot) -> VmDisks | None:
+        if not snapshot.home:
+            return None
+        disks = VmDisks(VmHome(self.storage, snapshot.home), self.storage.clock, self.log)
+        if disks.cids() != snapshot.cids:
+            disks.close()
+            raise AdminError(
+                f"{snapshot.name} was not resumed: its disks were written to since, and its memory no longer fits "
+                f"them. Power it on from {snapshot.home} instead."
+            )
+        return disks
 
     def suspend(self, hosted: HostedVm) -> Snapshot:
-        """Off the machine, and a value to resume from."""
+        """Off the machine, and a value to resume from. Its files are given back, as ESX does: another host may resume
+        it, if it sees the same datastore."""
+        if hosted.disks is not None and hosted.disks.thrown_away:
+            raise AdminError(
+                f"{hosted.name} was not suspended: what it has written to {' and '.join(hosted.disks.thrown_away)} "
+                "(independent-nonpersistent) is thrown away when it goes off, and its memory relies on it."
+            )
+        if hosted.disks is not None:
+            for bus in hosted.vm.buses:
+                bus.flush()
         snapshot = hosted.snapshot()
         self.power_off(hosted)
         return snapshot
 
     def clone(self, hosted: HostedVm, *names: str) -> list[HostedVm]:
-        """More machines like this one as it is now."""
+        """More machines like this one as it is now. Refused for one with disks: all would write to the same ones."""
+        if hosted.disks is not None and hosted.disks.adapters:
+            raise AdminError(
+                f"{hosted.name} was not cloned: it has disks, and its clones would write to them as well. Power it "
+                "off, copy its disks (vilab vmdk convert), and power on a machine with the copies."
+            )
         snapshot = hosted.snapshot()
         return [self.resume(snapshot, name) for name in names]
 
@@ -174,11 +229,29 @@ class Host:
         """Let virtual time pass until then. A VM that stops does not stop the others."""
         while self.now_ns < until_ns:
             end_ns = min(self.now_ns + self.quantum_ns, until_ns)
-            for hosted in list(self.vms.values()):
-                if hosted.runs:
-                    self._slice(hosted, end_ns)
-            self.now_ns = end_ns
-            self.memory.tick(end_ns)
+            self.run_quantum(end_ns)
+            self.pass_to(end_ns)
+
+    def run_quantum(self, end_ns: int) -> None:
+        """Every machine until then."""
+        for hosted in list(self.vms.values()):
+            if hosted.runs:
+                self._slice(hosted, end_ns)
+            if not hosted.runs:
+                hosted.give_back_disks()
+
+    def pass_to(self, end_ns: int) -> None:
+        """What is due at the end of a quantum."""
+        self.now_ns = end_ns
+        if self.clock.now_ns < end_ns:
+            self.clock.now_ns = end_ns
+        self.clock.run_due()
+        WALL.run_due()
+        self.memory.tick(end_ns)
+
+    def wait(self, for_ns: int) -> None:
+        """Let time pass on the clock of the host's storage, while its machines stand still: heartbeats go on."""
+        pass_time(self.storage.clock, for_ns)
 
     def _slice(self, hosted: HostedVm, end_ns: int) -> None:
         if hosted.client.failed:
@@ -205,8 +278,35 @@ class Host:
         memory.vm_ran(hosted.client, end_ns - self.now_ns)
 
     def close(self) -> None:
-        """Everything off."""
+        """Everything off, every datastore left."""
         for hosted in list(self.vms.values()):
             self.power_off(hosted)
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        try:
+            self.storage.close()
+        finally:
+            if self._temporary is not None:
+                self._temporary.cleanup()
+
+    def cut_power(self) -> None:
+        """The machine has no power any more: nothing is flushed, no lock is given back, no heartbeat is sent."""
+        for hosted in list(self.vms.values()):
+            disks, hosted.disks = hosted.disks, None
+            if disks is not None:
+                disks.abandon()
+            hosted.stopped = hosted.stopped or f"{hosted.name} has stopped: {self.name} has no power any more."
+            self.power_off(hosted)
+        self.storage.cut_power()
+
+
+def run_together(hosts: Sequence[Host], for_ns: int) -> None:
+    """Hosts that share a clock, side by side: a quantum of the first one's at a time."""
+    clock = hosts[0].clock
+    if any(host.clock is not clock for host in hosts):
+        raise VmmBug("Hosts that run side by side share a clock: give each of them the same one.")
+    ends = [host.now_ns + for_ns for host in hosts]
+    while any(host.now_ns < end_ns for host, end_ns in zip(hosts, ends, strict=True)):
+        steps = [min(host.now_ns + hosts[0].quantum_ns, end) for host, end in zip(hosts, ends, strict=True)]
+        for host, end_ns in zip(hosts, steps, strict=True):
+            host.run_quantum(end_ns)
+        for host, end_ns in zip(hosts, steps, strict=True):
+            host.pass_to(end_ns)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from vilab.errors import AdminError, GuestStopped
+from vilab.host.vm_disks import VmDisks
 from vilab.memory.balloon import BalloonState
 from vilab.memory.client import MemoryClient, MemoryConfig
 from vilab.memory.managed_pmap import PmapState
@@ -19,7 +20,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """A virtual machine as a value: what a clone, a resumed or a moved one begins with.
 
     ``vm``: vCPU, devices, time, and the content of guest memory, in order. ``pages``: what was behind each page;
-    ``balloon``: the host's end of the driver's channel.
+    ``balloon``: the host's end of the driver's channel. ``home``: the configuration file, where it has disks; they are
+    opened again from there. ``cids``: what they held, by node.
     """
 
     name: str
@@ -30,12 +32,14 @@ class Snapshot(msgspec.Struct, frozen=True):
     vm: VmState
     pages: PmapState
     balloon: BalloonState
+    home: str = ""
+    cids: dict[str, int] = {}
 
 
 @dataclass
 class HostedVm:
     """``started_ns``: the host's time when the guest's clock stood at 0. ``stopped``: why it runs no more, in a
-    sentence; empty while it does."""
+    sentence; empty while it does. ``disks``: its files, until it stops."""
 
     name: str
     config: MemoryConfig
@@ -46,6 +50,7 @@ class HostedVm:
     ramdisk_bytes: int = 0
     stopped: str = field(default="")
     ended: Ended | None = None
+    disks: VmDisks | None = None
 
     @property
     def runs(self) -> bool:
@@ -62,6 +67,17 @@ class HostedVm:
         if not isinstance(self.vm.console, QuietConsole):
             raise AdminError(f"The console of {self.name} is somebody's terminal: read and type there.")
         return self.vm.console
+
+    def stop(self, sentence: str) -> None:
+        """It runs no more, and leaves the processor at the next boundary."""
+        self.stopped = self.stopped or sentence
+        self.vm.engine.pause()
+
+    def give_back_disks(self) -> None:
+        """Its files are free for others. What could not be given back is said with why it has stopped."""
+        disks, self.disks = self.disks, None
+        if disks is not None:
+            self.stopped = " ".join([self.stopped, *disks.close()]).strip()
 
     def run_to(self, host_ns: int) -> None:
         """Run until it is this late on the host. It may be earlier where the host has to do something first."""
@@ -81,4 +97,5 @@ class HostedVm:
         return Snapshot(
             self.name, image, self.engine_options, self.config, self.ramdisk_bytes, self.vm.save_state(),
             self.client.pmap.save_state(), self.client.balloon.save_state(),
+            "" if self.disks is None else self.disks.home.where, {} if self.disks is None else self.disks.cids(),
         )  # fmt: skip

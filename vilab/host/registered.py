@@ -6,8 +6,15 @@
        ^                                                                          │
        └──── sched.swap.derivedName: where its .vswp is ──────────────────────────┘
 
+    web.vmdk, [ds2] db.vmdk ──> locked, opened: see ``vm_disks``
+
+The file is on a datastore, ``[datastore1] web/web.vmx``, or anywhere on this computer.
+
 Beside the keys of ESX: ``vilab.image`` and ``vilab.engine``, what to run and how; ``vilab.append``, the kernel's
 command line; ``vilab.ramdiskMB``, the size of a RAM disk.
+
+MODEL: a .vswp file is a file of this computer. Of a machine on a VMFS volume or a file server it is in the host's own
+folder, which ESX calls host-local swap, and ``sched.swap.derivedName`` stays as it is.
 """
 
 from __future__ import annotations
@@ -21,6 +28,8 @@ from vilab.events import EventLog
 from vilab.host import vmx
 from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
+from vilab.host.vm_disks import VmDisks
+from vilab.host.vm_home import VmHome
 from vilab.host.vmx_settings import VmSettings, apply_settings, settings_of, swap_path
 from vilab.memory.client import MemoryConfig
 from vilab.protocols import Console
@@ -38,47 +47,74 @@ def memory_config(settings: VmSettings) -> MemoryConfig:
     return MemoryConfig(settings.memsize_mb, settings.reservation_mb, limit_mb, settings.shares)
 
 
-def power_on_file(host: Host, path: Path, *, console: Console | None = None, log: EventLog | None = None) -> HostedVm:
+def power_on_file(
+    host: Host, where: Path | str, *, console: Console | None = None, log: EventLog | None = None
+) -> HostedVm:
     """Start what a .vmx file describes; the file then says where the swap file is.
 
     Raises
     ------
-    AdminError : the file cannot be read, has a value that cannot be, or names what vilab does not have; or the host
-        refuses. The file is as it was.
+    AdminError : the file cannot be read, has a value that cannot be, or names what vilab does not have; another host
+        or program has the machine powered on; or the host refuses. The file is as it was, and nothing stays open.
     """
-    config = vmx.load(path)
+    home = VmHome(host.storage, where)
+    config = home.read()
     settings = settings_of(config)
     if settings.vcpus != 1:
-        raise AdminError(f"{path}: numvcpus is {settings.vcpus}; a virtual machine has one processor here so far.")
+        raise AdminError(
+            f"{home.where}: numvcpus is {settings.vcpus}; a virtual machine has one processor here so far."
+        )
     if settings.image is None:
-        raise AdminError(f"{path} does not say what to run: set vilab.image to a bundled program, debian or a path.")
+        raise AdminError(
+            f"{home.where} does not say what to run: set vilab.image to a bundled program, debian or a path."
+        )
     engine = settings.engine or "svm"
     chosen = choose(RunOptions(settings.image, engine, settings.memsize_mb << 20, config.get("vilab.append") or ""))
-    swap = swap_path(settings, PurePosixPath(path.as_posix()))
-    hosted = host.power_on(
-        settings.display_name, chosen.image, memory_config(settings), engine=engine,
-        engine_options=usual_for(chosen.image.kind, engine, {}), console=console, log=log,
-        ramdisk_bytes=_ramdisk_mb(config, path) << 20, swap_path=Path(swap),
-    )  # fmt: skip
-    apply_settings(config, msgspec.structs.replace(settings, swap_name=swap.name))
-    vmx.save(config, path)
+    ramdisk_bytes = _ramdisk_mb(config, home.where) << 20
+    local = home.local_path()
+    swap = None if local is None else swap_path(settings, PurePosixPath(local.as_posix()))
+    disks = VmDisks(home, host.storage.clock, host.log)
+    try:
+        hosted = host.power_on(
+            settings.display_name, chosen.image, memory_config(settings), engine=engine,
+            engine_options=usual_for(chosen.image.kind, engine, {}), console=console, log=log,
+            ramdisk_bytes=ramdisk_bytes, swap_path=None if swap is None else Path(swap), disks=disks,
+        )  # fmt: skip
+    except BaseException:
+        disks.close()
+        raise
+    if swap is not None:
+        try:
+            config = home.read()
+            apply_settings(config, msgspec.structs.replace(settings_of(config), swap_name=swap.name))
+            home.write(config)
+        except BaseException:
+            host.power_off(hosted)
+            raise
     return hosted
 
 
-def save_settings(hosted: HostedVm, path: Path) -> None:
-    """Make the file say what the machine is configured with now; all other lines stay."""
-    config = vmx.load(path)
+def save_settings(hosted: HostedVm, path: Path | None = None) -> None:
+    """Make the file say what the machine is configured with now; all other lines stay. ``path``: another file of this
+    computer than the one that it was powered on from."""
+    home = hosted.disks.home if hosted.disks is not None and path is None else None
+    if home is None and path is None:
+        raise AdminError(f"{hosted.name} was not powered on from a file, or is off: say which file is meant.")
+    config = home.read() if home is not None else vmx.load(path or Path())
     memory = hosted.client.config
     settings = msgspec.structs.replace(
         settings_of(config), memsize_mb=memory.size_mb, reservation_mb=memory.reservation_mb,
         limit_mb=memory.limit_mb, shares=memory.shares,
     )  # fmt: skip
     apply_settings(config, settings)
-    vmx.save(config, path)
+    if home is not None:
+        home.write(config)
+    else:
+        vmx.save(config, path or Path())
 
 
-def _ramdisk_mb(config: vmx.Vmx, path: Path) -> int:
+def _ramdisk_mb(config: vmx.Vmx, where: str) -> int:
     said = config.get("vilab.ramdiskMB") or "0"
     if not said.isdecimal() or int(said) > MOST_RAMDISK_MB:
-        raise AdminError(f"{path}: vilab.ramdiskMB is {said!r}; it has to be a number from 0 to {MOST_RAMDISK_MB}.")
+        raise AdminError(f"{where}: vilab.ramdiskMB is {said!r}; it has to be a number from 0 to {MOST_RAMDISK_MB}.")
     return int(said)

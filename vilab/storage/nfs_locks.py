@@ -205,6 +205,12 @@ class VmLocks:
             if mine:
                 self._say(NfsLockReleased(self._now_ns, path, self.owner.name))
 
+    def abandon(self) -> None:
+        """Stop renewing and give nothing back: the host has no power any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     @property
     def _now_ns(self) -> int:
         return self.datastore.clock.now_ns

@@ -1,0 +1,267 @@
+"""The disks of a powered-on machine: locked, open, attached; and all of it given back.
+
+::
+
+    power-on     web.vmx.lck ── NFS locks ── leftovers removed ── disks opened ── adapters
+    power-off    disks closed ── throw-away redo logs removed ── NFS locks ── web.vmx.lck   (where a step failed, too)
+
+    mode                            opened as
+    persistent                      ``VmSnapshots``: chains, with the machine's snapshots
+    independent-persistent          ``SnapshotDisk``: a chain that no snapshot of the machine touches
+    independent-nonpersistent       a redo log ``web-REDO_1f2e3d.vmdk`` above it, which goes when the machine goes off
+    physical raw device mapping     the LUN itself, and the mapping's file locked
+
+Source: VMware, Basic System Administration (ESX 3), "Virtual disk modes".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from vilab.clock import VirtualClock
+from vilab.errors import AdminError
+from vilab.events import EventLog
+from vilab.host.hosted_disk import HostedDisk, HostedPassthrough
+from vilab.host.mounted import Mounted
+from vilab.host.vm_home import PowerLock, VmHome
+from vilab.host.vmx_disks import DiskSettings, adapters_of, set_file
+from vilab.protocols import BlockDevice
+from vilab.storage.descriptor import PHYSICAL_MAPPING
+from vilab.storage.disk_chain import DiskChain, open_chain
+from vilab.storage.disk_file import DiskFile, Files
+from vilab.storage.rdm import open_passthrough
+from vilab.storage.redo_log import SnapshotDisk
+from vilab.storage.scsi_state import Identity
+from vilab.storage.snapshot_graph import files_of
+from vilab.storage.vm_snapshots import VmSnapshots
+from vilab.storage.vmdk import read_descriptor
+from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter, serial_of
+
+REDO = "-REDO_"
+
+
+class VmDisks:
+    """Parameters
+    ----------
+    home : the machine's folder; its configuration says which disks.
+    clock, log : of the host.
+
+    Raises
+    ------
+    AdminError : somebody else has the machine, a disk is missing or damaged, or a line cannot be. Nothing stays open.
+    """
+
+    def __init__(self, home: VmHome, clock: VirtualClock, log: EventLog) -> None:
+        self.home, self.clock, self.log = home, clock, log
+        self.name = home.name
+        self.lost = ""
+        self.on_lost: Callable[[str], None] = lambda sentence: None
+        self.adapters: tuple[ScsiAdapter, ...] = ()
+        self.snapshots: VmSnapshots | None = None
+        self.independent: list[str] = []
+        """Nodes of disks that snapshots leave alone."""
+        self._hosted: list[HostedDisk | HostedPassthrough] = []
+        self._opened: list[SnapshotDisk | DiskFile] = []
+        self.thrown_away: list[str] = []
+        """Nodes of disks that forget what is written to them."""
+        self._thrown: list[tuple[Path, Files]] = []
+        self._locks: list[Callable[[], None]] = []
+        self._used: list[Mounted] = []
+        self._closed = False
+        self._power = PowerLock(home, home.storage.host)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    # --- power-on -----------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._use(self.home.mounted)
+        settings = adapters_of(self.home.read())
+        self._lock_files([disk for adapter in settings for disk in adapter.disks])
+        self._power.take()
+        if adapters_of(self.home.read()) != settings:
+            raise AdminError(f"{self.home.where} was changed while it was powered on. Try again.")
+        places = {disk.node: self.home.find(disk.file_name) for each in settings for disk in each.disks}
+        for mounted, _, _ in places.values():
+            self._use(mounted)
+        together = {
+            disk.node: places[disk.node][2].name
+            for each in settings for disk in each.disks
+            if not disk.independent and self._with_snapshots(places[disk.node])
+        }  # fmt: skip
+        self.independent = [d.node for each in settings for d in each.disks if d.node not in together]
+        self.snapshots = VmSnapshots(
+            self.home.folder, self.name, together, self._configure, self.home.files, self.clock, self.log
+        )
+        self.adapters = tuple(
+            ScsiAdapter(each.controller, tuple(self._attach(disk, places[disk.node]) for disk in each.disks))
+            for each in settings
+        )
+
+    def _use(self, mounted: Mounted | None) -> None:
+        if mounted is not None and mounted not in self._used:
+            if mounted.state == "fenced":
+                raise AdminError(f"The datastore {mounted.name} is lost to this host: rescan, to mount it again.")
+            self._used.append(mounted)
+            mounted.users.append(self)
+
+    def _with_snapshots(self, place: tuple[Mounted | None, Files, Path]) -> bool:
+        """Only what is in the machine's folder, and not a LUN that the guest changes by itself."""
+        _, files, path = place
+        return path.parent == self.home.folder and read_descriptor(path, files).create_type != PHYSICAL_MAPPING
+
+    def _lock_files(self, disks: list[DiskSettings]) -> None:
+        """On file servers: every file that belongs to the machine while it is on, all or none for each server."""
+        wanted: dict[str, tuple[Mounted, set[str]]] = {}
+
+        def want(mounted: Mounted | None, files: Files, path: Path) -> None:
+            if mounted is not None and mounted.kind == "nfs":
+                wanted.setdefault(mounted.name, (mounted, set()))[1].add(path.relative_to(mounted.root).as_posix())
+
+        home = self.home
+        if home.mounted is not None and home.mounted.kind == "nfs" and not home.files.exists(home.lock_path):
+            with contextlib.suppress(AdminError):
+                home.files.create(home.lock_path).close()
+        want(home.mounted, home.files, home.lock_path)
+        for disk in disks:
+            mounted, files, path = home.find(disk.file_name)
+            if mounted is None or mounted.kind != "nfs":
+                continue
+            for each in (path, _base(path, files)):
+                want(mounted, files, each)
+                want(mounted, files, each.with_name(files_of(each, files)[0]))
+        for mounted, paths in wanted.values():
+            self._locks.append(mounted.lock(paths, lambda path: self._lock_lost(path)))
+
+    def _lock_lost(self, path: str) -> None:
+        self.lose(f"{self.name} was stopped: another host has taken over the lock of {path}, which was not renewed.")
+
+    def _attach(self, disk: DiskSettings, place: tuple[Mounted | None, Files, Path]) -> AttachedDisk:
+        mounted, files, path = place
+        assert self.snapshots is not None
+        if disk.node in self.snapshots.disks:
+            return self._attached(disk, self.snapshots.disks[disk.node].chain, path)
+        if read_descriptor(path, files).create_type == PHYSICAL_MAPPING:
+            return self._attach_lun(disk, path, files)
+        if disk.mode == "independent-nonpersistent":
+            self.thrown_away.append(disk.node)
+            path = self._redo_log(path, files, mounted)
+        opened = SnapshotDisk(path, files, self.log, self.clock)
+        self._opened.append(opened)
+        return self._attached(disk, opened.chain, path)
+
+    def _attach_lun(self, disk: DiskSettings, path: Path, files: Files) -> AttachedDisk:
+        if disk.mode == "independent-nonpersistent":
+            raise AdminError(
+                f"{path} cannot be {disk.mode}: what a guest does to a LUN through a raw device mapping in physical "
+                "compatibility mode cannot be thrown away."
+            )
+        file = files.open(path, writable=True)
+        self._opened.append(file)
+        file.lock()
+        lun = HostedPassthrough(open_passthrough(path, files))
+        self._hosted.append(lun)
+        return AttachedDisk(disk.target, lun, Identity(serial_of(lun, path)), str(path))
+
+    def _attached(self, disk: DiskSettings, chain: DiskChain, path: Path) -> AttachedDisk:
+        hosted = HostedDisk(chain, self._fenced)
+        self._hosted.append(hosted)
+        return AttachedDisk(disk.target, hosted, Identity(serial_of(chain, path)), str(path))
+
+    def _redo_log(self, path: Path, files: Files, mounted: Mounted | None) -> Path:
+        """A child above a disk, for as long as the machine is on; what a host left behind that died goes."""
+        stem = path.name.removesuffix(".vmdk") + REDO
+        for name in files.names(path.parent):
+            if name.startswith(stem):
+                files.remove(path.with_name(name))
+        child = path.with_name(f"{stem}{secrets.token_hex(3)}.vmdk")
+        self._thrown.append((child, files))
+        with SnapshotDisk(path, files, self.log, self.clock) as below:
+            below.make_child(child)
+        if mounted is not None and mounted.kind == "vmfs":
+            self._opened.append(files.open(path, writable=True))  # who only reads has no lock there
+        return child
+
+    def _configure(self, disks: Mapping[str, str]) -> None:
+        """Snapshots have put other files behind some disks."""
+        config = self.home.read()
+        for node, file_name in disks.items():
+            set_file(config, node, file_name)
+        self.home.write(config)
+
+    # --- what is there ------------------------------------------------------------------------------------------------
+
+    def devices(self) -> dict[str, BlockDevice]:
+        """Node -> disk."""
+        return {
+            f"scsi{number}:{disk.target}": disk.device
+            for number, adapter in enumerate(self.adapters)
+            for disk in adapter.disks
+        }
+
+    def cids(self) -> dict[str, int]:
+        """Node -> content identifier of the disk there: it changes when somebody writes. LUNs have none."""
+        hosted = {node: disk.device for node, disk in self.devices().items() if isinstance(disk, HostedDisk)}
+        return {node: chain.top.descriptor.cid for node, chain in hosted.items() if isinstance(chain, DiskChain)}
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _fenced(self, sentence: str) -> None:
+        self.lose(f"{self.name} was stopped: its datastore is lost to this host. {sentence}")
+
+    def lose(self, sentence: str) -> None:
+        """Its files are another host's now: no command reaches them any more, and the machine stops."""
+        if not self.lost:
+            self.lost = sentence
+            for disk in self._hosted:
+                disk.lost = sentence
+            self.on_lost(sentence)
+
+    def close(self) -> list[str]:
+        """Give everything back; what could not be, in sentences. Again: nothing happens."""
+        problems: list[str] = []
+        if self._closed:
+            return problems
+        self._closed = True
+
+        def attempt(step: Callable[[], object]) -> None:
+            try:
+                step()
+            except (AdminError, OSError) as error:
+                problems.append(str(error))
+
+        for opened in reversed(self._opened):
+            attempt(opened.close)
+        if self.snapshots is not None:
+            attempt(self.snapshots.close)
+        for path, files in self._thrown:
+            if not self.lost:
+                attempt(lambda path=path, files=files: _remove(path, files))  # type: ignore[misc]
+        for give_back in reversed(self._locks):
+            attempt(give_back)
+        attempt(self._power.give_back)
+        for mounted in self._used:
+            mounted.users.remove(self)
+        return problems
+
+    def abandon(self) -> None:
+        """The host has no power any more: files of this computer are closed as its system would, nothing is written."""
+        self._closed = True
+        self._power.abandon()
+
+
+def _base(path: Path, files: Files) -> Path:
+    with open_chain(path, files=files) as chain:
+        return chain.links[0].path
+
+
+def _remove(path: Path, files: Files) -> None:
+    if files.exists(path):
+        for name in files_of(path, files):
+            files.remove(path.with_name(name))
