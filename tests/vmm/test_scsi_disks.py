@@ -114,15 +114,15 @@ def test_snapshot_revert_and_consolidate_while_linux_writes_through_mptspi_under
     assert "LSI53C1030" in session.run("dmesg | grep 'scsi host0'")
     assert "320.0 MB/s" in session.run("dmesg | grep target0:0:0")
     prepare(session)
-    session.succeed(work("one", 8))
+    session.succeed(work("one", 5))
 
     # A snapshot of the machine: its memory with commands under way, and its disk, in the middle of the work.
-    session.type(work("two", 8))
+    session.type(work("two", 5))
     session.slice(200_000_000)
     until_a_command_is_under_way(session)
     memory = session.saved()
     disk.snapshot()
-    assert session.answer(work("two", 8)) == ""
+    assert session.answer(work("two", 5)) == ""
     session.succeed(CHECK.format("two"))
     session.succeed("rm -r /mnt/one; sync")
     session.vm.close()
@@ -137,7 +137,7 @@ def test_snapshot_revert_and_consolidate_while_linux_writes_through_mptspi_under
 
     # All redo logs are merged, a piece at a time, while the guest writes.
     disk.snapshot()
-    line = work("three", 8)
+    line = work("three", 6)
     session.type(line)
     session.slice(300_000_000)
     steps = 0
@@ -169,8 +169,8 @@ def test_linux_works_through_buslogic_under_svm_and_goes_on_in_another_process()
     session = DiskSession.boot("svm", [adapter])
     assert "BusLogic BT-958" in session.run("dmesg | grep 'scsi host0'")
     prepare(session)
-    session.succeed(work("one", 8))
-    line = work("two", 8)
+    session.succeed(work("one", 5))
+    line = work("two", 5)
     session.type(line)
     session.slice(200_000_000)
     until_a_command_is_under_way(session)
@@ -180,7 +180,7 @@ def test_linux_works_through_buslogic_under_svm_and_goes_on_in_another_process()
 
     rest = folder() / "rest.vm"
     command = [sys.executable, "-m", "vilab.cli", "resume", str(saved), "--suspend-to", str(rest), "--suspend-at"]
-    at_ms = session.vm.engine.now_ns() // 1_000_000 + 60_000
+    at_ms = session.vm.engine.now_ns() // 1_000_000 + 12_000
     done = subprocess.run([*command, str(at_ms)], input=b"", capture_output=True, timeout=250)
     assert done.returncode == 0, done.stderr
     session = DiskSession.resumed(rest.read_bytes())
@@ -200,7 +200,7 @@ def test_the_other_engine_takes_over_and_the_disk_goes_on(name: str, engine: str
         pytest.skip("the test that boots this guest has not come so far")
     session = DiskSession.resumed(saved.read_bytes(), engine=engine)
     session.succeed("mount -t ext4 /dev/sda1 /mnt")
-    session.succeed(work("four", 8))
+    session.succeed(work("four", 4))
     session.succeed("umount /mnt && e2fsck -f -n /dev/sda1")
     path = Path(session.vm.adapters[0].disks[0].place)
     session.halt()
