@@ -48,8 +48,8 @@ def _taken(now: DiskMoment, before: DiskMoment) -> str:
     parent, child = now.links[-2], now.links[-1]
     same = "Nothing is copied" if now.seen == before.seen else "**What the guest reads has changed**"
     return (
-        f"{now.words}: {parent.name} is read-only from now on, and **{child.name}, empty, takes the writes**. "
-        f"{same}; an empty redo log is {kilobytes(child.file_bytes)} of header and tables."
+        f"{now.words}: {parent.name} is read-only now, **{child.name} takes the writes**. {same}; an empty redo log "
+        f"has {kilobytes(child.file_bytes)} of header and tables."
     )
 
 
