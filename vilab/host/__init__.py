@@ -6,9 +6,11 @@
 
 ``storage``     LUNs and datastores, and where a path leads (``datastore_path``)
 ``luns``        adapters and the paths behind them: ``local_disks``, ``software_initiator``, Fibre Channel
-``mounted``     a datastore as a host has it: heartbeats, locks, who uses it; ``storage_time``: whose time they keep
+``mounted``     a datastore as a host has it: heartbeats, locks, who uses it; ``storage_time``: whose time they keep;
+                ``host_files``: its files
 ``vm_home``     a machine's folder, and who has the machine powered on
 ``vm_disks``    its disks: locked, opened, attached, given back; ``hosted_disk``: one that can be taken from it
+``machine_snapshots``  of a machine that runs, with its memory
 
 ``overcommit``  more memory promised than there is: an experiment
 ``figure_4``    what clones of a stock Linux share: another

@@ -29,6 +29,7 @@ from vilab.errors import AdminError, VmmBug
 from vilab.events import EventLog
 from vilab.guests.image import LoadedImage
 from vilab.host.hosted_vm import HostedVm, Snapshot
+from vilab.host.machine_snapshots import MachineSnapshots
 from vilab.host.storage import HostStorage, StorageOptions
 from vilab.host.storage_time import WALL, pass_time
 from vilab.host.vm_disks import VmDisks
@@ -144,14 +145,7 @@ class Host:
             if disks is not None:
                 disks.close()
             raise
-        try:
-            hosted.vm.load_state(snapshot.vm)
-            self.memory.restore(hosted.client, snapshot.pages, snapshot.balloon)
-        except BaseException:
-            self.power_off(hosted)
-            raise
-        hosted.started_ns = self.now_ns - hosted.vm.clock.now_ns
-        self.memory.start_sampling(hosted.client)
+        self._restore(hosted, snapshot)
         return hosted
 
     def power_off(self, hosted: HostedVm) -> None:
@@ -163,6 +157,45 @@ class Host:
         self.memory.power_off(hosted.client)
         hosted.stopped = hosted.stopped or f"{hosted.name} was powered off."
         hosted.give_back_disks()
+
+    def snapshots(self, hosted: HostedVm) -> MachineSnapshots:
+        """What can be done to the snapshots of a machine that was powered on from a file."""
+        return MachineSnapshots(self, hosted)
+
+    def replace(self, hosted: HostedVm, state: Snapshot) -> None:
+        """The machine goes on as another moment of itself, on the disks that it has open.
+
+        Raises ``AdminError`` where that cannot be: it is off then, and says why.
+        """
+        disks, name, console, log = hosted.disks, hosted.name, hosted.vm.console, hosted.vm.log
+        swap_path = hosted.client.swap.path
+        hosted.disks = None
+        self.power_off(hosted)
+        try:
+            new = self._load(
+                name, state.image, state.config, state.vm.engine_name, state.engine_options, console,
+                state.ramdisk_bytes, log, swap_path, disks,
+            )  # fmt: skip
+        except BaseException as error:
+            hosted.disks, hosted.stopped = disks, f"{name} was powered off: {error}"
+            hosted.give_back_disks()
+            raise
+        hosted.client, hosted.vm, hosted.engine_options = new.client, new.vm, new.engine_options
+        hosted.disks, hosted.stopped, hosted.ended = disks, "", None
+        self.vms[name] = hosted
+        if disks is not None:
+            disks.on_lost = hosted.stop
+        self._restore(hosted, state)
+
+    def _restore(self, hosted: HostedVm, state: Snapshot) -> None:
+        try:
+            hosted.vm.load_state(state.vm)
+            self.memory.restore(hosted.client, state.pages, state.balloon)
+        except BaseException:
+            self.power_off(hosted)
+            raise
+        hosted.started_ns = self.now_ns - hosted.vm.clock.now_ns
+        self.memory.start_sampling(hosted.client)
 
     def _disks_of(self, snapshot: Snapshot) -> VmDisks | None:
         if not snapshot.home:
@@ -233,12 +266,14 @@ class Host:
             self.pass_to(end_ns)
 
     def run_quantum(self, end_ns: int) -> None:
-        """Every machine until then."""
+        """Every machine until then. One from a file that has stopped goes off: its files and its memory are free."""
         for hosted in list(self.vms.values()):
             if hosted.runs:
                 self._slice(hosted, end_ns)
-            if not hosted.runs:
-                hosted.give_back_disks()
+            if hosted.runs:
+                hosted.merge_step()
+            elif hosted.disks is not None:
+                self.power_off(hosted)
 
     def pass_to(self, end_ns: int) -> None:
         """What is due at the end of a quantum."""

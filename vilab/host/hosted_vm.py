@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +40,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 @dataclass
 class HostedVm:
     """``started_ns``: the host's time when the guest's clock stood at 0. ``stopped``: why it runs no more, in a
-    sentence; empty while it does. ``disks``: its files, until it stops."""
+    sentence; empty while it does. ``disks``: its files, until it stops. ``merge``: snapshots that are being merged
+    while it runs; ``merge_problem``: why that was given up."""
 
     name: str
     config: MemoryConfig
@@ -51,6 +53,8 @@ class HostedVm:
     stopped: str = field(default="")
     ended: Ended | None = None
     disks: VmDisks | None = None
+    merge: Iterator[int] | None = None
+    merge_problem: str = ""
 
     @property
     def runs(self) -> bool:
@@ -73,9 +77,20 @@ class HostedVm:
         self.stopped = self.stopped or sentence
         self.vm.engine.pause()
 
+    def merge_step(self) -> None:
+        """One piece more, if snapshots are being merged. A failure ends that; what is left is consolidated later."""
+        if self.merge is None:
+            return
+        try:
+            next(self.merge)
+        except StopIteration:
+            self.merge = None
+        except AdminError as error:
+            self.merge, self.merge_problem = None, str(error)
+
     def give_back_disks(self) -> None:
         """Its files are free for others. What could not be given back is said with why it has stopped."""
-        disks, self.disks = self.disks, None
+        self.merge, disks, self.disks = None, self.disks, None
         if disks is not None:
             self.stopped = " ".join([self.stopped, *disks.close()]).strip()
 

@@ -22,6 +22,7 @@ import msgspec
 from vilab.clock import Timer, VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
+from vilab.host.host_files import HostFiles
 from vilab.host.storage_time import VolumeTime
 from vilab.protocols import Lun
 from vilab.storage.block import BlockError
@@ -30,7 +31,6 @@ from vilab.storage.nfs_datastore import NfsDatastore
 from vilab.storage.nfs_lock import LockSettings, Owner
 from vilab.storage.nfs_locks import LockedError, VmLocks
 from vilab.storage.paths import MultipathLun
-from vilab.storage.rdm import RdmFiles
 from vilab.storage.vmfs_datastore import VmfsDatastore
 from vilab.storage.vmfs_errors import HostFenced
 from vilab.storage.vmfs_host import Host as VolumeHost
@@ -70,7 +70,7 @@ class Mounted:
 
     def __init__(self, datastore: Datastore, device: str, luns: Mapping[str, Lun]) -> None:
         self.datastore, self.device = datastore, device
-        self.files = RdmFiles(luns, DatastoreFiles(datastore))
+        self.files = HostFiles(luns, DatastoreFiles(datastore))
         self.root = DatastoreFiles.ROOT / datastore.name
         self.users: list[User] = []
 
@@ -104,6 +104,7 @@ class Mounted:
 
     def cut_power(self) -> None:
         """The host has no power any more: nothing more is sent."""
+        self.files.cut_power()
 
 
 class MountedLocal(Mounted):

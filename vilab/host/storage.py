@@ -25,6 +25,7 @@ from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.host.datastore_path import DatastorePath, parse_path
+from vilab.host.host_files import HostFiles
 from vilab.host.luns import Adapter, HostLuns
 from vilab.host.mounted import DatastoreInfo, Mounted, MountedLocal, MountedNfs, MountedVmfs
 from vilab.host.software_initiator import Dial
@@ -81,6 +82,8 @@ class HostStorage:
         self.clock = WALL if self.options.keeps == "wall" else clock
         self.uuid = self.options.uuid or hashlib.sha256(f"host {host}".encode()).digest()[:16]
         self.adapters = HostLuns(host, f"iqn.2006-06.org.example:{host}", self.clock, log)
+        self.own_files = HostFiles(self.adapters.luns)
+        """Of this computer, wherever they are."""
         self._directory = self.options.directory
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._mounted: dict[str, Mounted] = {}
@@ -290,4 +293,5 @@ class HostStorage:
         for each in self._mounted.values():
             each.cut_power()
         self._mounted.clear()
+        self.own_files.cut_power()
         self.adapters.cut_power()

@@ -248,12 +248,11 @@ class VmDisks:
         attempt(self._power.give_back)
         for mounted in self._used:
             mounted.users.remove(self)
-        return problems
+        return [] if self.lost else problems
 
     def abandon(self) -> None:
-        """The host has no power any more: files of this computer are closed as its system would, nothing is written."""
+        """The host has no power any more: nothing is written, and nothing given back."""
         self._closed = True
-        self._power.abandon()
 
 
 def _base(path: Path, files: Files) -> Path:

@@ -23,8 +23,7 @@ from vilab.host.datastore_path import DatastorePath, is_datastore_path, parse_pa
 from vilab.host.mounted import Mounted
 from vilab.host.storage import HostStorage
 from vilab.host.vmx import Vmx
-from vilab.storage.disk_file import REAL_FILES, DiskFile, Files
-from vilab.storage.rdm import RdmFiles
+from vilab.storage.disk_file import DiskFile, Files
 
 MOST_BYTES = 1 << 20
 
@@ -43,7 +42,7 @@ class VmHome:
             self.mounted, path, self.config = storage.place(where)
             self.files, self.where = self.mounted.files, str(path)
         else:
-            self.files, self.config = RdmFiles(storage.luns, REAL_FILES), Path(where).absolute()
+            self.files, self.config = storage.own_files, Path(where).absolute()
 
     @property
     def folder(self) -> Path:
@@ -144,9 +143,3 @@ class PowerLock:
                 file.resize(0)
             finally:
                 file.close()
-
-    def abandon(self) -> None:
-        """The host has no power any more: the operating system's lock goes, nothing is written."""
-        file, self._file = self._file, None
-        if file is not None and (self.home.mounted is None or self.home.mounted.kind == "local"):
-            file.close()
