@@ -227,6 +227,8 @@ class HostStorage:
         """The datastore of ``[name] path``, the path, and what stands for it in the datastore's ``files``."""
         path = parse_path(text)
         mounted = self.mounted(path.datastore)
+        if mounted.state == "fenced":
+            raise AdminError(f"The datastore {mounted.name} is lost to this host: rescan, to mount it again.")
         return mounted, path, mounted.root / path.path
 
     def read_file(self, text: str) -> bytes:

@@ -106,8 +106,6 @@ class VmDisks:
 
     def _use(self, mounted: Mounted | None) -> None:
         if mounted is not None and mounted not in self._used:
-            if mounted.state == "fenced":
-                raise AdminError(f"The datastore {mounted.name} is lost to this host: rescan, to mount it again.")
             self._used.append(mounted)
             mounted.users.append(self)
 
