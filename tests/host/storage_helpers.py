@@ -23,17 +23,18 @@ LINES = """.encoding = "UTF-8"
 displayName = "{name}"
 memsize = "8"
 vilab.image = "kernel-disk"
+vilab.append = "{append}"
 ethernet0.virtualDev = "vlance"
 """
 
 
-def register(host: Host, where: str, *disks: DiskSettings, controller: str = "lsilogic") -> str:
+def register(host: Host, where: str, *disks: DiskSettings, controller: str = "lsilogic", append: str = "") -> str:
     """A configuration file with these disks; the default one is made too: ``name.vmdk`` beside it."""
     name = where.rpartition("/")[2].removesuffix(".vmx")
     if not disks:
         host.storage.create_disk(where.replace(".vmx", ".vmdk"), DISK_BYTES)
         disks = (DiskSettings("scsi0:0", f"{name}.vmdk"),)
-    config = parse(LINES.format(name=name).encode(), where)
+    config = parse(LINES.format(name=name, append=append).encode(), where)
     for disk in disks:
         add_disk(config, disk, controller)
     host.storage.write_file(where, write(config))

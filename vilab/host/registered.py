@@ -33,6 +33,8 @@ from vilab.host.vm_home import VmHome
 from vilab.host.vmx_settings import VmSettings, apply_settings, settings_of, swap_path
 from vilab.memory.client import MemoryConfig
 from vilab.protocols import Console
+from vilab.storage.nfs_lock import LockSettings
+from vilab.storage.nfs_locks import LockedError
 from vilab.vmm.choices import usual_for
 from vilab.vmm.runner import RunOptions, choose
 
@@ -48,9 +50,15 @@ def memory_config(settings: VmSettings) -> MemoryConfig:
 
 
 def power_on_file(
-    host: Host, where: Path | str, *, console: Console | None = None, log: EventLog | None = None
+    host: Host, where: Path | str, *, console: Console | None = None, log: EventLog | None = None, patience_ns: int = 0
 ) -> HostedVm:
     """Start what a .vmx file describes; the file then says where the swap file is.
+
+    Parameters
+    ----------
+    where : ``[datastore1] web/web.vmx``, or a file of this computer.
+    patience_ns : for so long it is tried again where the machine's locks on a file server are another host's: those of
+        a dead host become free after 30 s. On VMFS a silent host is always waited for, 16 s.
 
     Raises
     ------
@@ -73,7 +81,7 @@ def power_on_file(
     ramdisk_bytes = _ramdisk_mb(config, home.where) << 20
     local = home.local_path()
     swap = None if local is None else swap_path(settings, PurePosixPath(local.as_posix()))
-    disks = VmDisks(home, host.storage.clock, host.log)
+    disks = _locked(host, home, patience_ns)
     try:
         hosted = host.power_on(
             settings.display_name, chosen.image, memory_config(settings), engine=engine,
@@ -92,6 +100,20 @@ def power_on_file(
             host.power_off(hosted)
             raise
     return hosted
+
+
+def _locked(host: Host, home: VmHome, patience_ns: int) -> VmDisks:
+    """The machine's files, this host's now."""
+    clock = host.storage.clock
+    until_ns = clock.now_ns + patience_ns
+    while True:
+        try:
+            return VmDisks(home, clock, host.log)
+        except LockedError:
+            interval_ns = (host.storage.options.locks or LockSettings()).update_ns
+            if clock.now_ns + interval_ns > until_ns:
+                raise
+            host.wait(interval_ns)
 
 
 def save_settings(hosted: HostedVm, path: Path | None = None) -> None:
