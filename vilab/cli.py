@@ -23,6 +23,7 @@ badly; 130 stopped at the keyboard. Whatever is not needed to read the command l
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -285,6 +286,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Errors of a person and of a guest are a sentence on standard error, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     choices = parser().parse_args(arguments)
     action: Command = choices.action
     try:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.storage.vmdk_judges import patchwork, qemu_agrees
 from vilab.cli import DISK_KINDS, main
+from vilab.storage.block import BlockError
+from vilab.storage.disk_chain import open_chain
 from vilab.storage.redo_log import SnapshotDisk
 from vilab.storage.vmdk_check import check
 from vilab.storage.vmdk_convert import TARGETS, convert
@@ -66,6 +72,59 @@ def test_what_cannot_be_done_is_a_sentence_and_status_2(raw: Path, tmp_path: Pat
         said = capsys.readouterr().err
         assert said.startswith("vilab: ")
         assert said.count("\n") == 1
+
+
+def test_what_is_no_virtual_disk_is_not_called_damaged(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for path in (raw, tmp_path, tmp_path / "missing"):
+        assert run("check", path) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith(f"vilab: {path} ")
+        assert said.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
+def test_a_pipe_in_a_disks_place_is_refused_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pipe, child = tmp_path / "pipe", tmp_path / "child.vmdk"
+    os.mkfifo(pipe)
+    create(child, 64, "vmfsSparse", parent=(1, "pipe"))
+    for words in (
+        ("info", pipe),
+        ("check", pipe),
+        ("convert", pipe, tmp_path / "out.raw"),
+        ("snapshot", pipe),
+        ("convert", child, tmp_path / "out.raw"),
+    ):
+        assert run(*words) == 2, words
+        said = capsys.readouterr().err
+        assert "it is not a file" in said
+        assert said.count("\n") == 1
+    assert not (tmp_path / "out.raw").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that are not text")
+def test_a_name_that_is_not_text_is_printed_all_the_same(raw: Path, tmp_path: Path):
+    disk = os.fsencode(tmp_path) + b"/n\xff.vmdk"
+    for words in ((b"convert", os.fsencode(raw), disk), (b"info", disk), (b"check", disk)):
+        done = subprocess.run(
+            [sys.executable, "-m", "vilab.cli", "vmdk", *words],
+            env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}, capture_output=True, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"n\\udcff.vmdk" in done.stdout
+
+
+def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path):
+    create(tmp_path / "vm.vmdk", 4096, "vmfs")
+    with open_chain(tmp_path / "vm.vmdk") as chain:
+        assert chain.read(0, 4096) == bytes(4096)  # what follows is asked for where it lies, without another look
+
+        def broken(size: int, offset: int) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        chain._readers[1] = broken
+        with pytest.raises(BlockError, match="cannot be read"):
+            chain.read(0, 4096)
 
 
 def sparse(folder: Path) -> Path:

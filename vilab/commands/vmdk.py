@@ -66,6 +66,8 @@ def _lines(path: Path, described: Descriptor) -> list[str]:
 
 def examine(disk: Path) -> int:
     """Errors to standard error, then one line of summary."""
+    if not is_vmdk(disk):
+        raise AdminError(f"{disk} is raw, or no disk: there is nothing in it that could be checked.")
     report = check(disk)
     for note in report.notes:
         print(f"note: {note}")

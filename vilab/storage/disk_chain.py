@@ -108,7 +108,10 @@ class DiskChain:
                 at = first & (REGION_SECTORS - 1)
                 if at + sectors <= region.end[at]:
                     place = region.place[at]
-                    data = self._readers[place >> SLOT_SHIFT](size_bytes, (place & SECTOR_MASK) << 9)
+                    try:
+                        data = self._readers[place >> SLOT_SHIFT](size_bytes, (place & SECTOR_MASK) << 9)
+                    except OSError:  # once more, and said in a sentence
+                        data = b""
                     if len(data) == size_bytes:
                         return data
         return self._read_slowly(offset_bytes, size_bytes)

@@ -46,6 +46,7 @@ class DiskFile:
         flags = os.O_RDWR if self.writable else os.O_RDONLY
         flags |= (os.O_CREAT | os.O_EXCL) if create else 0
         flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        flags |= getattr(os, "O_NONBLOCK", 0)  # a pipe in a file's place is not waited for, it is refused
         try:
             self._fd = os.open(path, flags, 0o644)
             if not create and not os.path.isfile(path):

@@ -37,6 +37,8 @@ _CID_LINE = re.compile(rb"^CID=([0-9a-fA-F]{8})\s*$", re.MULTILINE)
 def is_vmdk(path: Path) -> bool:
     """Is this a virtual disk, or else something raw?"""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+            raise ValueError("it is not a file")
         with path.open("rb") as file:
             start = file.read(64)
     except (OSError, ValueError) as error:
