@@ -207,6 +207,8 @@ class LocalSide:
 
     def put(self, path: str, source: DiskFile) -> None:
         target = Path(path)
+        if not target.parent.is_dir():
+            raise AdminError(f"{path} cannot be made: there is no folder {target.parent}.")
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             with contextlib.closing(DiskFile(temporary, create=True)) as file:
@@ -278,8 +280,12 @@ def copy(sources: list[str], target: str, recursive: bool) -> int:
 
         def side(text: str, written: bool) -> tuple[Side, str]:
             at = inside(text)
-            if at is None or not at[0].is_file():
+            if at is None:
                 return LocalSide(), text
+            if not at[0].is_file():
+                if Path(f"{at[0]}:").is_dir():
+                    return LocalSide(), text
+                raise AdminError(f"{at[0]} cannot be opened: there is no such image. A path inside is IMAGE:/path.")
             image = at[0].resolve()
             if (image, True) in opened:
                 return VolumeSide(opened[image, True]), at[1]
