@@ -66,7 +66,7 @@ class HostLuns:
 
     def find(self, name: str) -> MultipathLun:
         """A LUN by its name, the beginning of it, or the name of a path."""
-        found = [lun for lun in self.luns.values() if lun.identity.name.startswith(name) or name in lun.states]
+        found = [lun for lun in self.luns.values() if lun.identity.name.startswith(name or "-") or name in lun.states]
         if len(found) != 1:
             known = ", ".join(self.luns) or "none"
             raise AdminError(f"{name!r} names {'no LUN' if not found else 'several LUNs'} here; there are {known}.")
@@ -119,6 +119,10 @@ class HostLuns:
                 break
             pass_time(self.clock, CONFLICT_NS)
         return None, problem
+
+    def describe(self) -> str:
+        """Every LUN with its paths, as a table."""
+        return "\n".join(lun.describe() for lun in self.luns.values()) or "no LUNs"
 
     def _evaluate(self) -> None:
         """Every 300 s: look at the paths, go back to the preferred one."""

@@ -8,13 +8,15 @@
     add_portal ── SendTargets ──> targets and their portals ── login, CHAP ──> REPORT LUNS ──> paths
 
 A session that breaks is made again with the next command; what was under way is *away* for whoever has sent it, who
-tries the next path (``vilab.storage.paths``).
+tries the next path (``vilab.storage.paths``). A portal that says nothing costs time that the whole host spends waiting:
+after that it is left alone for four times as long, so that the host's other datastores get theirs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -35,6 +37,7 @@ from vilab.storage.scsi_sense import ScsiError, Status
 
 SILENCE_S = 5.0
 """So long a portal may say nothing before its path counts as dead."""
+LONG_S, PAUSE_FACTOR = 0.5, 4
 UNKNOWN_BYTES = 65536
 """What a command that is not in our table may bring back."""
 
@@ -64,11 +67,28 @@ def data_in_bytes(cdb: bytes, sector_bytes: int = 512) -> int:
     return 0
 
 
+class Pause:
+    """Leaves a portal alone that has made everybody wait."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.now_s = now_s
+        self._until_s, self._why = 0.0, ""
+
+    def check(self) -> None:
+        if self.now_s() < self._until_s:
+            raise BlockError("away", self._why)
+
+    def failed(self, since_s: float, why: str) -> None:
+        now_s = self.now_s()
+        if now_s - since_s > LONG_S:
+            self._until_s, self._why = now_s + PAUSE_FACTOR * (now_s - since_s), why
+
+
 class IscsiPath:
     """One LUN through one session; the Protocol ``vilab.storage.paths.Path``."""
 
-    def __init__(self, name: str, session: IscsiSession, lun: int) -> None:
-        self.name, self.session, self.lun = name, session, lun
+    def __init__(self, name: str, session: IscsiSession, lun: int, pause: Pause | None = None) -> None:
+        self.name, self.session, self.lun, self.pause = name, session, lun, pause or Pause()
         self.sector_bytes = 512
 
     @property
@@ -78,9 +98,12 @@ class IscsiPath:
     def submit(self, cdb: bytes, data_out: ReadableBytes = b"") -> Answer:
         """``BlockError`` (away) where there is no session, or it broke before the answer came."""
         most = 0 if memoryview(data_out).nbytes else data_in_bytes(cdb, self.sector_bytes)
+        self.pause.check()
+        since_s = self.pause.now_s()
         try:
             response = self.session.execute(self.lun, cdb, data_out, most)
         except IscsiError as error:
+            self.pause.failed(since_s, str(error))
             raise BlockError("away", str(error)) from None
         if cdb[:1] == READ_CAPACITY_10[:1] and len(response.data_in) >= 8:
             self.sector_bytes = int.from_bytes(response.data_in[4:8], "big")
@@ -107,6 +130,7 @@ class SoftwareInitiator:
     def __init__(self, name: str, iqn: str, clock: VirtualClock, log: EventLog) -> None:
         self.name, self.iqn, self.clock, self.log = name, iqn, clock, log
         self._sessions: dict[tuple[str, str], IscsiSession] = {}
+        self._pauses: dict[int, Pause] = {}
         self._paths: dict[tuple[int, int], IscsiPath] = {}
         self.problems: list[str] = []
 
@@ -163,13 +187,14 @@ class SoftwareInitiator:
         self.problems = []
         found: list[IscsiPath] = []
         for number, session in enumerate(self._sessions.values()):
+            pause = self._pauses.setdefault(number, Pause())
             try:
-                status, data, _ = ask(IscsiPath("", session, 0).submit, REPORT_LUNS)
+                status, data, _ = ask(IscsiPath("", session, 0, pause).submit, REPORT_LUNS)
             except BlockError as error:
                 self.problems.append(str(error))
                 continue
             for lun in luns_of(data) if status == Status.GOOD else ():
-                path = IscsiPath(f"{self.name}:{number}:{lun}", session, lun)
+                path = IscsiPath(f"{self.name}:{number}:{lun}", session, lun, pause)
                 found.append(self._paths.setdefault((number, lun), path))
         return found
 

@@ -47,6 +47,7 @@ from vilab.storage.vmfs_time import Timing
 from vilab.storage.vmfs_volume import Volume
 
 LOCAL = "local"
+MOST_BYTES = 64 << 20
 
 
 class Rescanned(msgspec.Struct, frozen=True):
@@ -154,13 +155,15 @@ class HostStorage:
 
     # --- datastores ---------------------------------------------------------------------------------------------------
 
-    def create_vmfs(self, lun: str, name: str) -> DatastoreInfo:
-        """A new volume on a LUN, whatever was on it, mounted. ``lun``: as ``HostLuns.find`` takes it."""
+    def create_vmfs(self, lun: str, name: str, erase: bool = False) -> DatastoreInfo:
+        """A new volume on a LUN, mounted. ``lun``: as ``HostLuns.find`` takes it. ``erase``: whatever is on it."""
         self._check_free(name)
         found = self.adapters.find(lun)
         for each in self._mounted.values():
             if isinstance(each, MountedVmfs) and each.lun is found:
                 raise AdminError(f"{found.identity.name} was not formatted: the datastore {each.name} is on it.")
+        if not erase and _has_volume(found):
+            raise AdminError(f"{found.identity.name} was not formatted: there is a volume on it. Rescan to mount it.")
         vmfs_mkfs.make(found, VolumeTime(self.clock).unix_s(), name)
         return self._mount(name, found).info()
 
@@ -203,6 +206,15 @@ class HostStorage:
         self.mounted(LOCAL)
         return [self._mounted[name].info() for name in (LOCAL, *self._others())]
 
+    def describe(self) -> str:
+        """LUNs with their paths, and datastores, as a table."""
+        rows = [self.adapters.describe(), ""]
+        for info in self.datastores():
+            free, capacity = info.free_bytes or 0, info.capacity_bytes or 0
+            size = f"{free >> 20} of {capacity >> 20} MB free" if capacity else ""
+            rows.append(f"{info.name:16} {info.kind:6} {info.state:9} {size:28} {', '.join(info.users)}".rstrip())
+        return "\n".join(rows)
+
     def mounted(self, name: str) -> Mounted:
         """``AdminError`` where there is none with this name."""
         if name == LOCAL and name not in self._mounted:
@@ -232,10 +244,12 @@ class HostStorage:
         return mounted, path, mounted.root / path.path
 
     def read_file(self, text: str) -> bytes:
-        """All of a file."""
+        """All of a file. ``AdminError`` for one that is too large for that."""
         mounted, path, _ = self.place(text)
         file = mounted.datastore.open(path.path)
         try:
+            if file.size_bytes > MOST_BYTES:
+                raise AdminError(f"{path} has {file.size_bytes} bytes, too many to be read at once.")
             return file.read_some(0, file.size_bytes)
         finally:
             file.close()
@@ -297,3 +311,15 @@ class HostStorage:
         self._mounted.clear()
         self.own_files.cut_power()
         self.adapters.cut_power()
+
+
+def _has_volume(lun: MultipathLun) -> bool:
+    try:
+        Volume(lun)
+    except VmfsDamage:
+        return True
+    except BlockError:
+        raise
+    except AdminError:
+        return False
+    return True

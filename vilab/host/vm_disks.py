@@ -63,7 +63,7 @@ class VmDisks:
         self.snapshots: VmSnapshots | None = None
         self.independent: list[str] = []
         """Nodes of disks that snapshots leave alone."""
-        self._hosted: list[HostedDisk | HostedPassthrough] = []
+        self._hosted: dict[str, HostedDisk | HostedPassthrough] = {}
         self._opened: list[SnapshotDisk | DiskFile] = []
         self.thrown_away: list[str] = []
         """Nodes of disks that forget what is written to them."""
@@ -164,12 +164,12 @@ class VmDisks:
         self._opened.append(file)
         file.lock()
         lun = HostedPassthrough(open_passthrough(path, files))
-        self._hosted.append(lun)
+        self._hosted[disk.node] = lun
         return AttachedDisk(disk.target, lun, Identity(serial_of(lun, path)), str(path))
 
     def _attached(self, disk: DiskSettings, chain: DiskChain, path: Path) -> AttachedDisk:
         hosted = HostedDisk(chain, self._fenced)
-        self._hosted.append(hosted)
+        self._hosted[disk.node] = hosted
         return AttachedDisk(disk.target, hosted, Identity(serial_of(chain, path)), str(path))
 
     def _redo_log(self, path: Path, files: Files, mounted: Mounted | None) -> Path:
@@ -197,16 +197,19 @@ class VmDisks:
 
     def devices(self) -> dict[str, BlockDevice]:
         """Node -> disk."""
-        return {
-            f"scsi{number}:{disk.target}": disk.device
-            for number, adapter in enumerate(self.adapters)
-            for disk in adapter.disks
-        }
+        return dict(self._hosted)
 
     def cids(self) -> dict[str, int]:
-        """Node -> content identifier of the disk there: it changes when somebody writes. LUNs have none."""
-        hosted = {node: disk.device for node, disk in self.devices().items() if isinstance(disk, HostedDisk)}
-        return {node: chain.top.descriptor.cid for node, chain in hosted.items() if isinstance(chain, DiskChain)}
+        """Node -> content identifier of the disk there. The next write to it, by whomever, makes it another one.
+
+        LUNs behind physical mappings have none.
+        """
+        found: dict[str, int] = {}
+        for node, disk in self._hosted.items():
+            if isinstance(disk, HostedDisk) and isinstance(disk.device, DiskChain):
+                disk.device.cid_changed = False
+                found[node] = disk.device.top.descriptor.cid
+        return found
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -217,7 +220,7 @@ class VmDisks:
         """Its files are another host's now: no command reaches them any more, and the machine stops."""
         if not self.lost:
             self.lost = sentence
-            for disk in self._hosted:
+            for disk in self._hosted.values():
                 disk.lost = sentence
             self.on_lost(sentence)
 

@@ -71,7 +71,10 @@ class VmHome:
             return vmx.load(self.config)
         file = self.files.open(self.config)
         try:
-            return vmx.parse(file.read_some(0, MOST_BYTES), self.where)
+            data = file.read_some(0, MOST_BYTES + 1)
+            if len(data) > MOST_BYTES:
+                raise AdminError(f"{self.where} has more than {MOST_BYTES} bytes: that is no configuration file.")
+            return vmx.parse(data, self.where)
         finally:
             file.close()
 
