@@ -211,6 +211,26 @@ def test_a_server_that_always_forgets_is_given_up(server: MemoryServer) -> None:
     assert server.volume.lookup(1, "a").durable == b"data"
 
 
+def test_a_lock_that_is_lost_while_writes_are_repeated_stops_them(server: MemoryServer) -> None:
+    class Guard:
+        left = 5
+
+        def check(self, path: Path) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise BlockError("read_only", "the lock is lost")
+
+    host = host_on(server)
+    file = host.store.create("a")
+    host.store.guards.append(Guard())
+    for at in range(4):
+        file.write(4 * at, b"mine")
+    server.restart()
+    with pytest.raises(BlockError, match="the lock is lost"):
+        file.sync()
+    assert bytes(server.volume.lookup(1, "a").content) == b"mine", "one was repeated while the lock was there"
+
+
 STEP = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 200_000), st.binary(min_size=1, max_size=40)),
     st.tuples(st.just("read"), st.integers(0, 200_000), st.integers(1, 500)),

@@ -179,8 +179,8 @@ class NfsFile(DiskFile):
         )  # fmt: skip
 
     def _repeat(self, lost: bool) -> None:
-        self.hooks.before_write(self.path)
         for write in self.behind.writes:
+            self.hooks.before_write(self.path)  # all of them may take longer than a lock is trusted
             done = self.client.write(self.handle, write.offset_bytes, write.data, what=self._what)
             write.verifiers = list({written.verifier for written in done if not written.stable})
         self._suspect = False

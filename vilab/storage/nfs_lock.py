@@ -21,7 +21,8 @@ The owner trusts its last renewal for less time than others need to break it, by
 writes. No clock is compared with another one, least of all with the server's.
 
 MODEL: a REMOVE that the owner sends when it releases must reach the server before others could break the lock (30 s);
-NFS has no "remove this if".
+NFS has no "remove this if". So must a WRITE: one that a network holds back from this host alone, and delivers after
+another host has the lock, is carried out. NFS version 3 has nothing that a server could know it by.
 """
 
 from __future__ import annotations
