@@ -30,6 +30,7 @@ from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
+from vilab.host.vmx_disks import adapters_of
 from vilab.host.vmx_settings import VmSettings, apply_settings, settings_of, swap_path
 from vilab.memory.client import MemoryConfig
 from vilab.protocols import Console
@@ -37,6 +38,7 @@ from vilab.storage.nfs_lock import LockSettings
 from vilab.storage.nfs_locks import LockedError
 from vilab.vmm.choices import usual_for
 from vilab.vmm.runner import RunOptions, choose
+from vilab.vmm.scsi_disks import CONTROLLERS
 
 MOST_RAMDISK_MB = 1024
 
@@ -77,7 +79,14 @@ def power_on_file(
             f"{home.where} does not say what to run: set vilab.image to a bundled program, debian or a path."
         )
     engine = settings.engine or "svm"
-    chosen = choose(RunOptions(settings.image, engine, settings.memsize_mb << 20, config.get("vilab.append") or ""))
+    adapters = adapters_of(config)
+    chosen = choose(
+        RunOptions(
+            settings.image, engine, settings.memsize_mb << 20, config.get("vilab.append") or "",
+            disks=tuple(Path(disk.file_name) for adapter in adapters for disk in adapter.disks),
+            controller=adapters[0].controller if adapters else CONTROLLERS[0],
+        )
+    )  # fmt: skip
     ramdisk_bytes = _ramdisk_mb(config, home.where) << 20
     local = home.local_path()
     swap = None if local is None else swap_path(settings, PurePosixPath(local.as_posix()))
