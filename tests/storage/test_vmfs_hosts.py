@@ -11,6 +11,8 @@ from tests.storage.vmfs_workload import Workload, walk
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
+from vilab.storage import vmfs_journal as journal
+from vilab.storage.block import BlockError
 from vilab.storage.scsi_state import Identity, Nexus
 from vilab.storage.scsi_target import Target, TaskFunction
 from vilab.storage.vmfs_errors import FileInUse, HostFenced, ReservationLost
@@ -79,6 +81,28 @@ def test_a_silent_owner_loses_its_lock():
         a.create("/late")
     assert taken.read(0, 9) == b"kept"
     a.leave()  # harmless
+
+
+def test_others_do_not_wait_for_ever_for_a_change_that_the_disk_refused(monkeypatch: pytest.MonkeyPatch):
+    volume = Volume()
+    a, b = volume.host("A"), volume.host("B")
+
+    def refuse(*_: object) -> None:
+        raise BlockError("medium", "a bad sector")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(journal, "apply", refuse)
+        with pytest.raises(BlockError, match="a bad sector"):
+            a.mkdir("/a")
+    beats(volume, a)
+
+    def give_up() -> None:
+        raise TimeoutError
+
+    volume.clock.at(volume.clock.now_ns + 60 * SECOND, give_up)
+    b.mkdir("/b")
+    assert [entry.name for entry in b.list("/") if not entry.name.startswith(".")] == ["a", "b"]
+    assert volume.clock.now_ns < 16 * SECOND
 
 
 def test_a_lock_is_on_the_disk_and_names_its_owner():

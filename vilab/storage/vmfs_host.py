@@ -50,8 +50,12 @@ class Host(Namespace):
         recovery.finish_all_left_over(self.member)
 
     def beat(self) -> None:
-        """Renew the heartbeat if it is time."""
+        """Renew the heartbeat if it is time. A change that the disk refused in the middle is finished: while it is not,
+        other hosts wait for it."""
         self.member.keep_alive()
+        if self.member.unsettled is not None:
+            with self.member.reserved():
+                pass
 
     def recover(self) -> int:
         """Watch the other hosts for as long as it takes, and clear up after those that are dead. How many."""
