@@ -59,9 +59,11 @@ class Rack:
         for number, disk in enumerate(disks):
             self.array.create_lun(number, disk, Identity(f"array-lun-{number}"))
         self.hosts: list[Host] = []
+        self.made = 0
 
     def host(self, memory_mb: int = 40) -> Host:
-        number = len(self.hosts) + 1
+        self.made += 1
+        number = self.made
         swap = self.folder / f"esx{number}"
         swap.mkdir()
         host = Host(memory_mb, f"esx{number}", swap_directory=swap, quantum_ns=QUANTUM, clock=self.clock, log=self.log)
