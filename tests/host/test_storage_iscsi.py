@@ -26,6 +26,7 @@ from tests.host.storage_helpers import (
 )
 from tests.host.storage_process import CHAP, WEB, wall_host
 from tests.storage.iscsi_helpers import PORTAL, TARGET
+from tests.storage.vmfs_judges import is_clean
 from tests.storage.vmfs_over_iscsi import IQN
 from tests.vmm.disk_guest import filling
 from vilab.errors import AdminError
@@ -67,17 +68,12 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-def vmfs_is_clean(image: Path) -> None:
-    command = [sys.executable, "-m", "vilab.cli", "vmfs", "check", str(image)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def new_host(folder: Path, name: str = "esx1") -> Host:
     (folder / name).mkdir()
     return Host(40, name, swap_directory=folder / name, quantum_ns=QUANTUM)
 
 
+@pytest.mark.interop
 def test_a_machine_on_a_volume_over_iscsi_waits_for_the_target_and_goes_on(tmp_path: Path, image: Path) -> None:
     host = new_host(tmp_path)
     with target(image) as (process, port):
@@ -107,9 +103,10 @@ def test_a_machine_on_a_volume_over_iscsi_waits_for_the_target_and_goes_on(tmp_p
         host.power_off(web)
         assert disk_files(host, "[san1] web/web.vmdk").keys() == {"a", "big", "c"}
         host.close()
-    vmfs_is_clean(image)
+    is_clean(image)
 
 
+@pytest.mark.interop
 def test_a_killed_process_loses_its_machine_to_another(tmp_path: Path, image: Path) -> None:
     with target(image) as (_, port):
         host = wall_host(port, tmp_path / "one", "esx1")
@@ -129,7 +126,7 @@ def test_a_killed_process_loses_its_machine_to_another(tmp_path: Path, image: Pa
         web = start(host, WEB)
         assert type_line(host, web, "cat a") == "b\n"
         host.close()
-    vmfs_is_clean(image)
+    is_clean(image)
 
 
 # --- in one process: two portals of one target ------------------------------------------------------------------------
