@@ -312,3 +312,24 @@ def test_a_machine_may_be_anywhere_on_this_computer(host: Host, tmp_path: Path) 
     with pytest.raises(AdminError, match="local was not removed: it has open files of web"):
         host.storage.remove("local")
     host.run_for(SECOND)
+
+
+def test_a_machine_without_disks_is_locked_all_the_same_and_can_be_cloned(host: Host) -> None:
+    register(host, WEB)
+    config = host.storage.read_file(WEB).replace(b'scsi0.present = "TRUE"', b'scsi0.present = "FALSE"')
+    host.storage.write_file(WEB, config)
+    web = start(host, WEB)
+    with pytest.raises(AdminError, match="on host esx1"):
+        power_on_file(host, WEB)
+    (clone,) = host.clone(web, "web2")
+    assert clone.disks is None
+    host.run_for(SECOND)
+    assert web.runs
+    assert clone.runs
+    with pytest.raises(AdminError, match="was not powered on from a file"):
+        host.snapshots(clone).take("no")
+    state = host.suspend(web)
+    again = host.resume(state)
+    with pytest.raises(AdminError, match="on host esx1"):
+        power_on_file(host, WEB)
+    assert again.runs

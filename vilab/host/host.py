@@ -135,7 +135,8 @@ class Host:
             raise AdminError(
                 f"A snapshot of {snapshot.config.size_mb} MB does not fit a machine of {config.size_mb} MB."
             )
-        disks = self._disks_of(snapshot)
+        copied = name is not None and name != snapshot.name and not snapshot.cids  # its file stays the original's
+        disks = None if copied else self._disks_of(snapshot)
         try:
             hosted = self._load(
                 name or snapshot.name, snapshot.image, config, snapshot.vm.engine_name, snapshot.engine_options,

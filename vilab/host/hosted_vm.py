@@ -21,8 +21,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """A virtual machine as a value: what a clone, a resumed or a moved one begins with.
 
     ``vm``: vCPU, devices, time, and the content of guest memory, in order. ``pages``: what was behind each page;
-    ``balloon``: the host's end of the driver's channel. ``home``: the configuration file, where it has disks; they are
-    opened again from there. ``cids``: what they held, by node.
+    ``balloon``: the host's end of the driver's channel. ``home``: the configuration file, where there is one; disks are
+    opened again from there. ``cids``: what each of them held, by node.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     pages: PmapState
     balloon: BalloonState
     home: str = ""
-    cids: dict[str, int] = {}
+    cids: dict[str, int | None] = {}
 
 
 @dataclass

@@ -199,12 +199,12 @@ class VmDisks:
         """Node -> disk."""
         return dict(self._hosted)
 
-    def cids(self) -> dict[str, int]:
+    def cids(self) -> dict[str, int | None]:
         """Node -> content identifier of the disk there. The next write to it, by whomever, makes it another one.
 
         LUNs behind physical mappings have none.
         """
-        found: dict[str, int] = {}
+        found: dict[str, int | None] = dict.fromkeys(self._hosted)
         for node, disk in self._hosted.items():
             if isinstance(disk, HostedDisk) and isinstance(disk.device, DiskChain):
                 disk.device.cid_changed = False
