@@ -13,8 +13,8 @@
 ``vm_snapshots`` all disks of a machine and its state, in a tree; ``snapshot_graph``, ``vmsd``, ``vmsn``: its files
 ``rdm``          a file that stands for a LUN; ``lun_extent``: the LUN as a piece of a disk
 ``scsi_*``       a target at CDB level: ``commands`` (the table), ``cdb``, ``sense``, ``blocks``, ``inquiry``, ``mode``,
-                 ``reservation``, ``unit``, ``target``; ``parallel``: disks on a bus, each with its time; ``passthrough``:
-                 a LUN on that bus as it is
+                 ``reservation``, ``unit``, ``target``; ``parallel``: disks on a bus, each with its time;
+                 ``passthrough``: a LUN on that bus as it is
 ``iscsi_*``      LUNs over TCP: ``layout`` (PDUs, a datasheet), ``pdu``, ``text``, ``keys``, ``chap``; the target:
                  ``session``, ``target_login``, ``transfer``, ``exchange``, ``services``, ``connection``, ``target``,
                  ``server``; the initiator: ``initiator_login``, ``pending``, ``initiator``, ``client``, ``disk``;
