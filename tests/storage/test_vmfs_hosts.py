@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -103,6 +104,30 @@ def test_others_do_not_wait_for_ever_for_a_change_that_the_disk_refused(monkeypa
     b.mkdir("/b")
     assert [entry.name for entry in b.list("/") if not entry.name.startswith(".")] == ["a", "b"]
     assert volume.clock.now_ns < 16 * SECOND
+
+
+def test_a_live_host_that_never_ends_its_change_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    volume = Volume()
+    a, b = volume.host("A"), volume.host("B")
+    whole = journal.apply
+
+    def refuse(on: object, sectors: dict[int, bytes]) -> None:
+        if on is a.volume:
+            raise BlockError("medium", "a bad sector")
+        whole(on, sectors)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(journal, "apply", refuse)
+    with pytest.raises(BlockError, match="a bad sector"):
+        a.mkdir("/a")
+
+    def beat() -> None:
+        with contextlib.suppress(BlockError):
+            a.beat()
+        volume.clock.at(volume.clock.now_ns + 3 * SECOND, beat)
+
+    volume.clock.at(volume.clock.now_ns + 3 * SECOND, beat)
+    with pytest.raises(FileInUse, match=r"in the middle of another host.s change for 3\d s, and that host is alive"):
+        b.list("/")
 
 
 def test_a_lock_is_on_the_disk_and_names_its_owner():

@@ -26,7 +26,7 @@ from vilab.storage.vmdk_convert import convert
 from vilab.storage.vmdk_create import create
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter, attach, serial_of
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
 SECTORS = 96 * 2048
 FIRST_SECTOR = 32
@@ -104,15 +104,23 @@ def cleaned():
         shutil.rmtree(folder(), ignore_errors=True)
 
 
-def test_snapshot_revert_and_consolidate_while_linux_writes_through_mptspi_under_bt():
+SAID = {
+    "lsilogic": (("lsmod", "mptspi"), ("dmesg | grep 'scsi host0'", "LSI53C1030"),
+                 ("dmesg | grep target0:0:0", "320.0 MB/s")),
+    "buslogic": (("lsmod", "BusLogic"), ("dmesg | grep 'scsi host0'", "BusLogic BT-958")),
+}  # fmt: skip
+"""What the guest has to say of its adapter: command, words."""
+
+
+@pytest.mark.parametrize("controller", ["lsilogic", "buslogic"])
+def test_snapshot_revert_and_consolidate_while_linux_writes_under_bt(controller: str):
     tools.debian()
-    path = folder() / "lsi.vmdk"
+    path = folder() / f"{controller}.vmdk"
     create(path, SECTORS, "monolithicSparse")
     disk = SnapshotDisk(path)
-    session = DiskSession.boot("bt", [snapshot_adapter(disk, "lsilogic")])
-    assert "mptspi" in session.run("lsmod")
-    assert "LSI53C1030" in session.run("dmesg | grep 'scsi host0'")
-    assert "320.0 MB/s" in session.run("dmesg | grep target0:0:0")
+    session = DiskSession.boot("bt", [snapshot_adapter(disk, controller)])
+    for command, words in SAID[controller]:
+        assert words in session.run(command)
     prepare(session)
     session.succeed(work("one", 5))
 
@@ -129,7 +137,7 @@ def test_snapshot_revert_and_consolidate_while_linux_writes_through_mptspi_under
 
     # Back to that moment: the disk forgets, the machine goes on with the same commands.
     disk.revert()
-    session = DiskSession.resumed(memory, [snapshot_adapter(disk, "lsilogic")])
+    session = DiskSession.resumed(memory, [snapshot_adapter(disk, controller)])
     assert session.vm.pc.scsi_busy()
     assert session.rest() == ""
     for name in ("one", "two"):
@@ -152,17 +160,17 @@ def test_snapshot_revert_and_consolidate_while_linux_writes_through_mptspi_under
     for name in ("one", "two", "three"):
         session.succeed(CHECK.format(name))
     session.succeed("umount /mnt")
-    (folder() / "lsi.vm").write_bytes(session.saved())
+    (folder() / f"{controller}.vm").write_bytes(session.saved())
     session.vm.close()
     disk.close()
-    raw = folder() / "lsi.img"
+    raw = folder() / f"{controller}.img"
     convert(path, raw, "raw")
     judge(raw, ["one", "two", "three"], folder())
 
 
 def test_linux_works_through_buslogic_under_svm_and_goes_on_in_another_process():
     tools.debian()
-    path = folder() / "buslogic.img"
+    path = folder() / "raw.img"
     with path.open("wb") as file:
         file.truncate(SECTORS * SECTOR_BYTES)
     (adapter,) = attach([path], "buslogic")
@@ -174,7 +182,7 @@ def test_linux_works_through_buslogic_under_svm_and_goes_on_in_another_process()
     session.type(line)
     session.slice(200_000_000)
     until_a_command_is_under_way(session)
-    saved = folder() / "buslogic.vm"
+    saved = folder() / "under-way.vm"
     saved.write_bytes(session.saved())
     session.close()
 
@@ -193,11 +201,11 @@ def test_linux_works_through_buslogic_under_svm_and_goes_on_in_another_process()
     judge(path, ["one", "two"], folder())
 
 
-@pytest.mark.parametrize(("name", "engine"), [("lsi.vm", "svm"), ("buslogic-idle.vm", "bt")])
+@pytest.mark.parametrize(("name", "engine"), [("lsilogic.vm", "svm"), ("buslogic-idle.vm", "bt")])
 def test_the_other_engine_takes_over_and_the_disk_goes_on(name: str, engine: str):
     saved = folder() / name
     if not saved.exists():
-        pytest.skip("the test that boots this guest has not come so far")
+        tools.missing(f"{name}, a guest that another test of this file has booted,", "that test, if it passes")
     session = DiskSession.resumed(saved.read_bytes(), engine=engine)
     session.succeed("mount -t ext4 /dev/sda1 /mnt")
     session.succeed(work("four", 4))

@@ -26,44 +26,59 @@ from vilab.storage.vmfs_errors import FileInUse, Held, VmfsDamage
 from vilab.storage.vmfs_layout import Heartbeat
 from vilab.storage.vmfs_member import Member
 from vilab.storage.vmfs_resource import Resource
+from vilab.storage.vmfs_time import SECOND_NS
 from vilab.storage.vmfs_transaction import Transaction
 
 T = TypeVar("T")
 
 
 def patiently(member: Member, operation: Callable[[], T]) -> T:
-    """Do it; where a host that may be dead is in the way, watch that one and do it again."""
+    """Do it; where a host that may be dead is in the way, watch that one and do it again.
+
+    Raises ``FileInUse`` if it is alive and has the file open, or has not come to the end of a change for
+    ``conflict_ns``.
+    """
     member.keep_alive()
+    since = member.clock.now_ns
     while True:
         try:
             return operation()
         except Held as held:
-            watch(member, held)
+            if not watch(member, held):
+                since = member.clock.now_ns
+            elif member.clock.now_ns - since > member.timing.conflict_ns:
+                raise FileInUse(
+                    f"{held.what[0].upper() + held.what[1:]} has been in the middle of another host's change for "
+                    f"{(member.clock.now_ns - since) / SECOND_NS:.0f} s, and that host is alive: look at its disk."
+                ) from None
 
 
-def watch(member: Member, held: Held) -> None:
-    """Return when the owner of a lock is no more. ``FileInUse`` as soon as it shows that it is alive."""
+def watch(member: Member, held: Held) -> bool:
+    """Return when the owner of a lock is no more (``False``), or is alive and was in the middle of a change (``True``).
+
+    ``FileInUse`` as soon as it shows that it is alive and has the file open.
+    """
     slot = journal.slot_of(held.hb_pos)
     first, since = member.read_slot(slot), member.clock.now_ns
     while True:
         if not first.live or first.seq != held.hb_seq:
-            return
+            return False
         silent = member.clock.now_ns - since
         if silent >= member.timing.dead_ns:
             break_heartbeat(member, slot, first, silent)
-            return
+            return False
         member.clock.wait(member.timing.look_ns)
         member.keep_alive()
         now = member.read_slot(slot)
         if now.live and now.seq == held.hb_seq and now.stamp_us != first.stamp_us:
             if held.in_change:
-                return  # it has most likely finished by now; if not, we come back
+                return True  # it has most likely finished by now; if not, we come back
             raise FileInUse(
                 f"{held.what[0].upper() + held.what[1:]} is in use by host {on_disk.uuid_text(now.host)}, which is "
                 f"alive (heartbeat slot {slot}). Close it there first."
             )
         if not now.live or now.seq != held.hb_seq:
-            return
+            return False
 
 
 def break_heartbeat(member: Member, slot: int, seen: Heartbeat, silent_ns: int) -> bool:
