@@ -28,8 +28,8 @@
 ``lun_disk``     a LUN as a block device; ``paths``: several ways to it, one in use
 ``fc_*``         Fibre Channel: ``names``, ``fabric`` (name server, zones), ``array`` (masking), ``hba``, ``events``
 ``vmfs_layout``  VMFS-3 on disk, a datasheet: ``record``, ``block_id``; reading: ``volume``, ``resource``, ``catalog``
-``vmfs_lun``     a LUN that hosts share: ``scsi_lun``, ``iscsi_lun``; ``time``: when a host is taken for dead; ``events``,
-                 ``errors``
+``vmfs_lun``     a LUN that hosts share: ``scsi_lun``, ``iscsi_lun``; ``time``: when a host is taken for dead;
+                 ``events``, ``errors``
 ``vmfs_member``  a host's heartbeat and locks; ``transaction``, ``journal``: whole changes; ``recovery``: the dead's
 ``vmfs_host``    names and files: ``directory``, ``block_map``, ``file``, ``namespace``; ``mkfs``; ``check``
 ``datastore``    where virtual machines' files are, whatever it is made of; ``vmfs_datastore``
