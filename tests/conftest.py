@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests import tools
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+settings.register_profile("vilab", deadline=None)
+settings.load_profile("vilab")  # machines are shared: how long an example takes says nothing
 
 CHROMIUM_FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

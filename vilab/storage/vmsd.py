@@ -221,7 +221,9 @@ class _Reader:
 
 
 def is_plain_name(name: str) -> bool:
-    return bool(name) and name not in (".", "..") and not re.search(r"[/\\\x00]", name) and len(name.encode()) <= 255
+    """One that a file can have. Bytes that are no UTF-8 are names as well, as ``surrogateescape`` reads them."""
+    plain = bool(name) and name not in (".", "..") and not re.search(r"[/\\\x00]", name)
+    return plain and len(name.encode("utf-8", "surrogateescape")) <= 255
 
 
 def parse(data: bytes, where: str = "The snapshot list") -> SnapshotList:

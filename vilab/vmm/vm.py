@@ -253,7 +253,7 @@ class VirtualMachine:
 
     def poll_input(self) -> bool:
         """Has anything been typed? It arrives when the guest is idle, and if piped in not while it waits for a disk."""
-        if self.pc.adapters and self.pc.scsi_busy() and not getattr(self.console, "interactive", False):
+        if self.adapters and self.pc.scsi_busy() and not getattr(self.console, "interactive", False):
             return False
         return self.pc.uart.poll_input()
 
