@@ -7,8 +7,8 @@ from vilab.clock import VirtualClock
 from vilab.devices.pc import Pc
 from vilab.events import EventLog
 from vilab.storage.block import MemoryDisk
-from vilab.storage.scsi_parallel import ParallelBus
-from vilab.storage.scsi_state import Identity
+from vilab.storage.scsi.parallel import ParallelBus
+from vilab.storage.scsi.state import Identity
 from vilab.storage.timed import Latency
 
 MEMORY_BYTES = 1 << 20

@@ -14,8 +14,8 @@ import pytest
 from tests.tools import require_tool
 from vilab.course import checkers_shared as shared
 from vilab.course.feedback import Feedback, WrongAnswer
-from vilab.storage.vmfs_layout import MIB
-from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES
+from vilab.storage.vmfs.layout import MIB
+from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES
 
 LIVE = 0xABCDEF02
 

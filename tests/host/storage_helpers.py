@@ -12,8 +12,8 @@ from vilab.host.registered import power_on_file
 from vilab.host.vmx import parse, write
 from vilab.host.vmx_disks import DiskSettings, add_disk
 from vilab.protocols import BlockDevice
-from vilab.storage.disk_chain import open_chain
 from vilab.storage.disk_file import Files
+from vilab.storage.disks.disk_chain import open_chain
 from vilab.vmm.vm import QuietConsole
 
 MB, SECOND, QUANTUM = 1 << 20, 1_000_000_000, 20_000_000

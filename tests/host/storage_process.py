@@ -15,8 +15,8 @@ from tests.storage.vmfs_over_iscsi import IQN
 from vilab.errors import AdminError
 from vilab.host.host import Host
 from vilab.host.storage import StorageOptions
-from vilab.storage.iscsi_chap import Credentials
-from vilab.storage.vmfs_time import Timing
+from vilab.storage.iscsi.chap import Credentials
+from vilab.storage.vmfs.time import Timing
 
 CHAP = Credentials("esx", "secretsecret")
 TIMING = Timing(renew_ns=500_000_000, dead_ns=6_000_000_000, look_ns=500_000_000)

@@ -35,13 +35,13 @@ from vilab.host.registered import power_on_file
 from vilab.host.software_initiator import data_in_bytes
 from vilab.host.vmx_disks import DiskSettings
 from vilab.storage.block import MemoryDisk
-from vilab.storage.iscsi_chap import Credentials
-from vilab.storage.iscsi_client import Link, MemoryLink
-from vilab.storage.iscsi_session import Portal
-from vilab.storage.iscsi_target import IscsiTarget
+from vilab.storage.iscsi.chap import Credentials
+from vilab.storage.iscsi.client import Link, MemoryLink
+from vilab.storage.iscsi.session import Portal
+from vilab.storage.iscsi.target import IscsiTarget
 from vilab.storage.paged_disk import PagedDisk
-from vilab.storage.scsi_state import Identity
-from vilab.storage.scsi_target import Target
+from vilab.storage.scsi.state import Identity
+from vilab.storage.scsi.target import Target
 
 LUN_BYTES = 320 * MB
 ROOT = Path(__file__).parents[2]

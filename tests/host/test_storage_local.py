@@ -26,7 +26,7 @@ from vilab.host.host import Host
 from vilab.host.registered import power_on_file
 from vilab.host.storage import StorageOptions
 from vilab.host.vmx_disks import DiskSettings
-from vilab.storage.vmdk_create import create
+from vilab.storage.disks.vmdk_create import create
 
 WEB = "[local] web/web.vmx"
 

@@ -25,10 +25,10 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.host.host import Host, run_together
 from vilab.host.registered import power_on_file
-from vilab.storage.nfs_events import NfsDatastoreActive, NfsDatastoreInactive, NfsLockBroken
-from vilab.storage.nfs_locks import LockedError
-from vilab.storage.nfs_memory_server import MemoryServer
-from vilab.storage.nfs_mount import DialPort
+from vilab.storage.nfs.events import NfsDatastoreActive, NfsDatastoreInactive, NfsLockBroken
+from vilab.storage.nfs.locks import LockedError
+from vilab.storage.nfs.memory_server import MemoryServer
+from vilab.storage.nfs.mount import DialPort
 
 WEB = "[nfs1] web/web.vmx"
 URL = "nfs://filer/export?nfsport=2049&mountport=635"

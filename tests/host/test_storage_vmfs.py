@@ -31,14 +31,14 @@ from vilab.host.registered import power_on_file
 from vilab.host.vmx_disks import DiskSettings
 from vilab.protocols import BlockDevice
 from vilab.storage.block import MemoryDisk
-from vilab.storage.fc_array import StorageArray
-from vilab.storage.fc_fabric import Fabric
-from vilab.storage.fc_hba import HostBusAdapter
-from vilab.storage.fc_names import numbered
+from vilab.storage.luns.fc_array import StorageArray
+from vilab.storage.luns.fc_fabric import Fabric
+from vilab.storage.luns.fc_hba import HostBusAdapter
+from vilab.storage.luns.fc_names import numbered
 from vilab.storage.paged_disk import PagedDisk
-from vilab.storage.scsi_state import Identity
+from vilab.storage.scsi.state import Identity
 from vilab.storage.storage_events import PathSwitched
-from vilab.storage.vmfs_events import VmfsHeartbeatBroken
+from vilab.storage.vmfs.events import VmfsHeartbeatBroken
 
 WEB = "[san1] web/web.vmx"
 LUN_BYTES = 320 * MB

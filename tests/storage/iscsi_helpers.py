@@ -7,12 +7,12 @@ from typing import Any
 
 from vilab.events import EventLog
 from vilab.storage.block import MemoryDisk
-from vilab.storage.iscsi_chap import Credentials
-from vilab.storage.iscsi_client import IscsiSession, MemoryLink
-from vilab.storage.iscsi_connection import TargetConnection
-from vilab.storage.iscsi_disk import IscsiDisk
-from vilab.storage.iscsi_initiator_login import InitiatorConfig
-from vilab.storage.iscsi_layout import (
+from vilab.storage.iscsi.chap import Credentials
+from vilab.storage.iscsi.client import IscsiSession, MemoryLink
+from vilab.storage.iscsi.connection import TargetConnection
+from vilab.storage.iscsi.disk import IscsiDisk
+from vilab.storage.iscsi.initiator_login import InitiatorConfig
+from vilab.storage.iscsi.layout import (
     FINAL,
     HEADER,
     IMMEDIATE,
@@ -21,13 +21,13 @@ from vilab.storage.iscsi_layout import (
     WORDS,
     Opcode,
 )
-from vilab.storage.iscsi_pdu import PduReader, PduWriter
-from vilab.storage.iscsi_session import Limits, Portal
-from vilab.storage.iscsi_target import IscsiTarget
-from vilab.storage.iscsi_text import decode_text, encode_text
-from vilab.storage.iscsi_transfer import lun_field
-from vilab.storage.scsi_state import Identity
-from vilab.storage.scsi_target import Target
+from vilab.storage.iscsi.pdu import PduReader, PduWriter
+from vilab.storage.iscsi.session import Limits, Portal
+from vilab.storage.iscsi.target import IscsiTarget
+from vilab.storage.iscsi.text import decode_text, encode_text
+from vilab.storage.iscsi.transfer import lun_field
+from vilab.storage.scsi.state import Identity
+from vilab.storage.scsi.target import Target
 
 TARGET = "iqn.2006-06.org.example:target"
 PORTAL = Portal("192.0.2.1:3260")

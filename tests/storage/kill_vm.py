@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.storage.vm_model import NODES, SECTORS, Machine, content, quick_folder
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.vm_snapshots import VmSnapshots
-from vilab.storage.vmdk_check import check
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.vm_snapshots import VmSnapshots
+from vilab.storage.disks.vmdk_check import check
 
 ROOT = Path(__file__).parents[2]
 MOST_SNAPSHOTS = 8

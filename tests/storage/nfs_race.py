@@ -16,11 +16,11 @@ from collections.abc import Callable
 
 from tests.storage.nfs_twin import S
 from vilab.clock import VirtualClock
-from vilab.storage.nfs_errors import NfsError
-from vilab.storage.nfs_link import Dial, Link
-from vilab.storage.nfs_lock import NfsLock, Owner
-from vilab.storage.nfs_memory_server import MemoryServer
-from vilab.storage.nfs_mount import Address, mount
+from vilab.storage.nfs.errors import NfsError
+from vilab.storage.nfs.link import Dial, Link
+from vilab.storage.nfs.lock import NfsLock, Owner
+from vilab.storage.nfs.memory_server import MemoryServer
+from vilab.storage.nfs.mount import Address, mount
 
 
 class Killed(BaseException):

@@ -26,9 +26,9 @@ from functools import partial
 from pathlib import Path
 
 from tests.tools import missing, require_tool
-from vilab.storage.nfs_client import NfsClient
-from vilab.storage.nfs_link import Dial, Link, LinkLost, TcpLink
-from vilab.storage.nfs_mount import Address, mount
+from vilab.storage.nfs.client import NfsClient
+from vilab.storage.nfs.link import Dial, Link, LinkLost, TcpLink
+from vilab.storage.nfs.mount import Address, mount
 
 GANESHA = "the Debian packages nfs-ganesha and nfs-ganesha-vfs"
 LIBNFS = "the Debian package libnfs-utils"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from vilab.clock import VirtualClock
 from vilab.events import EventLog
-from vilab.storage.nfs_client import NfsClient
-from vilab.storage.nfs_datastore import NfsDatastore
-from vilab.storage.nfs_health import HeartbeatSettings
-from vilab.storage.nfs_lock import Owner
-from vilab.storage.nfs_memory_server import MemoryServer
-from vilab.storage.nfs_mount import Address, mount
+from vilab.storage.nfs.client import NfsClient
+from vilab.storage.nfs.datastore import NfsDatastore
+from vilab.storage.nfs.health import HeartbeatSettings
+from vilab.storage.nfs.lock import Owner
+from vilab.storage.nfs.memory_server import MemoryServer
+from vilab.storage.nfs.mount import Address, mount
 
 S = 1_000_000_000
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 from vilab.clock import VirtualClock
 from vilab.events import EventLog
 from vilab.storage.block import MemoryDisk
-from vilab.storage.fc_array import Kind, StorageArray
-from vilab.storage.fc_fabric import Fabric
-from vilab.storage.fc_hba import FcPath, HostBusAdapter
-from vilab.storage.fc_names import Wwn, numbered
-from vilab.storage.paths import MultipathLun, Policy, claim
-from vilab.storage.scsi_state import Identity
+from vilab.storage.luns.fc_array import Kind, StorageArray
+from vilab.storage.luns.fc_fabric import Fabric
+from vilab.storage.luns.fc_hba import FcPath, HostBusAdapter
+from vilab.storage.luns.fc_names import Wwn, numbered
+from vilab.storage.luns.paths import MultipathLun, Policy, claim
+from vilab.storage.scsi.state import Identity
 
 DISK_BYTES = 4 << 20
 PORTS = {"A0": numbered(1, 0x50), "B0": numbered(2, 0x50), "A1": numbered(3, 0x50), "B1": numbered(4, 0x50)}

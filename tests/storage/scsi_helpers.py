@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from vilab.events import EventLog
 from vilab.storage.block import MemoryDisk
-from vilab.storage.scsi_commands import COMMANDS, Command
-from vilab.storage.scsi_request import Response
-from vilab.storage.scsi_sense import SenseKey, Status
-from vilab.storage.scsi_state import Identity, Nexus
-from vilab.storage.scsi_target import Target
+from vilab.storage.scsi.commands import COMMANDS, Command
+from vilab.storage.scsi.request import Response
+from vilab.storage.scsi.sense import SenseKey, Status
+from vilab.storage.scsi.state import Identity, Nexus
+from vilab.storage.scsi.target import Target
 
 A = Nexus("iqn.2006-06.org.example:a,i,0x400000000001")
 B = Nexus("iqn.2006-06.org.example:b,i,0x400000000002")

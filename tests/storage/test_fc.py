@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tests.storage.san import PORTS, San
 from vilab.errors import AdminError
 from vilab.storage.block import BlockError
-from vilab.storage.fc_events import FcLinkChanged, FcLogin, FcPortAttached, FcStateChange, LunMasked
-from vilab.storage.fc_names import numbered, show_port_id, wwn
-from vilab.storage.lun_disk import INQUIRY, REPORT_LUNS, TEST_UNIT_READY, LunDisk, ask, identify, luns_of, name_of
-from vilab.storage.scsi_sense import Status, parse_sense
-from vilab.storage.vmfs_errors import ReservationLost
+from vilab.storage.luns.fc_events import FcLinkChanged, FcLogin, FcPortAttached, FcStateChange, LunMasked
+from vilab.storage.luns.fc_names import numbered, show_port_id, wwn
+from vilab.storage.luns.lun_disk import INQUIRY, REPORT_LUNS, TEST_UNIT_READY, LunDisk, ask, identify, luns_of, name_of
+from vilab.storage.scsi.sense import Status, parse_sense
+from vilab.storage.vmfs.errors import ReservationLost
 
 
 def test_names_are_read_as_people_write_them():

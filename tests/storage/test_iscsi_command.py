@@ -20,17 +20,17 @@ from tests.storage.iscsi_helpers import Node, initiator_name
 from vilab.cli import main
 from vilab.commands.iscsi_target import number_luns, parse_portal
 from vilab.errors import AdminError
-from vilab.storage import iscsi_server
-from vilab.storage.bench_iscsi import IQN, serve_ours
 from vilab.storage.block import BlockError
-from vilab.storage.iscsi_chap import Credentials
-from vilab.storage.iscsi_client import IscsiSession, SocketLink, discover
-from vilab.storage.iscsi_disk import IscsiDisk, open_lun
-from vilab.storage.iscsi_errors import IscsiError, LoginRefusedError
-from vilab.storage.iscsi_initiator import Initiator
-from vilab.storage.iscsi_initiator_login import InitiatorConfig
-from vilab.storage.iscsi_layout import HEADER
-from vilab.storage.vmdk_create import create
+from vilab.storage.disks.vmdk_create import create
+from vilab.storage.iscsi import server as iscsi_server
+from vilab.storage.iscsi.bench import IQN, serve_ours
+from vilab.storage.iscsi.chap import Credentials
+from vilab.storage.iscsi.client import IscsiSession, SocketLink, discover
+from vilab.storage.iscsi.disk import IscsiDisk, open_lun
+from vilab.storage.iscsi.errors import IscsiError, LoginRefusedError
+from vilab.storage.iscsi.initiator import Initiator
+from vilab.storage.iscsi.initiator_login import InitiatorConfig
+from vilab.storage.iscsi.layout import HEADER
 
 
 def image(path: Path, size_bytes: int = 1 << 20) -> Path:

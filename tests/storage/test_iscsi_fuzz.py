@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.storage.iscsi_helpers import PORTAL, TARGET, USER, Node, Wire, initiator_name, read10, write10
-from vilab.storage.iscsi_client import MemoryLink
-from vilab.storage.iscsi_disk import IscsiDisk
-from vilab.storage.iscsi_initiator import Initiator
-from vilab.storage.iscsi_initiator_login import InitiatorConfig
-from vilab.storage.iscsi_layout import FINAL, HEADER, IMMEDIATE, NO_TAG, READ, WRITE, Opcode
-from vilab.storage.iscsi_session import Limits
+from vilab.storage.iscsi.client import MemoryLink
+from vilab.storage.iscsi.disk import IscsiDisk
+from vilab.storage.iscsi.initiator import Initiator
+from vilab.storage.iscsi.initiator_login import InitiatorConfig
+from vilab.storage.iscsi.layout import FINAL, HEADER, IMMEDIATE, NO_TAG, READ, WRITE, Opcode
+from vilab.storage.iscsi.session import Limits
 
 LIMITS = Limits(
     connections=8, sessions=6, commands=8, immediate=2, data_bytes=8192, first_burst_bytes=4096, burst_bytes=8192,

@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from tests.storage.iscsi_helpers import DISK_BYTES, PORTAL, TARGET, Node, initiator_name
 from vilab.errors import AdminError, VmmBug
 from vilab.storage.block import BlockError, MemoryDisk
-from vilab.storage.iscsi_client import IscsiSession, Link, MemoryLink
-from vilab.storage.iscsi_disk import IscsiDisk
-from vilab.storage.iscsi_errors import (
+from vilab.storage.iscsi.client import IscsiSession, Link, MemoryLink
+from vilab.storage.iscsi.disk import IscsiDisk
+from vilab.storage.iscsi.errors import (
     IscsiError,
     LoginRefusedError,
     ReservationConflictError,
     ReservationLostError,
     SessionLostError,
 )
-from vilab.storage.iscsi_initiator import Initiator
-from vilab.storage.iscsi_initiator_login import InitiatorConfig
-from vilab.storage.iscsi_layout import TaskCode, TaskResult
-from vilab.storage.iscsi_session import Limits
-from vilab.storage.scsi_sense import SenseKey, Status
-from vilab.storage.scsi_state import Identity
+from vilab.storage.iscsi.initiator import Initiator
+from vilab.storage.iscsi.initiator_login import InitiatorConfig
+from vilab.storage.iscsi.layout import TaskCode, TaskResult
+from vilab.storage.iscsi.session import Limits
+from vilab.storage.scsi.sense import SenseKey, Status
+from vilab.storage.scsi.state import Identity
 
 
 @settings(max_examples=40, deadline=None)

@@ -15,13 +15,13 @@ import pytest
 from tests.storage.iscsi_helpers import TARGETS_OWN, USER, initiator_name
 from tests.tools import missing, require_tool
 from vilab.errors import AdminError
-from vilab.storage.bench_iscsi import IQN, Tgt, need, serve_ours, serve_tgt
-from vilab.storage.iscsi_chap import Credentials
-from vilab.storage.iscsi_client import IscsiSession, SocketLink, discover
-from vilab.storage.iscsi_disk import IscsiDisk
-from vilab.storage.iscsi_errors import LoginRefusedError, ReservationConflictError, ReservationLostError
-from vilab.storage.iscsi_initiator_login import InitiatorConfig
-from vilab.storage.iscsi_layout import TaskCode
+from vilab.storage.iscsi.bench import IQN, Tgt, need, serve_ours, serve_tgt
+from vilab.storage.iscsi.chap import Credentials
+from vilab.storage.iscsi.client import IscsiSession, SocketLink, discover
+from vilab.storage.iscsi.disk import IscsiDisk
+from vilab.storage.iscsi.errors import LoginRefusedError, ReservationConflictError, ReservationLostError
+from vilab.storage.iscsi.initiator_login import InitiatorConfig
+from vilab.storage.iscsi.layout import TaskCode
 
 pytestmark = pytest.mark.interop
 

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from tests.storage.iscsi_helpers import PORTAL, TARGET, TARGETS_OWN, USER, Node, Wire, initiator_name
 from vilab.errors import AdminError
-from vilab.storage import iscsi_keys as keys
-from vilab.storage.iscsi_chap import Credentials, respond
-from vilab.storage.iscsi_client import MemoryLink, discover
-from vilab.storage.iscsi_errors import IscsiError, LoginRefusedError
-from vilab.storage.iscsi_events import IscsiLoggedIn, IscsiRefused, IscsiSessionEnded
-from vilab.storage.iscsi_initiator_login import InitiatorConfig
-from vilab.storage.iscsi_keys import KEYS, Agreement
-from vilab.storage.iscsi_session import Limits
-from vilab.storage.iscsi_target import IscsiTarget, check_iscsi_name
-from vilab.storage.iscsi_text import decode_binary
+from vilab.storage.iscsi import keys
+from vilab.storage.iscsi.chap import Credentials, respond
+from vilab.storage.iscsi.client import MemoryLink, discover
+from vilab.storage.iscsi.errors import IscsiError, LoginRefusedError
+from vilab.storage.iscsi.events import IscsiLoggedIn, IscsiRefused, IscsiSessionEnded
+from vilab.storage.iscsi.initiator_login import InitiatorConfig
+from vilab.storage.iscsi.keys import KEYS, Agreement
+from vilab.storage.iscsi.session import Limits
+from vilab.storage.iscsi.target import IscsiTarget, check_iscsi_name
+from vilab.storage.iscsi.text import decode_binary
 
 WRONG = Credentials("user", "not the secret")
 

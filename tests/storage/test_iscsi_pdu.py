@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vilab.storage import iscsi_chap, iscsi_pdu, iscsi_transfer
-from vilab.storage.iscsi_layout import HEADER, WORDS, Opcode
-from vilab.storage.iscsi_pdu import DataDigestError, PduError, PduReader, PduWriter, describe_pdu
-from vilab.storage.iscsi_text import (
+from vilab.storage.iscsi import chap as iscsi_chap
+from vilab.storage.iscsi import pdu as iscsi_pdu
+from vilab.storage.iscsi import transfer as iscsi_transfer
+from vilab.storage.iscsi.layout import HEADER, WORDS, Opcode
+from vilab.storage.iscsi.pdu import DataDigestError, PduError, PduReader, PduWriter, describe_pdu
+from vilab.storage.iscsi.text import (
     MAX_KEYS,
     TextCollector,
     TextError,

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.storage.iscsi_helpers import TARGET, Node, Pdu, Wire, read10, write10
-from vilab.storage.iscsi_events import IscsiPdu
-from vilab.storage.iscsi_layout import (
+from vilab.storage.iscsi.events import IscsiPdu
+from vilab.storage.iscsi.layout import (
     FINAL,
     HEADER,
     IMMEDIATE,
@@ -23,9 +23,9 @@ from vilab.storage.iscsi_layout import (
     TaskCode,
     TaskResult,
 )
-from vilab.storage.iscsi_session import Limits
-from vilab.storage.iscsi_text import decode_text
-from vilab.storage.scsi_sense import parse_sense
+from vilab.storage.iscsi.session import Limits
+from vilab.storage.iscsi.text import decode_text
+from vilab.storage.scsi.sense import parse_sense
 
 SMALL = {"MaxRecvDataSegmentLength": 512, "MaxBurstLength": 1024, "FirstBurstLength": 512, "MaxOutstandingR2T": 2}
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.storage.nfs_twin import client_of
-from vilab.storage.nfs_client import NfsClient
-from vilab.storage.nfs_errors import NfsError
-from vilab.storage.nfs_link import Connection, Dial, LinkLost, LinkSilent
-from vilab.storage.nfs_memory_server import MemoryLink, MemoryServer
-from vilab.storage.nfs_rpc import LAST_FRAGMENT, Records, auth_sys, open_reply
-from vilab.storage.nfs_xdr import XdrReader, u32, u64
+from vilab.storage.nfs.client import NfsClient
+from vilab.storage.nfs.errors import NfsError
+from vilab.storage.nfs.link import Connection, Dial, LinkLost, LinkSilent
+from vilab.storage.nfs.memory_server import MemoryLink, MemoryServer
+from vilab.storage.nfs.rpc import LAST_FRAGMENT, Records, auth_sys, open_reply
+from vilab.storage.nfs.xdr import XdrReader, u32, u64
 
 DAMAGE = st.lists(
     st.one_of(

@@ -15,17 +15,17 @@ from tests.storage.vmdk_judges import patchwork, qemu_agrees
 from tests.tools import require_file, require_tool
 from vilab.clock import VirtualClock
 from vilab.storage.block import BlockError
-from vilab.storage.nfs_datastore import NfsDatastore
-from vilab.storage.nfs_events import (
+from vilab.storage.nfs.datastore import NfsDatastore
+from vilab.storage.nfs.events import (
     NfsDatastoreActive,
     NfsDatastoreInactive,
     NfsLockBroken,
     NfsLockLost,
     NfsWritesRepeated,
 )
-from vilab.storage.nfs_health import HeartbeatSettings
-from vilab.storage.nfs_lock import NfsLock, Owner
-from vilab.storage.nfs_locks import LockedError, VmLocks
+from vilab.storage.nfs.health import HeartbeatSettings
+from vilab.storage.nfs.lock import NfsLock, Owner
+from vilab.storage.nfs.locks import LockedError, VmLocks
 from vilab.storage.timed import DiskRequest, TimedDisk
 
 NFS_DRIVER = Path("/usr/lib/x86_64-linux-gnu/qemu/block-nfs.so")

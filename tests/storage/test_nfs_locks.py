@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.storage.nfs_race import Racer, race
 from tests.storage.nfs_twin import Host, S, client_of, host_on
 from vilab.storage.block import BlockError
-from vilab.storage.nfs_events import (
+from vilab.storage.nfs.events import (
     NfsLockBroken,
     NfsLockLost,
     NfsLockRefused,
@@ -20,11 +20,11 @@ from vilab.storage.nfs_events import (
     NfsLockRenewed,
     NfsLockTaken,
 )
-from vilab.storage.nfs_layout import RENAME
-from vilab.storage.nfs_lock import NfsLock, Owner
-from vilab.storage.nfs_lock_record import RECORD_BYTES, LockRecord, lock_name, parse
-from vilab.storage.nfs_locks import LockedError, VmLocks
-from vilab.storage.nfs_memory_server import MemoryServer
+from vilab.storage.nfs.layout import RENAME
+from vilab.storage.nfs.lock import NfsLock, Owner
+from vilab.storage.nfs.lock_record import RECORD_BYTES, LockRecord, lock_name, parse
+from vilab.storage.nfs.locks import LockedError, VmLocks
+from vilab.storage.nfs.memory_server import MemoryServer
 
 DISK = "vm1/vm1.vmdk"
 FILES = ["vm1/vm1.vmx", "vm1/vm1-flat.vmdk"]

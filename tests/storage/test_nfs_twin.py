@@ -20,19 +20,19 @@ from tests.tools import require_tool
 from vilab.errors import AdminError
 from vilab.storage.block import BlockError
 from vilab.storage.datastore import Datastore, DatastoreFiles
-from vilab.storage.nfs_errors import NfsError
-from vilab.storage.nfs_events import (
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_create import create
+from vilab.storage.nfs.errors import NfsError
+from vilab.storage.nfs.events import (
     NfsDatastoreActive,
     NfsDatastoreInactive,
     NfsHeartbeatMissed,
     NfsWritesRepeated,
 )
-from vilab.storage.nfs_memory_server import MemoryServer
-from vilab.storage.nfs_mount import Address, exports, mount, parse_url
-from vilab.storage.nfs_rpc import Records
-from vilab.storage.nfs_volume import MemoryVolume
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.vmdk_create import create
+from vilab.storage.nfs.memory_server import MemoryServer
+from vilab.storage.nfs.mount import Address, exports, mount, parse_url
+from vilab.storage.nfs.rpc import Records
+from vilab.storage.nfs.volume import MemoryVolume
 
 
 @pytest.fixture

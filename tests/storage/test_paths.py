@@ -13,11 +13,11 @@ from tests.storage.san import DISK_BYTES, PORTS, San
 from vilab.errors import AdminError
 from vilab.protocols import Lun, ReadableBytes
 from vilab.storage.block import BlockError
-from vilab.storage.fc_events import LunTrespassed
-from vilab.storage.lun_disk import Answer
-from vilab.storage.paths import EVALUATION_NS, MultipathLun, claim
+from vilab.storage.luns.fc_events import LunTrespassed
+from vilab.storage.luns.lun_disk import Answer
+from vilab.storage.luns.paths import EVALUATION_NS, MultipathLun, claim
 from vilab.storage.storage_events import PathsLost, PathStateChanged, PathSwitched, ReservationMoved
-from vilab.storage.vmfs_errors import ReservationConflict, ReservationLost
+from vilab.storage.vmfs.errors import ReservationConflict, ReservationLost
 
 
 def test_paths_are_sorted_by_the_disk_that_they_lead_to():

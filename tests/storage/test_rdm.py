@@ -13,16 +13,16 @@ from tests.storage.san import DISK_BYTES, San
 from tests.storage.vmdk_judges import patchwork, qemu_img
 from vilab.errors import AdminError
 from vilab.protocols import Lun
-from vilab.storage.descriptor import PHYSICAL_MAPPING, VIRTUAL_MAPPING
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.lun_disk import INQUIRY_NAMES, REPORT_LUNS, RESERVE_6, luns_of, name_of, read_cdb, write_cdb
-from vilab.storage.paths import MultipathLun, claim
-from vilab.storage.rdm import FIRST_LINE, RdmFiles, create_mapping, open_passthrough, parse_mapping, write_mapping
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.scsi_sense import Status
-from vilab.storage.vm_snapshots import VmSnapshots
-from vilab.storage.vmdk import read_descriptor
-from vilab.storage.vmdk_convert import convert
+from vilab.storage.disks.descriptor import PHYSICAL_MAPPING, VIRTUAL_MAPPING
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.rdm import FIRST_LINE, RdmFiles, create_mapping, open_passthrough, parse_mapping, write_mapping
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vm_snapshots import VmSnapshots
+from vilab.storage.disks.vmdk import read_descriptor
+from vilab.storage.disks.vmdk_convert import convert
+from vilab.storage.luns.lun_disk import INQUIRY_NAMES, REPORT_LUNS, RESERVE_6, luns_of, name_of, read_cdb, write_cdb
+from vilab.storage.luns.paths import MultipathLun, claim
+from vilab.storage.scsi.sense import Status
 
 
 def mapped(folder: Path, physical: bool) -> tuple[San, MultipathLun, RdmFiles, Path]:

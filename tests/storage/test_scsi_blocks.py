@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from tests.storage.scsi_helpers import DISK_BLOCKS, A, Bench, cdb, good, refused
 from vilab.storage.block import BlockError, MemoryDisk
-from vilab.storage.scsi_blocks import MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, first_difference
-from vilab.storage.scsi_cdb import decode
-from vilab.storage.scsi_commands import COMMANDS
-from vilab.storage.scsi_request import Response, data_out_bytes
-from vilab.storage.scsi_sense import SenseKey, Status
+from vilab.storage.scsi.blocks import MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, first_difference
+from vilab.storage.scsi.cdb import decode
+from vilab.storage.scsi.commands import COMMANDS
+from vilab.storage.scsi.request import Response, data_out_bytes
+from vilab.storage.scsi.sense import SenseKey, Status
 
 READS = ["READ(10)", "READ(12)", "READ(16)"]
 WRITES = ["WRITE(10)", "WRITE(12)", "WRITE(16)"]

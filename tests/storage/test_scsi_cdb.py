@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.storage.scsi_helpers import cdb
-from vilab.storage.scsi_cdb import decode, describe_cdb
-from vilab.storage.scsi_commands import BY_CODE, COMMANDS, FAMILIES, Command, cdb_bytes
-from vilab.storage.scsi_sense import ScsiError
-from vilab.storage.scsi_unit import HANDLERS
+from vilab.storage.scsi.cdb import decode, describe_cdb
+from vilab.storage.scsi.commands import BY_CODE, COMMANDS, FAMILIES, Command, cdb_bytes
+from vilab.storage.scsi.sense import ScsiError
+from vilab.storage.scsi.unit import HANDLERS
 
 
 def test_every_row_has_a_handler_and_every_handler_a_row() -> None:

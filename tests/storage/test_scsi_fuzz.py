@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.storage.scsi_helpers import A, B, Bench, cdb
-from vilab.storage.scsi_commands import COMMANDS
-from vilab.storage.scsi_sense import Status, parse_sense
-from vilab.storage.scsi_state import Nexus, decode_target_state, encode_state
-from vilab.storage.scsi_target import TaskFunction
+from vilab.storage.scsi.commands import COMMANDS
+from vilab.storage.scsi.sense import Status, parse_sense
+from vilab.storage.scsi.state import Nexus, decode_target_state, encode_state
+from vilab.storage.scsi.target import TaskFunction
 
 SMALL = st.sampled_from([0, 1, 2, 8, 24, 255, 4095, 4096])
 

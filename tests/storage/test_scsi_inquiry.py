@@ -11,10 +11,10 @@ from tests.storage.scsi_helpers import BY_NAME, DISK_BLOCKS, A, Bench, cdb, good
 from tests.tools import require_tool
 from vilab.errors import AdminError
 from vilab.storage.block import MemoryDisk
-from vilab.storage.scsi_commands import COMMANDS, Command
-from vilab.storage.scsi_sense import Status
-from vilab.storage.scsi_state import Identity
-from vilab.storage.scsi_unit import LogicalUnit
+from vilab.storage.scsi.commands import COMMANDS, Command
+from vilab.storage.scsi.sense import Status
+from vilab.storage.scsi.state import Identity
+from vilab.storage.scsi.unit import LogicalUnit
 
 
 def test_standard_inquiry_is_a_disk_that_is_not_removable() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.storage.scsi_helpers import DISK_BLOCKS, Bench, good, refused
-from vilab.storage.scsi_request import Response
-from vilab.storage.scsi_sense import SenseKey, parse_sense
+from vilab.storage.scsi.request import Response
+from vilab.storage.scsi.sense import SenseKey, parse_sense
 
 LENGTHS = {0x03: 24, 0x04: 24, 0x08: 20, 0x0A: 12}
 

@@ -10,8 +10,8 @@ from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.storage.block import MemoryDisk
-from vilab.storage.scsi_parallel import ELECTRONICS_NS, ParallelBus, movement
-from vilab.storage.scsi_state import Identity
+from vilab.storage.scsi.parallel import ELECTRONICS_NS, ParallelBus, movement
+from vilab.storage.scsi.state import Identity
 from vilab.storage.timed import Latency
 
 LATENCY = Latency(position_ns=1000, sequential_ns=10, flush_ns=500, ns_per_kilobyte=1024)

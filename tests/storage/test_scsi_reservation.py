@@ -7,13 +7,13 @@ import struct
 import pytest
 
 from tests.storage.scsi_helpers import A, B, Bench, cdb, conflicts, good, refused
-from vilab.storage.scsi_cdb import decode
-from vilab.storage.scsi_commands import COMMANDS, Command
-from vilab.storage.scsi_request import Response, data_out_bytes
-from vilab.storage.scsi_reservation import MAX_REGISTRATIONS
-from vilab.storage.scsi_sense import SenseKey, Status
-from vilab.storage.scsi_state import Nexus
-from vilab.storage.scsi_target import TaskFunction
+from vilab.storage.scsi.cdb import decode
+from vilab.storage.scsi.commands import COMMANDS, Command
+from vilab.storage.scsi.request import Response, data_out_bytes
+from vilab.storage.scsi.reservation import MAX_REGISTRATIONS
+from vilab.storage.scsi.sense import SenseKey, Status
+from vilab.storage.scsi.state import Nexus
+from vilab.storage.scsi.target import TaskFunction
 
 KEY_A, KEY_B = 0x1111_2222_3333_4444, 0x5555_6666_7777_8888
 TYPES = (1, 3, 5, 6, 7, 8)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tools import require_tool
-from vilab.storage.scsi_sense import Sense, SenseKey, parse_sense
+from vilab.storage.scsi.sense import Sense, SenseKey, parse_sense
 
 SENSES = st.builds(
     Sense,

@@ -9,9 +9,9 @@ from tests.storage.scsi_helpers import A, B, Bench, cdb, good, refused
 from vilab.errors import AdminError, VmmBug
 from vilab.events import EventDigest, encode
 from vilab.storage.block import MemoryDisk
-from vilab.storage.scsi_request import ScsiCommand, TaskManaged
-from vilab.storage.scsi_sense import SenseKey, Status
-from vilab.storage.scsi_state import (
+from vilab.storage.scsi.request import ScsiCommand, TaskManaged
+from vilab.storage.scsi.sense import SenseKey, Status
+from vilab.storage.scsi.state import (
     Identity,
     Nexus,
     TargetState,
@@ -19,7 +19,7 @@ from vilab.storage.scsi_state import (
     decode_unit_state,
     encode_state,
 )
-from vilab.storage.scsi_target import Target, TaskAnswer, TaskFunction
+from vilab.storage.scsi.target import Target, TaskAnswer, TaskFunction
 
 C = Nexus("iqn.2006-06.org.example:c,i,0x400000000003")
 WRITE = cdb("WRITE(10)", lba=0, blocks=1)

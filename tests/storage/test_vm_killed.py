@@ -13,9 +13,9 @@ import pytest
 from tests.storage.kill_vm import run
 from tests.storage.power_cut import Platter, RecordedFiles
 from tests.storage.vm_model import NODES, Machine, quick_folder
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.vm_snapshots import VmSnapshots
-from vilab.storage.vmdk_check import check
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.vm_snapshots import VmSnapshots
+from vilab.storage.disks.vmdk_check import check
 
 SMALL = 64
 SIZE = SMALL * 512

@@ -16,9 +16,10 @@ from tests.storage.vm_model import NODES, SIZE, Machine, content
 from tests.storage.vmdk_judges import dissect_reads, qemu_agrees, qemu_info
 from vilab.errors import AdminError
 from vilab.events import EventLog
-from vilab.storage import vmsd, vmsn
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.redo_log import SnapshotDisk
+from vilab.storage.disks import vmsd, vmsn
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vm_snapshots import VmSnapshots
 from vilab.storage.storage_events import (
     GrainsAllocated,
     SnapshotCommitted,
@@ -26,7 +27,6 @@ from vilab.storage.storage_events import (
     VmSnapshotReverted,
     VmSnapshotTaken,
 )
-from vilab.storage.vm_snapshots import VmSnapshots
 
 BASES = ("vmfs", "monolithicSparse", "twoGbMaxExtentSparse")
 

@@ -14,11 +14,11 @@ import pytest
 from tests.storage.vmdk_judges import patchwork, qemu_agrees
 from vilab.cli import DISK_KINDS, main
 from vilab.storage.block import BlockError
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.vmdk_check import check
-from vilab.storage.vmdk_convert import TARGETS, convert
-from vilab.storage.vmdk_create import create
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_check import check
+from vilab.storage.disks.vmdk_convert import TARGETS, convert
+from vilab.storage.disks.vmdk_create import create
 
 
 @pytest.fixture

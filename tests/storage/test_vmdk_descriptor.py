@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vilab.errors import AdminError
-from vilab.storage.descriptor import (
+from vilab.storage.disks.descriptor import (
     ACCESSES,
     FILE_KINDS,
     MOST_SECTORS,
@@ -24,11 +24,11 @@ from vilab.storage.descriptor import (
     parse,
     write,
 )
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.vmdk_check import check
-from vilab.storage.vmdk_convert import convert
-from vilab.storage.vmdk_create import create
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_check import check
+from vilab.storage.disks.vmdk_convert import convert
+from vilab.storage.disks.vmdk_create import create
 
 
 def one_sentence(action: Callable[[], object]) -> bool:

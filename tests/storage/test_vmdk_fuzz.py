@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from tests.storage.vm_model import quick_folder
 from vilab.errors import AdminError
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.vmdk_check import check
-from vilab.storage.vmdk_convert import convert
-from vilab.storage.vmdk_create import CREATE_TYPES
-from vilab.storage.vmdk_layout import CowdHeader, KdmvHeader
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_check import check
+from vilab.storage.disks.vmdk_convert import convert
+from vilab.storage.disks.vmdk_create import CREATE_TYPES
+from vilab.storage.disks.vmdk_layout import CowdHeader, KdmvHeader
 
 U32 = st.integers(0, 0xFFFF_FFFF)
 WORDS = U32 | st.sampled_from([0, 1, 2, 4, 21, 128, 512, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF])
@@ -66,7 +66,7 @@ def chain_of(folder: Path, kind: str) -> Path:
 
 def open_snapshot(folder: Path) -> SnapshotDisk:
     """A stream cannot be written, but what stands above it can."""
-    from vilab.storage.redo_log import snapshot_file
+    from vilab.storage.disks.redo_log import snapshot_file
 
     return SnapshotDisk(snapshot_file(folder / "vm.vmdk"))
 

@@ -13,11 +13,11 @@ import pytest
 from tests.storage.vmdk_judges import PACKAGE, dissect_reads, patchwork, qemu_agrees, qemu_img, qemu_info, qemu_io
 from tests.tools import require_tool
 from vilab.errors import AdminError
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.vmdk import read_descriptor
-from vilab.storage.vmdk_check import check
-from vilab.storage.vmdk_create import CREATE_TYPES, create
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk import read_descriptor
+from vilab.storage.disks.vmdk_check import check
+from vilab.storage.disks.vmdk_create import CREATE_TYPES, create
 
 SIZE = 4 << 20
 LIBNBD = "the Debian package libnbd-bin"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.storage.power_cut import Platter, RecordedFiles
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.vmdk_check import check
-from vilab.storage.vmdk_create import create
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_check import check
+from vilab.storage.disks.vmdk_create import create
 
 SECTORS = 640
 SIZE = SECTORS * 512

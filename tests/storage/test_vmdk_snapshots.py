@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tests.storage.vmdk_judges import dissect_reads, qemu_agrees, qemu_img, qemu_info, qemu_io
 from vilab.errors import AdminError
 from vilab.events import EventLog
-from vilab.storage.disk_chain import MOST_SNAPSHOTS, open_chain
-from vilab.storage.redo_log import SnapshotDisk, snapshot_file
+from vilab.storage.disks.disk_chain import MOST_SNAPSHOTS, open_chain
+from vilab.storage.disks.redo_log import SnapshotDisk, snapshot_file
+from vilab.storage.disks.vmdk import read_descriptor
+from vilab.storage.disks.vmdk_create import create
 from vilab.storage.storage_events import SnapshotCommitted, SnapshotTaken
-from vilab.storage.vmdk import read_descriptor
-from vilab.storage.vmdk_create import create
 
 SIZE = 4 << 20
 BASES = ("vmfs", "monolithicSparse", "twoGbMaxExtentSparse", "monolithicFlat")

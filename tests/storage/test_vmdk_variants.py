@@ -8,10 +8,10 @@ import pytest
 
 from tests.storage.vmdk_judges import dissect_reads, patchwork, qemu_agrees, qemu_img, qemu_io
 from vilab.errors import AdminError
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.vmdk import read_descriptor
-from vilab.storage.vmdk_convert import TARGETS, convert, open_disk
-from vilab.storage.vmdk_create import CREATE_TYPES, create
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.vmdk import read_descriptor
+from vilab.storage.disks.vmdk_convert import TARGETS, convert, open_disk
+from vilab.storage.disks.vmdk_create import CREATE_TYPES, create
 
 QEMU_TYPES = (
     "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized",

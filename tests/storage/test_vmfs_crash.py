@@ -11,10 +11,10 @@ import pytest
 from tests.storage.vmfs_disks import RecordingDisk, SparseDisk, Step, Volume, some_sectors
 from tests.storage.vmfs_judges import Model, dissect_walk, is_clean
 from tests.storage.vmfs_workload import Workload, walk
-from vilab.storage import vmfs_transaction
-from vilab.storage.vmfs_check import check
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_namespace import ReadOnlyVolume
+from vilab.storage.vmfs import transaction as vmfs_transaction
+from vilab.storage.vmfs.check import check
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.namespace import ReadOnlyVolume
 
 SAMPLES = 2
 """Of what the power may leave, for each write."""

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from tests.storage.vmfs_disks import RecordingDisk, SparseDisk, Volume
 from tests.storage.vmfs_workload import Workload
 from vilab.errors import AdminError
-from vilab.storage import vmfs_journal as journal
-from vilab.storage import vmfs_layout as on_disk
-from vilab.storage.vmfs_block_id import FILE_BLOCK, INODE, POINTER_BLOCK, SUB_BLOCK
-from vilab.storage.vmfs_check import check
-from vilab.storage.vmfs_file import open_to_read
-from vilab.storage.vmfs_layout import INODE_BYTES, Heartbeat, Inode
-from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES
-from vilab.storage.vmfs_namespace import Namespace, ReadOnlyVolume
+from vilab.storage.vmfs import journal
+from vilab.storage.vmfs import layout as on_disk
+from vilab.storage.vmfs.block_id import FILE_BLOCK, INODE, POINTER_BLOCK, SUB_BLOCK
+from vilab.storage.vmfs.check import check
+from vilab.storage.vmfs.file import open_to_read
+from vilab.storage.vmfs.layout import INODE_BYTES, Heartbeat, Inode
+from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES
+from vilab.storage.vmfs.namespace import Namespace, ReadOnlyVolume
 
 
 def populated() -> SparseDisk:

@@ -12,10 +12,10 @@ from tests.storage.vmfs_judges import debugvmfs_cat, is_clean
 from vilab.errors import AdminError
 from vilab.storage.block import SECTOR_BYTES
 from vilab.storage.datastore import Datastore, DatastoreFiles, LocalDatastore
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.vmdk_create import create
-from vilab.storage.vmfs_datastore import VmfsDatastore
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_create import create
+from vilab.storage.vmfs.datastore import VmfsDatastore
 
 
 @pytest.fixture(params=["local", "vmfs"])

@@ -14,13 +14,13 @@ from tests.storage.vmfs_disks import Volume
 from tests.storage.vmfs_judges import COUNTERS, debugvmfs_cat, fsck_counters, is_clean
 from tests.storage.vmfs_workload import Workload, walk
 from vilab.errors import AdminError
-from vilab.storage import vmfs_layout as on_disk
-from vilab.storage.vmfs_block_id import FILE_BLOCK, INODE, POINTER_BLOCK, SUB_BLOCK, TBZ, block_id, kind_of, number_of
-from vilab.storage.vmfs_check import check
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_layout import INODE_BYTES, MIB, Header, Heartbeat, Inode
-from vilab.storage.vmfs_namespace import ReadOnlyVolume
-from vilab.storage.vmfs_record import Record, table
+from vilab.storage.vmfs import layout as on_disk
+from vilab.storage.vmfs.block_id import FILE_BLOCK, INODE, POINTER_BLOCK, SUB_BLOCK, TBZ, block_id, kind_of, number_of
+from vilab.storage.vmfs.check import check
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.layout import INODE_BYTES, MIB, Header, Heartbeat, Inode
+from vilab.storage.vmfs.namespace import ReadOnlyVolume
+from vilab.storage.vmfs.record import Record, table
 
 RECORDS = [
     each

@@ -12,12 +12,12 @@ from tests.storage.vmfs_workload import Workload, walk
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
-from vilab.storage import vmfs_journal as journal
 from vilab.storage.block import BlockError
-from vilab.storage.scsi_state import Identity, Nexus
-from vilab.storage.scsi_target import Target, TaskFunction
-from vilab.storage.vmfs_errors import FileInUse, HostFenced, ReservationLost
-from vilab.storage.vmfs_events import (
+from vilab.storage.scsi.state import Identity, Nexus
+from vilab.storage.scsi.target import Target, TaskFunction
+from vilab.storage.vmfs import journal
+from vilab.storage.vmfs.errors import FileInUse, HostFenced, ReservationLost
+from vilab.storage.vmfs.events import (
     VmfsBlocksAllocated,
     VmfsHeartbeat,
     VmfsHeartbeatBroken,
@@ -26,11 +26,11 @@ from vilab.storage.vmfs_events import (
     VmfsLockTaken,
     VmfsReservation,
 )
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_layout import LOCK_EXCLUSIVE, Header
-from vilab.storage.vmfs_lun import Lun
-from vilab.storage.vmfs_scsi_lun import ScsiLun, nexus_to
-from vilab.storage.vmfs_time import SECOND_NS, VirtualTime
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.layout import LOCK_EXCLUSIVE, Header
+from vilab.storage.vmfs.lun import Lun
+from vilab.storage.vmfs.scsi_lun import ScsiLun, nexus_to
+from vilab.storage.vmfs.time import SECOND_NS, VirtualTime
 
 SECOND = SECOND_NS
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.storage.vmfs_over_iscsi import IQN, run, target
 from tests.storage.vmfs_soak import new_image
-from vilab.storage.iscsi_disk import IscsiDisk, open_lun
-from vilab.storage.vmfs_errors import ReservationConflict, ReservationLost
-from vilab.storage.vmfs_iscsi_lun import over
-from vilab.storage.vmfs_scsi_lun import ScsiLun
+from vilab.storage.iscsi.disk import IscsiDisk, open_lun
+from vilab.storage.vmfs.errors import ReservationConflict, ReservationLost
+from vilab.storage.vmfs.iscsi_lun import over
+from vilab.storage.vmfs.scsi_lun import ScsiLun
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 

@@ -10,10 +10,10 @@ from tests.storage.vmfs_disks import Volume
 from tests.storage.vmfs_judges import debugvmfs_agrees, dissect_pieces, dissect_walk, is_clean
 from tests.storage.vmfs_workload import Workload, walk
 from vilab.errors import AdminError
-from vilab.storage.vmfs_errors import FileInUse, NoSuchFile
-from vilab.storage.vmfs_file import VmfsDisk
-from vilab.storage.vmfs_layout import MIB
-from vilab.storage.vmfs_namespace import ReadOnlyVolume
+from vilab.storage.vmfs.errors import FileInUse, NoSuchFile
+from vilab.storage.vmfs.file import VmfsDisk
+from vilab.storage.vmfs.layout import MIB
+from vilab.storage.vmfs.namespace import ReadOnlyVolume
 
 
 def judged(volume: Volume, work: Workload, image: Path) -> None:

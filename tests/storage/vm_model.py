@@ -8,8 +8,8 @@ from pathlib import Path
 
 from vilab.events import EventLog
 from vilab.storage.disk_file import REAL_FILES, Files
-from vilab.storage.vm_snapshots import VmSnapshots
-from vilab.storage.vmdk_create import create
+from vilab.storage.disks.vm_snapshots import VmSnapshots
+from vilab.storage.disks.vmdk_create import create
 
 NODES = ("scsi0:0", "scsi0:1")
 SECTORS = 320

@@ -17,11 +17,11 @@ import msgspec
 from vilab.clock import VirtualClock
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import check_range
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_layout import MIB
-from vilab.storage.vmfs_lun import SharedDisk
-from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES, make
-from vilab.storage.vmfs_time import VIRTUAL_EPOCH_S, VirtualTime
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.layout import MIB
+from vilab.storage.vmfs.lun import SharedDisk
+from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES, make
+from vilab.storage.vmfs.time import VIRTUAL_EPOCH_S, VirtualTime
 
 PAGE = 4096
 SECTOR = 512

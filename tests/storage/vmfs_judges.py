@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.tools import require_module, require_tool
 from vilab.storage.raw_disk import RawDisk
-from vilab.storage.vmfs_check import check
+from vilab.storage.vmfs.check import check
 
 PACKAGE = "the Debian package vmfs-tools"
 DISSECT = "the PyPI package dissect.vmfs (extra: test)"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tests.storage.vmfs_judges import debugvmfs_hosts, is_clean
 from tests.storage.vmfs_soak import new_image, soak
-from vilab.storage.vmfs_iscsi_lun import iscsi_lun
-from vilab.storage.vmfs_scsi_lun import ScsiLun
+from vilab.storage.vmfs.iscsi_lun import iscsi_lun
+from vilab.storage.vmfs.scsi_lun import ScsiLun
 
 IQN = "iqn.2006-06.example:vmfs"
 

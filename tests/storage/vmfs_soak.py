@@ -11,7 +11,7 @@
                  and the coordinator at the end, find every acknowledged file, and of what was under way all or nothing
 
 The LUN: ``--lun file:IMAGE`` (flock stands in for RESERVE), or ``--lun MODULE:FUNCTION:ARGUMENT``, which is called as
-``FUNCTION(ARGUMENT, NAME)`` in every process and returns a ``vilab.storage.vmfs_lun.Lun``. The image is checked at the
+``FUNCTION(ARGUMENT, NAME)`` in every process and returns a ``vilab.storage.vmfs.lun.Lun``. The image is checked at the
 end.
 """
 
@@ -34,14 +34,14 @@ from pathlib import Path
 from vilab.errors import AdminError
 from vilab.storage.disk_file import DiskFile
 from vilab.storage.raw_disk import RawDisk
-from vilab.storage.vmfs_errors import FileInUse, HostFenced, NoSuchFile, VmfsFull
-from vilab.storage.vmfs_file import open_to_read
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_layout import EXTENT_BYTES
-from vilab.storage.vmfs_lun import FileLun, Lun
-from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES, make
-from vilab.storage.vmfs_namespace import Namespace
-from vilab.storage.vmfs_time import SECOND_NS, Timing, WallTime
+from vilab.storage.vmfs.errors import FileInUse, HostFenced, NoSuchFile, VmfsFull
+from vilab.storage.vmfs.file import open_to_read
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.layout import EXTENT_BYTES
+from vilab.storage.vmfs.lun import FileLun, Lun
+from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES, make
+from vilab.storage.vmfs.namespace import Namespace
+from vilab.storage.vmfs.time import SECOND_NS, Timing, WallTime
 
 TIMING = Timing(renew_ns=SECOND_NS // 2, dead_ns=5 * SECOND_NS, look_ns=SECOND_NS // 5, conflict_ns=60 * SECOND_NS)
 FENCED, TWO_OWNERS, LOST = 3, 4, 5

@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 
 from tests.storage.vmfs_judges import Model
-from vilab.storage.vmfs_file import VmfsFile, open_to_read
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_layout import SYSTEM
-from vilab.storage.vmfs_namespace import Namespace
+from vilab.storage.vmfs.file import VmfsFile, open_to_read
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.layout import SYSTEM
+from vilab.storage.vmfs.namespace import Namespace
 
 SIZES = (1, 100, 511, 512, 4096, 65_536, 65_537, 200_000, 1 << 20, (1 << 20) + 5, 3_000_000)
 KINDS = ("create", "write", "write", "append", "append", "truncate", "rename", "remove", "mkdir", "rmdir", "allocate")

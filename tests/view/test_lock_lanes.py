@@ -14,8 +14,8 @@ from tests.storage.vmfs_judges import is_clean
 from tests.tools import require_tool
 from vilab.course.lock_runs import EsxHost, TwoHosts, story
 from vilab.errors import AdminError
-from vilab.storage.vmfs_events import VmfsReservation
-from vilab.storage.vmfs_layout import HEARTBEATS_AT
+from vilab.storage.vmfs.events import VmfsReservation
+from vilab.storage.vmfs.layout import HEARTBEATS_AT
 from vilab.view.lock_frame import Command, LockStory
 from vilab.view.lock_lanes import LockLanesTrack
 from vilab.view.lock_wire import chips, draw

@@ -11,7 +11,7 @@ import pytest
 from tests.tools import require_tool
 from vilab.course.volume_runs import BIG, DB, UUIDS, VMX, WEB, lock_in_bytes, volume, volume_story
 from vilab.errors import AdminError
-from vilab.storage.vmfs_layout import MIB, uuid_text
+from vilab.storage.vmfs.layout import MIB, uuid_text
 from vilab.view import vmfs_run as do
 from vilab.view.vmfs_frame import FREE, HELD, STALE, UNUSED, capture
 from vilab.view.vmfs_map import VmfsMapTrack

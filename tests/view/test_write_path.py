@@ -7,9 +7,9 @@ from functools import cache
 from vilab.course.one_write import OneWrite, table, time_of
 from vilab.guests import tinyfs
 from vilab.storage.datastore import DatastoreFiles
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.scsi_request import ScsiCommand
-from vilab.storage.vmfs_datastore import VmfsDatastore
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.scsi.request import ScsiCommand
+from vilab.storage.vmfs.datastore import VmfsDatastore
 from vilab.view.write_path import ADAPTER, DISK, DRIVER, LUN, PROGRAM, REDO_LOG, VOLUME, guests_commands, hosts_commands
 from vilab.view.write_path_track import WritePathTrack
 
@@ -49,9 +49,9 @@ def test_another_host_reads_it_from_the_lun() -> None:
     here = OneWrite()
     here.stack.disk.close()
     here.stack.host.leave()
-    from vilab.storage.vmfs_host import Host
-    from vilab.storage.vmfs_lun import SharedDisk
-    from vilab.storage.vmfs_time import VirtualTime
+    from vilab.storage.vmfs.host import Host
+    from vilab.storage.vmfs.lun import SharedDisk
+    from vilab.storage.vmfs.time import VirtualTime
 
     second = Host(SharedDisk(here.stack.lun).port("esx2"), bytes(range(16)), VirtualTime(here.stack.clock))
     files = DatastoreFiles(VmfsDatastore(second))

@@ -12,7 +12,7 @@ from vilab.events import EventLog
 from vilab.guests.load import load
 from vilab.protocols import BlockDevice, ReadableBytes
 from vilab.storage.block import BlockError, MemoryDisk
-from vilab.storage.scsi_state import Identity
+from vilab.storage.scsi.state import Identity
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter
 from vilab.vmm.vm import QuietConsole, VirtualMachine
 

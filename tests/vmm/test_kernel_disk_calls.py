@@ -13,7 +13,7 @@ from vilab.guests import build as guests_build
 from vilab.guests.load import load
 from vilab.guests.tinyfs import read_volume
 from vilab.storage.block import MemoryDisk
-from vilab.storage.scsi_state import Identity
+from vilab.storage.scsi.state import Identity
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter
 from vilab.vmm.vm import QuietConsole, VirtualMachine
 

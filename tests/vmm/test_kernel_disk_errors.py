@@ -13,7 +13,7 @@ from tests.vmm.test_kernel_disk import files_on
 from vilab.errors import AdminError
 from vilab.guests.tinyfs import BLOCK_BYTES, METADATA_BLOCKS, METADATA_FIRST, SECTORS_A_BLOCK, checksum, read_volume
 from vilab.storage.block import MemoryDisk
-from vilab.storage.scsi_state import Nexus
+from vilab.storage.scsi.state import Nexus
 
 
 def test_calls_that_cannot_be_are_refused_with_a_reason() -> None:

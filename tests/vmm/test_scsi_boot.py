@@ -9,7 +9,7 @@ import pytest
 from tests.tools import require_tool
 from vilab.guests.load import load
 from vilab.storage.block import MemoryDisk
-from vilab.storage.scsi_state import Identity
+from vilab.storage.scsi.state import Identity
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter
 from vilab.vmm.vm import VirtualMachine
 

@@ -20,10 +20,10 @@ from tests import tools
 from tests.vmm.disk_session import DiskSession
 from vilab.errors import AdminError
 from vilab.storage.block import SECTOR_BYTES
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.scsi_state import Identity
-from vilab.storage.vmdk_convert import convert
-from vilab.storage.vmdk_create import create
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_convert import convert
+from vilab.storage.disks.vmdk_create import create
+from vilab.storage.scsi.state import Identity
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter, attach, serial_of
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]

@@ -9,7 +9,7 @@ convert_to_raw       and back from monolithicSparse to raw                   ``q
 read_depth_1         random reads of 4 KB a second through a disk of one     ``pread`` of as many bytes at the same
 read_depth_8         redo log above its base; of 8; of 32                    places of a flat file
 read_depth_32
-iscsi_*              the iSCSI target                                        see ``vilab.storage.bench_iscsi``
+iscsi_*              the iSCSI target                                        see ``vilab.storage.iscsi.bench``
 ===================  ======================================================  ===========================================
 
 Conversions are whole programs, from their start to their end, in wall time; half of the disk's 1 GB is data, in pieces
@@ -42,10 +42,10 @@ import msgspec
 
 from vilab.errors import AdminError, VmmBug
 from vilab.storage.block import SECTOR_BYTES
-from vilab.storage.disk_chain import DiskChain, open_chain
 from vilab.storage.disk_file import DiskFile
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.vmdk_create import create
+from vilab.storage.disks.disk_chain import DiskChain, open_chain
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_create import create
 from vilab.vmm.bench_measure import paired
 
 Entry = dict[str, Any]
@@ -61,7 +61,7 @@ TICK_S = 0.01
 """The system counts the time of programs no finer."""
 QEMU_STEP_BYTES = 10_000 * READ_BYTES
 DEPTHS = (1, 8, 32)
-ISCSI = "vilab.storage.bench_iscsi"
+ISCSI = "vilab.storage.iscsi.bench"
 
 
 class Amount(msgspec.Struct, frozen=True):

@@ -21,14 +21,14 @@ from pathlib import Path
 
 from vilab.errors import AdminError
 from vilab.protocols import BlockDevice
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.iscsi_chap import Credentials
-from vilab.storage.iscsi_server import IscsiServer
-from vilab.storage.iscsi_target import IscsiTarget
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.vmdk import is_vmdk
+from vilab.storage.iscsi.chap import Credentials
+from vilab.storage.iscsi.server import IscsiServer
+from vilab.storage.iscsi.target import IscsiTarget
 from vilab.storage.raw_disk import RawDisk
-from vilab.storage.scsi_state import Identity
-from vilab.storage.scsi_target import MOST_LUNS, Target
-from vilab.storage.vmdk import is_vmdk
+from vilab.storage.scsi.state import Identity
+from vilab.storage.scsi.target import MOST_LUNS, Target
 
 
 def serve(

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from vilab.errors import AdminError
 from vilab.storage.block import SECTOR_BYTES
-from vilab.storage.descriptor import Descriptor
-from vilab.storage.disk_chain import MOST_SNAPSHOTS
-from vilab.storage.redo_log import snapshot_file
-from vilab.storage.vmdk import is_vmdk, read_descriptor
-from vilab.storage.vmdk_check import check
-from vilab.storage.vmdk_convert import convert, default_target
+from vilab.storage.disks.descriptor import Descriptor
+from vilab.storage.disks.disk_chain import MOST_SNAPSHOTS
+from vilab.storage.disks.redo_log import snapshot_file
+from vilab.storage.disks.vmdk import is_vmdk, read_descriptor
+from vilab.storage.disks.vmdk_check import check
+from vilab.storage.disks.vmdk_convert import convert, default_target
 
 DAMAGED = 2
 

@@ -27,17 +27,17 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.storage.disk_file import REAL_FILES, DiskFile
 from vilab.storage.raw_disk import RawDisk
-from vilab.storage.vmfs_block_id import INODE
-from vilab.storage.vmfs_check import check
-from vilab.storage.vmfs_datastore import VmfsDiskFile
-from vilab.storage.vmfs_errors import NoSuchFile
-from vilab.storage.vmfs_file import open_to_read
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_layout import DIRECTORY, EXTENT_BYTES, MIB, SYMLINK, SYSTEM, UNOWNED, uuid_text
-from vilab.storage.vmfs_lun import FileLun, PatientLun
-from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES, make, new_uuid, plan
-from vilab.storage.vmfs_namespace import Entry, Namespace, ReadOnlyVolume
-from vilab.storage.vmfs_time import Timing, WallTime
+from vilab.storage.vmfs.block_id import INODE
+from vilab.storage.vmfs.check import check
+from vilab.storage.vmfs.datastore import VmfsDiskFile
+from vilab.storage.vmfs.errors import NoSuchFile
+from vilab.storage.vmfs.file import open_to_read
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.layout import DIRECTORY, EXTENT_BYTES, MIB, SYMLINK, SYSTEM, UNOWNED, uuid_text
+from vilab.storage.vmfs.lun import FileLun, PatientLun
+from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES, make, new_uuid, plan
+from vilab.storage.vmfs.namespace import Entry, Namespace, ReadOnlyVolume
+from vilab.storage.vmfs.time import Timing, WallTime
 
 DAMAGED = 1
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}

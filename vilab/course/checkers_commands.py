@@ -22,9 +22,9 @@ from vilab.guests import tinyfs
 from vilab.guests.load import load
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import SECTOR_BYTES
-from vilab.storage.scsi_sense import Status
-from vilab.storage.scsi_state import Identity, Nexus
-from vilab.storage.scsi_target import Target
+from vilab.storage.scsi.sense import Status
+from vilab.storage.scsi.state import Identity, Nexus
+from vilab.storage.scsi.target import Target
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter
 from vilab.vmm.vm import QuietConsole, VirtualMachine
 

@@ -19,17 +19,17 @@ from vilab.course.exercise_student import call
 from vilab.course.feedback import Feedback, WrongAnswer, columns, right
 from vilab.course.lock_runs import new_volume, uuid_of
 from vilab.events import EventLog
-from vilab.storage import vmfs_block_id as ids
-from vilab.storage import vmfs_layout as on_disk
 from vilab.storage.paged_disk import PagedDisk
-from vilab.storage.vmfs_block_id import POINTER_BLOCK, SUB_BLOCK
-from vilab.storage.vmfs_errors import FileInUse
-from vilab.storage.vmfs_events import VmfsHeartbeatBroken, VmfsLockTaken
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_layout import MIB, SECTOR, Heartbeat
-from vilab.storage.vmfs_lun import SharedDisk
-from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES, make
-from vilab.storage.vmfs_time import SECOND_NS, VIRTUAL_EPOCH_S, VirtualTime
+from vilab.storage.vmfs import block_id as ids
+from vilab.storage.vmfs import layout as on_disk
+from vilab.storage.vmfs.block_id import POINTER_BLOCK, SUB_BLOCK
+from vilab.storage.vmfs.errors import FileInUse
+from vilab.storage.vmfs.events import VmfsHeartbeatBroken, VmfsLockTaken
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.layout import MIB, SECTOR, Heartbeat
+from vilab.storage.vmfs.lun import SharedDisk
+from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES, make
+from vilab.storage.vmfs.time import SECOND_NS, VIRTUAL_EPOCH_S, VirtualTime
 
 Verdict = Callable[[bytes, Sequence[tuple[int, bytes]]], object]
 Where = Callable[[bytes, int, Callable[[int], bytes], Callable[[int], int]], object]

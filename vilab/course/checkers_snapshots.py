@@ -22,9 +22,9 @@ from vilab.course.exercise_student import call
 from vilab.course.feedback import Feedback, WrongAnswer, columns, right
 from vilab.events import EventLog
 from vilab.storage.block import SECTOR_BYTES
-from vilab.storage.redo_log import SnapshotDisk
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_create import create
 from vilab.storage.storage_events import SnapshotCommitted
-from vilab.storage.vmdk_create import create
 
 SECTORS = 9000
 """Of the disks of 13a: three grain tables, the last one not full."""

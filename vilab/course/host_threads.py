@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from vilab.clock import NEVER_NS, VirtualClock
 from vilab.errors import VmmBug
-from vilab.storage.vmfs_time import VIRTUAL_EPOCH_S
+from vilab.storage.vmfs.time import VIRTUAL_EPOCH_S
 
 
 class PowerLost(BaseException):

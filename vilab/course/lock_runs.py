@@ -9,7 +9,7 @@
 
     TwoHosts(esx1, esx2).story           everything that has come to pass, as ``view.lock_frame`` has it
 
-Volume, hosts, target and bytes are the real ones: ``vmfs_host.Host`` over CDBs to ``scsi_target.Target``, in virtual
+Volume, hosts, target and bytes are the real ones: ``vmfs.host.Host`` over CDBs to ``scsi.target.Target``, in virtual
 time. MODEL: every command takes half a millisecond, as to an array that has it in its cache; a host that loses power
 takes its nexus with it at once (``nexus_s``: so much later), and with the nexus its reservation.
 """
@@ -22,27 +22,27 @@ from vilab.clock import Timer, VirtualClock
 from vilab.course.host_threads import HostThread, run
 from vilab.errors import AdminError
 from vilab.events import Event, EventLog
-from vilab.storage import vmfs_layout as on_disk
 from vilab.storage.block import BlockError
 from vilab.storage.paged_disk import PagedDisk
-from vilab.storage.scsi_sense import Status
-from vilab.storage.scsi_state import Identity, Nexus
-from vilab.storage.scsi_target import Target
-from vilab.storage.vmfs_errors import FileInUse, HostFenced
-from vilab.storage.vmfs_events import (
+from vilab.storage.scsi.sense import Status
+from vilab.storage.scsi.state import Identity, Nexus
+from vilab.storage.scsi.target import Target
+from vilab.storage.vmfs import layout as on_disk
+from vilab.storage.vmfs.errors import FileInUse, HostFenced
+from vilab.storage.vmfs.events import (
     VmfsHeartbeatBroken,
     VmfsJournalReplayed,
     VmfsJournalWritten,
     VmfsLockTaken,
     VmfsReservation,
 )
-from vilab.storage.vmfs_file import VmfsFile
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_layout import MIB
-from vilab.storage.vmfs_lun import SharedDisk
-from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES, make
-from vilab.storage.vmfs_scsi_lun import ScsiLun
-from vilab.storage.vmfs_time import VIRTUAL_EPOCH_S, VirtualTime
+from vilab.storage.vmfs.file import VmfsFile
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.layout import MIB
+from vilab.storage.vmfs.lun import SharedDisk
+from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES, make
+from vilab.storage.vmfs.scsi_lun import ScsiLun
+from vilab.storage.vmfs.time import VIRTUAL_EPOCH_S, VirtualTime
 from vilab.view.lock_frame import SECOND_NS, Command, LockStep, LockStory, Said
 from vilab.view.vmfs_frame import FREE, VolumeMoment, capture
 

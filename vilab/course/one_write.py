@@ -4,10 +4,10 @@
 
     put hello ...        program, tinyfs, driver      the teaching kernel, kernel-disk.elf
     LSI Logic            request, DMA, interrupt      vilab/devices
-    SCSI disk 0          CDB                          vilab/storage/scsi_*
-    vm-000001.vmdk       grains of a redo log         vilab/storage/disk_chain
-    VMFS, host esx1      file blocks                  vilab/storage/vmfs_*
-    LUN 0                CDBs of the host, sectors    vilab/storage/scsi_*
+    SCSI disk 0          CDB                          vilab/storage/scsi
+    vm-000001.vmdk       grains of a redo log         vilab/storage/disks/disk_chain
+    VMFS, host esx1      file blocks                  vilab/storage/vmfs
+    LUN 0                CDBs of the host, sectors    vilab/storage/scsi
 
 All of it is one event log on one clock.
 """
@@ -26,20 +26,20 @@ from vilab.devices.scsi_events import CommandCompleted, RequestFetched
 from vilab.errors import VmmBug
 from vilab.events import Event, EventLog
 from vilab.guests.load import load
-from vilab.storage import vmfs_layout as on_disk
-from vilab.storage import vmfs_mkfs
 from vilab.storage.datastore import DatastoreFiles
-from vilab.storage.extent import SECTOR_MASK
+from vilab.storage.disks.extent import SECTOR_MASK
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_create import create
 from vilab.storage.raw_disk import RawDisk
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.scsi_request import ScsiCommand
-from vilab.storage.scsi_state import Identity, Nexus
-from vilab.storage.scsi_target import Target
-from vilab.storage.vmdk_create import create
-from vilab.storage.vmfs_datastore import VmfsDatastore
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_scsi_lun import ScsiLun, nexus_to
-from vilab.storage.vmfs_time import VIRTUAL_EPOCH_S, VirtualTime
+from vilab.storage.scsi.request import ScsiCommand
+from vilab.storage.scsi.state import Identity, Nexus
+from vilab.storage.scsi.target import Target
+from vilab.storage.vmfs import layout as on_disk
+from vilab.storage.vmfs import mkfs as vmfs_mkfs
+from vilab.storage.vmfs.datastore import VmfsDatastore
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.scsi_lun import ScsiLun, nexus_to
+from vilab.storage.vmfs.time import VIRTUAL_EPOCH_S, VirtualTime
 from vilab.view.write_path import SECTOR, Stop, sectors, spoken, stops
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter
 from vilab.vmm.vm import QuietConsole, VirtualMachine

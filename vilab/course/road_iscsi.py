@@ -13,21 +13,21 @@ from vilab.clock import VirtualClock
 from vilab.course.feedback import columns
 from vilab.course.lock_runs import FILES, NAMES, new_volume, uuid_of
 from vilab.events import EventLog
-from vilab.storage.iscsi_client import IscsiSession, MemoryLink
-from vilab.storage.iscsi_events import IscsiPdu
-from vilab.storage.iscsi_initiator_login import InitiatorConfig
-from vilab.storage.iscsi_layout import Opcode
-from vilab.storage.iscsi_session import Portal
-from vilab.storage.iscsi_target import IscsiTarget
-from vilab.storage.scsi_cdb import describe_cdb
-from vilab.storage.scsi_sense import Status
-from vilab.storage.scsi_state import Identity
-from vilab.storage.scsi_target import Target
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_layout import SECTOR
-from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES
-from vilab.storage.vmfs_scsi_lun import ScsiLun
-from vilab.storage.vmfs_time import VirtualTime
+from vilab.storage.iscsi.client import IscsiSession, MemoryLink
+from vilab.storage.iscsi.events import IscsiPdu
+from vilab.storage.iscsi.initiator_login import InitiatorConfig
+from vilab.storage.iscsi.layout import Opcode
+from vilab.storage.iscsi.session import Portal
+from vilab.storage.iscsi.target import IscsiTarget
+from vilab.storage.scsi.cdb import describe_cdb
+from vilab.storage.scsi.sense import Status
+from vilab.storage.scsi.state import Identity
+from vilab.storage.scsi.target import Target
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.layout import SECTOR
+from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES
+from vilab.storage.vmfs.scsi_lun import ScsiLun
+from vilab.storage.vmfs.time import VirtualTime
 from vilab.view.vmfs_frame import VolumeMoment, capture
 
 IQN = "iqn.2006-06.org.example:san1"

@@ -17,14 +17,14 @@ from vilab.clock import VirtualClock
 from vilab.course.feedback import columns
 from vilab.course.lock_runs import NAMES
 from vilab.events import Event, EventLog
-from vilab.storage import nfs_events as events
-from vilab.storage.nfs_datastore import NfsDatastore
-from vilab.storage.nfs_layout import NFS
-from vilab.storage.nfs_link import Dial, Link
-from vilab.storage.nfs_lock import Owner
-from vilab.storage.nfs_locks import LockedError, VmLocks
-from vilab.storage.nfs_memory_server import MemoryServer
-from vilab.storage.nfs_mount import Address, mount
+from vilab.storage.nfs import events
+from vilab.storage.nfs.datastore import NfsDatastore
+from vilab.storage.nfs.layout import NFS
+from vilab.storage.nfs.link import Dial, Link
+from vilab.storage.nfs.lock import Owner
+from vilab.storage.nfs.locks import LockedError, VmLocks
+from vilab.storage.nfs.memory_server import MemoryServer
+from vilab.storage.nfs.mount import Address, mount
 from vilab.view.lock_frame import SECOND_NS
 
 DISK = "db-flat.vmdk"

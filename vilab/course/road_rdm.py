@@ -18,8 +18,9 @@ from vilab.course.feedback import columns
 from vilab.events import EventLog
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import MemoryDisk
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.lun_disk import (
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.rdm import RdmFiles, create_mapping, open_passthrough
+from vilab.storage.luns.lun_disk import (
     INQUIRY,
     INQUIRY_NAMES,
     REPORT_LUNS,
@@ -33,12 +34,11 @@ from vilab.storage.lun_disk import (
     read_cdb,
     write_cdb,
 )
-from vilab.storage.rdm import RdmFiles, create_mapping, open_passthrough
-from vilab.storage.scsi_cdb import decode
-from vilab.storage.scsi_request import ScsiCommand
-from vilab.storage.scsi_sense import Status
-from vilab.storage.scsi_state import Identity, Nexus
-from vilab.storage.scsi_target import Target
+from vilab.storage.scsi.cdb import decode
+from vilab.storage.scsi.request import ScsiCommand
+from vilab.storage.scsi.sense import Status
+from vilab.storage.scsi.state import Identity, Nexus
+from vilab.storage.scsi.target import Target
 
 Submit = Callable[[bytes, ReadableBytes], tuple[int, bytes, bytes]]
 GUEST, OTHER = Nexus("esx1"), Nexus("esx2")

@@ -18,10 +18,10 @@ import msgspec
 
 from vilab.errors import AdminError
 from vilab.storage.counted_files import CountedFiles, FileAccess
-from vilab.storage.disk_chain import open_chain
-from vilab.storage.redo_log import SnapshotDisk, snapshot_file
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.redo_log import SnapshotDisk, snapshot_file
+from vilab.storage.disks.vmdk_create import create
 from vilab.storage.timed import Latency
-from vilab.storage.vmdk_create import create
 from vilab.view import disk_run as deeds
 from vilab.view.disk_run import BLOCK_BYTES, BLOCK_SECTORS, Deed, DiskRun
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from vilab.course.feedback import columns
 from vilab.course.lock_runs import NAMES, uuid_of
-from vilab.storage.vmfs_layout import SECTOR, Header, Heartbeat
-from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES
-from vilab.storage.vmfs_record import Record
+from vilab.storage.vmfs.layout import SECTOR, Header, Heartbeat
+from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES
+from vilab.storage.vmfs.record import Record
 from vilab.view import vmfs_run as deeds
 from vilab.view.vmfs_run import Deed, VolumeRun
 

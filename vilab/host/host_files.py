@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vilab.protocols import Lun
 from vilab.storage.disk_file import REAL_FILES, DiskFile, Files
-from vilab.storage.rdm import RdmFiles
+from vilab.storage.disks.rdm import RdmFiles
 
 
 class HostFiles(RdmFiles):

@@ -15,8 +15,8 @@ from typing import NoReturn
 
 from vilab.protocols import BlockDevice, ReadableBytes
 from vilab.storage.block import BlockError
-from vilab.storage.rdm import PassthroughDisk
-from vilab.storage.vmfs_errors import HostFenced
+from vilab.storage.disks.rdm import PassthroughDisk
+from vilab.storage.vmfs.errors import HostFenced
 
 
 class HostedDisk:

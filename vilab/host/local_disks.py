@@ -15,14 +15,14 @@ from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.protocols import ReadableBytes
-from vilab.storage.lun_disk import Answer
+from vilab.storage.luns.lun_disk import Answer
 from vilab.storage.raw_disk import RawDisk
-from vilab.storage.scsi_state import Identity, Nexus
-from vilab.storage.scsi_target import Target, TaskFunction
+from vilab.storage.scsi.state import Identity, Nexus
+from vilab.storage.scsi.target import Target, TaskFunction
 
 
 class LocalPath:
-    """The way to one of them; the Protocol ``vilab.storage.paths.Path``."""
+    """The way to one of them; the Protocol ``vilab.storage.luns.paths.Path``."""
 
     connected = True
 

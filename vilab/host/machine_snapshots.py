@@ -2,7 +2,7 @@
 
 ::
 
-    web.vmsd                   the tree of snapshots           ``vilab.storage.vm_snapshots``
+    web.vmsd                   the tree of snapshots           ``vilab.storage.disks.vm_snapshots``
     web-Snapshot1.vmsn         parts:  about   engine, memory size, image without its bytes
                                        vm      vCPU, devices, time
                                        memory  guest physical, in order
@@ -30,9 +30,9 @@ from vilab.host.hosted_vm import Snapshot as MachineState
 from vilab.host.vm_disks import VmDisks
 from vilab.memory.balloon import BalloonState
 from vilab.memory.managed_pmap import PmapState
-from vilab.storage import vmsn
-from vilab.storage.vm_snapshots import VmSnapshots
-from vilab.storage.vmsd import Snapshot, SnapshotList
+from vilab.storage.disks import vmsn
+from vilab.storage.disks.vm_snapshots import VmSnapshots
+from vilab.storage.disks.vmsd import Snapshot, SnapshotList
 from vilab.vmm.vm import VmState
 
 if TYPE_CHECKING:

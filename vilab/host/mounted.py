@@ -27,14 +27,14 @@ from vilab.host.storage_time import VolumeTime
 from vilab.protocols import Lun
 from vilab.storage.block import BlockError
 from vilab.storage.datastore import Datastore, DatastoreFiles, LocalDatastore
-from vilab.storage.nfs_datastore import NfsDatastore
-from vilab.storage.nfs_lock import LockSettings, Owner
-from vilab.storage.nfs_locks import LockedError, VmLocks
-from vilab.storage.paths import MultipathLun
-from vilab.storage.vmfs_datastore import VmfsDatastore
-from vilab.storage.vmfs_errors import HostFenced
-from vilab.storage.vmfs_host import Host as VolumeHost
-from vilab.storage.vmfs_time import Timing
+from vilab.storage.luns.paths import MultipathLun
+from vilab.storage.nfs.datastore import NfsDatastore
+from vilab.storage.nfs.lock import LockSettings, Owner
+from vilab.storage.nfs.locks import LockedError, VmLocks
+from vilab.storage.vmfs.datastore import VmfsDatastore
+from vilab.storage.vmfs.errors import HostFenced
+from vilab.storage.vmfs.host import Host as VolumeHost
+from vilab.storage.vmfs.time import Timing
 
 Kind = Literal["local", "vmfs", "nfs"]
 State = Literal["active", "inactive", "away", "fenced"]

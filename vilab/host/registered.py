@@ -34,8 +34,8 @@ from vilab.host.vmx_disks import adapters_of
 from vilab.host.vmx_settings import VmSettings, apply_settings, settings_of, swap_path
 from vilab.memory.client import MemoryConfig
 from vilab.protocols import Console
-from vilab.storage.nfs_lock import LockSettings
-from vilab.storage.nfs_locks import LockedError
+from vilab.storage.nfs.lock import LockSettings
+from vilab.storage.nfs.locks import LockedError
 from vilab.vmm.choices import usual_for
 from vilab.vmm.runner import RunOptions, choose
 from vilab.vmm.scsi_disks import CONTROLLERS

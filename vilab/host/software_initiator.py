@@ -8,8 +8,8 @@
     add_portal ── SendTargets ──> targets and their portals ── login, CHAP ──> REPORT LUNS ──> paths
 
 A session that breaks is made again with the next command; what was under way is *away* for whoever has sent it, who
-tries the next path (``vilab.storage.paths``). A portal that says nothing costs time that the whole host spends waiting:
-after that it is left alone for four times as long, so that the host's other datastores get theirs.
+tries the next path (``vilab.storage.luns.paths``). A portal that says nothing costs time that the whole host spends
+waiting: after that it is left alone for four times as long, so that the host's other datastores get theirs.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import BlockError
-from vilab.storage.iscsi_chap import Credentials
-from vilab.storage.iscsi_client import IscsiSession, Link, SocketLink, discover
-from vilab.storage.iscsi_errors import IscsiError
-from vilab.storage.iscsi_initiator_login import InitiatorConfig
-from vilab.storage.iscsi_layout import ISCSI_PORT, TaskCode
-from vilab.storage.lun_disk import READ_CAPACITY_10, REPORT_LUNS, Answer, ask, luns_of
-from vilab.storage.scsi_cdb import decode
-from vilab.storage.scsi_sense import ScsiError, Status
+from vilab.storage.iscsi.chap import Credentials
+from vilab.storage.iscsi.client import IscsiSession, Link, SocketLink, discover
+from vilab.storage.iscsi.errors import IscsiError
+from vilab.storage.iscsi.initiator_login import InitiatorConfig
+from vilab.storage.iscsi.layout import ISCSI_PORT, TaskCode
+from vilab.storage.luns.lun_disk import READ_CAPACITY_10, REPORT_LUNS, Answer, ask, luns_of
+from vilab.storage.scsi.cdb import decode
+from vilab.storage.scsi.sense import ScsiError, Status
 
 SILENCE_S = 5.0
 """So long a portal may say nothing before its path counts as dead."""
@@ -85,7 +85,7 @@ class Pause:
 
 
 class IscsiPath:
-    """One LUN through one session; the Protocol ``vilab.storage.paths.Path``."""
+    """One LUN through one session; the Protocol ``vilab.storage.luns.paths.Path``."""
 
     def __init__(self, name: str, session: IscsiSession, lun: int, pause: Pause | None = None) -> None:
         self.name, self.session, self.lun, self.pause = name, session, lun, pause or Pause()

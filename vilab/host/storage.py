@@ -30,21 +30,21 @@ from vilab.host.luns import Adapter, HostLuns
 from vilab.host.mounted import DatastoreInfo, Mounted, MountedLocal, MountedNfs, MountedVmfs
 from vilab.host.software_initiator import Dial
 from vilab.host.storage_time import WALL, Keeps, VolumeTime
-from vilab.storage import vmfs_mkfs
 from vilab.storage.block import SECTOR_BYTES, BlockError
 from vilab.storage.datastore import LocalDatastore
 from vilab.storage.disk_file import Files
-from vilab.storage.iscsi_chap import Credentials
-from vilab.storage.nfs_datastore import NfsDatastore
-from vilab.storage.nfs_health import HeartbeatSettings
-from vilab.storage.nfs_lock import LockSettings, Owner
-from vilab.storage.nfs_mount import DialPort, mount, parse_url
-from vilab.storage.paths import MultipathLun
-from vilab.storage.rdm import create_mapping
-from vilab.storage.vmdk_create import Space, create
-from vilab.storage.vmfs_errors import VmfsDamage
-from vilab.storage.vmfs_time import Timing
-from vilab.storage.vmfs_volume import Volume
+from vilab.storage.disks.rdm import create_mapping
+from vilab.storage.disks.vmdk_create import Space, create
+from vilab.storage.iscsi.chap import Credentials
+from vilab.storage.luns.paths import MultipathLun
+from vilab.storage.nfs.datastore import NfsDatastore
+from vilab.storage.nfs.health import HeartbeatSettings
+from vilab.storage.nfs.lock import LockSettings, Owner
+from vilab.storage.nfs.mount import DialPort, mount, parse_url
+from vilab.storage.vmfs import mkfs as vmfs_mkfs
+from vilab.storage.vmfs.errors import VmfsDamage
+from vilab.storage.vmfs.time import Timing
+from vilab.storage.vmfs.volume import Volume
 
 LOCAL = "local"
 MOST_BYTES = 64 << 20

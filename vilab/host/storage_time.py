@@ -18,7 +18,7 @@ import time
 from typing import Literal
 
 from vilab.clock import VirtualClock
-from vilab.storage.vmfs_time import SECOND_NS, VIRTUAL_EPOCH_S
+from vilab.storage.vmfs.time import SECOND_NS, VIRTUAL_EPOCH_S
 
 Keeps = Literal["virtual", "wall"]
 

@@ -29,15 +29,15 @@ from vilab.host.mounted import Mounted
 from vilab.host.vm_home import PowerLock, VmHome
 from vilab.host.vmx_disks import DiskSettings, adapters_of, set_file
 from vilab.protocols import BlockDevice
-from vilab.storage.descriptor import PHYSICAL_MAPPING
-from vilab.storage.disk_chain import DiskChain, open_chain
 from vilab.storage.disk_file import DiskFile, Files
-from vilab.storage.rdm import open_passthrough
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.scsi_state import Identity
-from vilab.storage.snapshot_graph import files_of
-from vilab.storage.vm_snapshots import VmSnapshots
-from vilab.storage.vmdk import read_descriptor
+from vilab.storage.disks.descriptor import PHYSICAL_MAPPING
+from vilab.storage.disks.disk_chain import DiskChain, open_chain
+from vilab.storage.disks.rdm import open_passthrough
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.snapshot_graph import files_of
+from vilab.storage.disks.vm_snapshots import VmSnapshots
+from vilab.storage.disks.vmdk import read_descriptor
+from vilab.storage.scsi.state import Identity
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter, serial_of
 
 REDO = "-REDO_"

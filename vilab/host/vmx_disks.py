@@ -29,7 +29,7 @@ import msgspec
 
 from vilab.errors import AdminError
 from vilab.host.vmx import Vmx
-from vilab.storage.scsi_parallel import ADAPTER_ID, TARGETS
+from vilab.storage.scsi.parallel import ADAPTER_ID, TARGETS
 from vilab.vmm.scsi_disks import CONTROLLERS, MOST_ADAPTERS
 
 Mode = Literal["persistent", "independent-persistent", "independent-nonpersistent"]

@@ -3,7 +3,7 @@
 ::
 
     LocalDatastore   a folder of this computer                      the embedded datastore, the default
-    VmfsDatastore    a host's view of a VMFS volume                 ``vmfs_datastore``
+    VmfsDatastore    a host's view of a VMFS volume                 ``vmfs.datastore``
     (NFS)            a folder of a server
 
     "vm/vm.vmdk"     a path in a datastore: names with slashes between them, down from its root, never out of it

@@ -9,7 +9,7 @@ from vilab.errors import AdminError
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import SECTOR_BYTES, BlockError, check_range
 from vilab.storage.disk_file import DiskFile
-from vilab.storage.extent import write_zeros
+from vilab.storage.disks.extent import write_zeros
 
 
 class RawDisk:

@@ -20,9 +20,9 @@ import numpy as np
 
 from vilab.events import Event
 from vilab.storage.block import SECTOR_BYTES
-from vilab.storage.disk_chain import DiskChain
-from vilab.storage.extent import runs
-from vilab.storage.vmdk import VirtualDisk
+from vilab.storage.disks.disk_chain import DiskChain
+from vilab.storage.disks.extent import runs
+from vilab.storage.disks.vmdk import VirtualDisk
 
 ABSENT, ZEROS, MIXED = ".", "0", "?"
 

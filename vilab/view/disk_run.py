@@ -19,8 +19,8 @@ import msgspec
 from vilab.errors import AdminError
 from vilab.events import Event, EventLog
 from vilab.storage.block import SECTOR_BYTES
-from vilab.storage.redo_log import SnapshotDisk
-from vilab.storage.vmdk_create import create
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk_create import create
 from vilab.view.disk_frame import Access, DiskMoment, capture
 
 BLOCK_SECTORS = 8

@@ -4,7 +4,7 @@
 
     LockStory ── steps ── LockStep: when, what kind, whose, the volume's bytes read at that moment
               ├─ commands      every SCSI command of every host, with its time and its status
-              ├─ events        what the hosts have said (``vmfs_events``)
+              ├─ events        what the hosts have said (``vmfs.events``)
               └─ deaths        when a host lost its power
 
 =========  ==========================================  =========  ==================================================

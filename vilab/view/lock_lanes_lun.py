@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vilab.storage.vmfs_events import VmfsHeartbeat, VmfsReservation
+from vilab.storage.vmfs.events import VmfsHeartbeat, VmfsReservation
 from vilab.view.frame import WIDTH
 from vilab.view.lock_frame import SECOND_NS, LockStory
 from vilab.view.lock_lanes_layout import Layout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vilab.storage.vmfs_events import VmfsReservation
+from vilab.storage.vmfs.events import VmfsReservation
 from vilab.view.lock_frame import SECOND_NS, LockStep, LockStory
 from vilab.view.vmfs_frame import STALE, FileMoment
 from vilab.view.words import counted, duration

@@ -21,14 +21,14 @@ from functools import cached_property
 import msgspec
 
 from vilab.protocols import BlockDevice
-from vilab.storage import vmfs_block_id as ids
-from vilab.storage import vmfs_journal as journal
-from vilab.storage import vmfs_layout as on_disk
-from vilab.storage.vmfs_block_id import FILE_BLOCK, INODE, KIND_NAMES, POINTER_BLOCK, SUB_BLOCK
-from vilab.storage.vmfs_catalog import Catalog, Node, record_name
-from vilab.storage.vmfs_layout import MIB, SECTOR, BitmapEntry, Header, Heartbeat
-from vilab.storage.vmfs_resource import Resource
-from vilab.storage.vmfs_volume import Volume
+from vilab.storage.vmfs import block_id as ids
+from vilab.storage.vmfs import journal
+from vilab.storage.vmfs import layout as on_disk
+from vilab.storage.vmfs.block_id import FILE_BLOCK, INODE, KIND_NAMES, POINTER_BLOCK, SUB_BLOCK
+from vilab.storage.vmfs.catalog import Catalog, Node, record_name
+from vilab.storage.vmfs.layout import MIB, SECTOR, BitmapEntry, Header, Heartbeat
+from vilab.storage.vmfs.resource import Resource
+from vilab.storage.vmfs.volume import Volume
 
 FREE, HELD, STALE = "free", "held", "stale"
 SLOTS = journal.JOURNAL_SLOTS

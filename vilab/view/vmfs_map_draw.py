@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vilab.storage.vmfs_layout import SUB_BLOCK_BYTES
+from vilab.storage.vmfs.layout import SUB_BLOCK_BYTES
 from vilab.view.frame import WIDTH, Stage
 from vilab.view.svg import rect, text
 from vilab.view.vmfs_frame import DESCRIPTOR, FREE, HEARTBEATS, JOURNALS, STALE, UNUSED, FileMoment, VolumeMoment

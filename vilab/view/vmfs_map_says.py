@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vilab.storage.vmfs_layout import MIB, SECTOR
+from vilab.storage.vmfs.layout import MIB, SECTOR
 from vilab.view.vmfs_frame import FREE, FileMoment
 from vilab.view.vmfs_run import MapMoment
 from vilab.view.words import counted, grouped

@@ -19,12 +19,12 @@ from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.protocols import ReadableBytes
 from vilab.storage.paged_disk import PagedDisk
-from vilab.storage.vmfs_file import VmfsFile
-from vilab.storage.vmfs_host import Host
-from vilab.storage.vmfs_layout import EXTENT_BYTES, MIB, SECTOR
-from vilab.storage.vmfs_lun import SharedDisk
-from vilab.storage.vmfs_mkfs import OVERHEAD_BYTES, make
-from vilab.storage.vmfs_time import VIRTUAL_EPOCH_S, VirtualTime
+from vilab.storage.vmfs.file import VmfsFile
+from vilab.storage.vmfs.host import Host
+from vilab.storage.vmfs.layout import EXTENT_BYTES, MIB, SECTOR
+from vilab.storage.vmfs.lun import SharedDisk
+from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES, make
+from vilab.storage.vmfs.time import VIRTUAL_EPOCH_S, VirtualTime
 from vilab.view.vmfs_frame import VolumeMoment, capture
 
 

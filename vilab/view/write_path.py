@@ -22,10 +22,10 @@ import msgspec
 
 from vilab.devices.scsi_events import AdapterRegisterWritten, CommandCompleted, DmaMoved, RequestFetched
 from vilab.events import Event
-from vilab.storage.scsi_cdb import describe_cdb
-from vilab.storage.scsi_request import ScsiCommand
+from vilab.storage.scsi.cdb import describe_cdb
+from vilab.storage.scsi.request import ScsiCommand
 from vilab.storage.storage_events import GrainsAllocated
-from vilab.storage.vmfs_events import VmfsJournalWritten
+from vilab.storage.vmfs.events import VmfsJournalWritten
 from vilab.view.words import grouped, hex8, spaced
 
 PROGRAM, DRIVER, ADAPTER, DISK, REDO_LOG, VOLUME, LUN = range(7)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from vilab.storage.scsi_cdb import decode, describe_cdb
-from vilab.storage.scsi_sense import ScsiError
+from vilab.storage.scsi.cdb import decode, describe_cdb
+from vilab.storage.scsi.sense import ScsiError
 from vilab.view.frame import Cell, Panel, Picture, Row
 from vilab.view.predict import Prediction
 from vilab.view.timeline import timeline

@@ -21,12 +21,12 @@ import msgspec
 from vilab.errors import AdminError
 from vilab.protocols import BlockDevice
 from vilab.storage.block import SECTOR_BYTES
-from vilab.storage.disk_chain import DiskChain, open_chain
+from vilab.storage.disks.disk_chain import DiskChain, open_chain
+from vilab.storage.disks.vmdk import is_vmdk
 from vilab.storage.raw_disk import RawDisk
-from vilab.storage.scsi_parallel import ADAPTER_ID, MOST_DISKS
-from vilab.storage.scsi_state import Identity
+from vilab.storage.scsi.parallel import ADAPTER_ID, MOST_DISKS
+from vilab.storage.scsi.state import Identity
 from vilab.storage.timed import Latency
-from vilab.storage.vmdk import is_vmdk
 
 CONTROLLERS = ("lsilogic", "buslogic")
 MOST_ADAPTERS = 4

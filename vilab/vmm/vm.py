@@ -28,7 +28,7 @@ from vilab.guests.image import CR0_AT_ENTRY, CR0_IN_REAL_MODE, LoadedImage
 from vilab.machine.cpu import Cpu
 from vilab.memory.dma import DmaView
 from vilab.memory.grant import MemoryGrant, alone
-from vilab.storage.scsi_parallel import ParallelBus
+from vilab.storage.scsi.parallel import ParallelBus
 from vilab.vmm import hypercalls
 from vilab.vmm.cpuid import cpuid
 from vilab.vmm.engine import Engine, EngineState

@@ -1,0 +1,50 @@
+"""A logical unit that is somebody else's: every command goes on to a LUN, and its answer comes back as it is.
+
+::
+
+    guest ── CDB ── adapter ── PassthroughUnit ── Lun.submit ──> the LUN, over whichever path works
+
+What a logical unit remembers (reservations, unit attentions, mode pages) the LUN remembers itself.
+"""
+
+from __future__ import annotations
+
+from vilab.protocols import Lun, ReadableBytes
+from vilab.storage.block import BlockError
+from vilab.storage.scsi.request import Response, ScsiCommand
+from vilab.storage.scsi.sense import Sense, SenseKey, Status, parse_sense
+from vilab.storage.scsi.state import Nexus
+from vilab.storage.scsi.target import Target
+from vilab.storage.scsi.unit import AWAY, LogicalUnit
+
+FAILED = Sense(SenseKey.HARDWARE_ERROR, 0x4400)
+
+
+class PassthroughUnit(LogicalUnit):
+    """In the place of a unit of ``target``.
+
+    MODEL: a reset by the guest ends what this adapter has under way and is not passed on: other hosts use the LUN too.
+    """
+
+    def __init__(self, device: Lun, target: Target, lun: int = 0) -> None:
+        under = target.units[lun]
+        super().__init__(device, under.identity, lun, under.thin, target.clock, target.log)
+        self.lun_device = device
+        self.luns, self.abort = under.luns, under.abort
+        target.units[lun] = self
+
+    def execute(self, nexus: Nexus, cdb: bytes, data_out: ReadableBytes = b"") -> Response:
+        try:
+            status, data_in, sense_bytes = self.lun_device.submit(cdb, data_out)
+            response = Response(Status(status), data_in, parse_sense(sense_bytes), sense_bytes)
+        except BlockError as error:
+            sense = AWAY if error.kind == "away" else FAILED
+            response = Response(Status.CHECK_CONDITION, b"", sense, sense.fixed())
+        if self.log.active:
+            self.log.emit(
+                ScsiCommand(
+                    self.clock.now_ns, str(nexus), self.lun, bytes(cdb), response.status, response.sense_bytes,
+                    len(response.data_in), len(data_out),
+                )
+            )  # fmt: skip
+        return response
