@@ -202,7 +202,7 @@ class Host:
         if not snapshot.home:
             return None
         disks = VmDisks(VmHome(self.storage, snapshot.home), self.storage.clock, self.log)
-        if disks.cids() != snapshot.cids:
+        if disks.seal() != snapshot.cids:
             disks.close()
             raise AdminError(
                 f"{snapshot.name} was not resumed: its disks were written to since, and its memory no longer fits "

@@ -112,5 +112,5 @@ class HostedVm:
         return Snapshot(
             self.name, image, self.engine_options, self.config, self.ramdisk_bytes, self.vm.save_state(),
             self.client.pmap.save_state(), self.client.balloon.save_state(),
-            "" if self.disks is None else self.disks.home.where, {} if self.disks is None else self.disks.cids(),
+            "" if self.disks is None else self.disks.home.where, {} if self.disks is None else self.disks.seal(),
         )  # fmt: skip

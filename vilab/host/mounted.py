@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Literal, Protocol
 
 import msgspec
@@ -64,9 +65,10 @@ class DatastoreInfo(msgspec.Struct, frozen=True):
 
 
 class Mounted:
-    """What all kinds have in common."""
+    """What all kinds have in common. ``locks_by_name``: opening a file keeps nobody out; ``lock`` does, before that."""
 
     kind: Kind = "local"
+    locks_by_name = False
 
     def __init__(self, datastore: Datastore, device: str, luns: Mapping[str, Lun]) -> None:
         self.datastore, self.device = datastore, device
@@ -90,6 +92,10 @@ class Mounted:
                 capacity, free = self.datastore.space()
         users = tuple(user.name for user in self.users)
         return DatastoreInfo(self.name, self.kind, self.device, self.state, capacity, free, users)
+
+    def path_of(self, place: Path) -> str:
+        """The path in the datastore of what stands for it in ``files``."""
+        return place.relative_to(self.root).as_posix()
 
     def lock(self, paths: Iterable[str], on_lost: Callable[[str], None]) -> Callable[[], None]:
         """Keep other hosts out of these files, as far as opening them does not. What gives them back."""
@@ -172,6 +178,7 @@ class MountedNfs(Mounted):
     """An export, mounted."""
 
     kind: Kind = "nfs"
+    locks_by_name = True
 
     def __init__(
         self, datastore: NfsDatastore, device: str, owner: Owner, luns: Mapping[str, Lun],

@@ -16,7 +16,6 @@ Source: VMware, Basic System Administration (ESX 3), "Virtual disk modes".
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -115,21 +114,20 @@ class VmDisks:
         return path.parent == self.home.folder and read_descriptor(path, files).create_type != PHYSICAL_MAPPING
 
     def _lock_files(self, disks: list[DiskSettings]) -> None:
-        """On file servers: every file that belongs to the machine while it is on, all or none for each server."""
+        """Where opening keeps nobody out: every file that belongs to the machine while it is on, all or none for each
+        server."""
         wanted: dict[str, tuple[Mounted, set[str]]] = {}
 
         def want(mounted: Mounted | None, files: Files, path: Path) -> None:
-            if mounted is not None and mounted.kind == "nfs":
-                wanted.setdefault(mounted.name, (mounted, set()))[1].add(path.relative_to(mounted.root).as_posix())
+            if mounted is not None and mounted.locks_by_name:
+                wanted.setdefault(mounted.name, (mounted, set()))[1].add(mounted.path_of(path))
 
         home = self.home
-        if home.mounted is not None and home.mounted.kind == "nfs" and not home.files.exists(home.lock_path):
-            with contextlib.suppress(AdminError):
-                home.files.create(home.lock_path).close()
+        self._power.prepare()
         want(home.mounted, home.files, home.lock_path)
         for disk in disks:
             mounted, files, path = home.find(disk.file_name)
-            if mounted is None or mounted.kind != "nfs":
+            if mounted is None or not mounted.locks_by_name:
                 continue
             for each in (path, _base(path, files)):
                 want(mounted, files, each)
@@ -199,8 +197,8 @@ class VmDisks:
         """Node -> disk."""
         return dict(self._hosted)
 
-    def cids(self) -> dict[str, int | None]:
-        """Node -> content identifier of the disk there. The next write to it, by whomever, makes it another one.
+    def seal(self) -> dict[str, int | None]:
+        """Node -> content identifier of the disk there, which the next write to it, by whomever, makes another one.
 
         LUNs behind physical mappings have none.
         """

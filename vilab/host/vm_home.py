@@ -97,25 +97,25 @@ class VmHome:
         mounted, _, place = self.storage.place(str(path))
         return mounted, mounted.files, place
 
-    def in_datastore(self, path: Path) -> str:
-        """The path within the datastore, as its locks name it."""
-        assert self.mounted is not None
-        return path.relative_to(self.mounted.root).as_posix()
-
 
 class PowerLock:
-    """Who has a machine powered on. ``take`` before anything of it is opened, ``give_back`` after all is closed."""
+    """Who has a machine powered on. ``prepare`` and ``take`` before anything of it is opened, ``give_back`` when all is
+    closed."""
 
     def __init__(self, home: VmHome, host: str) -> None:
         self.home, self.host = home, host
         self._file: DiskFile | None = None
 
-    def take(self) -> None:
-        """``AdminError``, with the name of who has it."""
+    def prepare(self) -> None:
+        """There is a file that can be locked."""
         path, files = self.home.lock_path, self.home.files
         if not files.exists(path):
             with contextlib.suppress(AdminError):  # somebody else was quicker
                 files.create(path).close()
+
+    def take(self) -> None:
+        """``AdminError``, with the name of who has it."""
+        path, files = self.home.lock_path, self.home.files
         file: DiskFile | None = None
         try:
             file = files.open(path, writable=True)
