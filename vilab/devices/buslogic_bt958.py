@@ -9,14 +9,13 @@ passed in memory in ``buslogic_ccb``.
                                                                                   └─ abort ────────────────────┤
                       incoming mailbox <─ if it is free, else it waits for the next interrupt reset <──────────┘
 
-Memory is touched by the clock's calls only, never while the processor is in the middle of an access to a register.
+Timing, the interrupt pin and the saved record are those of every adapter here: ``scsi_adapter``.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from vilab.clock import Timer, VirtualClock
 from vilab.devices import buslogic_ccb, buslogic_commands
 from vilab.devices.buslogic_registers import (
     BUS_RESET,
@@ -44,22 +43,17 @@ from vilab.devices.buslogic_registers import (
     WINDOW_BYTES,
     WRITTEN,
 )
-from vilab.devices.pci_function import INTERRUPT_LINE, Bar, PciFunction
-from vilab.devices.scsi_dma import BusMaster, SizedMemory
-from vilab.devices.scsi_events import AdapterInterrupt, AdapterRegisterWritten
-from vilab.devices.scsi_initiator import ABORTED, ABSENT, Outcome, ScsiInitiator, UnderWay
-from vilab.events import EventLog
-from vilab.protocols import InterruptLine, ScsiBus
+from vilab.devices.pci_function import INTERRUPT_LINE, Bar
+from vilab.devices.scsi_adapter import AdapterState, Chip, ScsiHostAdapter
+from vilab.devices.scsi_initiator import ABORTED, ABSENT, Outcome, UnderWay
 
-FIRMWARE_NS = 5_000
-"""MODEL: what the adapter's own processor takes to find and to understand a mailbox."""
 DIAGNOSIS_NS = 1_000_000
 """MODEL: how long it looks after itself when it was reset."""
 QUEUE_DEPTH = 192
 """Commands that the adapter can have under way."""
 
 
-class BuslogicState(msgspec.Struct):
+class BuslogicState(AdapterState):
     """``code``: a command whose parameters or answer are on their way, ``None`` between commands.
 
     ``boxes``, ``boxes_gpa``: outgoing mailboxes; the incoming ones follow them in memory. ``out_next``, ``in_next``:
@@ -80,38 +74,13 @@ class BuslogicState(msgspec.Struct):
     strict: bool = False
     extended_lun: bool = False
     waiting: list[bytes] = msgspec.field(default_factory=list)
-    look_ns: int = 0
-    commands: list[UnderWay] = msgspec.field(default_factory=list)
-    line: bool = False
-    bus: bytes = b""
 
 
-class BusLogic958(PciFunction):
-    """The adapter as a function on the PCI bus.
+class BusLogic958(ScsiHostAdapter[BuslogicState]):
+    """The adapter."""
 
-    Parameters
-    ----------
-    memory : guest physical memory. bus : the SCSI bus. slot : its number on the PCI bus, for events.
-    """
-
-    def __init__(
-        self, clock: VirtualClock, log: EventLog, line: InterruptLine, memory: SizedMemory, bus: ScsiBus, slot: int
-    ) -> None:
-        super().__init__(
-            VENDOR, DEVICE, CLASS_SCSI, revision=REVISION, subsystem=SUBSYSTEM, interrupt_pin=1,
-            bars=(Bar(WINDOW_BYTES), Bar(WINDOW_BYTES, is_memory=True)),
-        )  # fmt: skip
-        self._clock, self._log, self._line, self._slot = clock, log, line, slot
-        self._master = BusMaster(self, memory, clock, log, slot)
-        self._timer: Timer | None = None
-        self._state = BuslogicState()
-        self._initiator = ScsiInitiator(clock, log, bus, self._master, self._ended)
-        self.bus = bus
-
-    @property
-    def busy(self) -> bool:
-        """Are commands under way?"""
-        return bool(self._initiator.commands)
+    chip = Chip(VENDOR, DEVICE, CLASS_SCSI, REVISION, SUBSYSTEM, (Bar(WINDOW_BYTES), Bar(WINDOW_BYTES, is_memory=True)))
+    state_type = BuslogicState
 
     # --- registers ----------------------------------------------------------------------------------------------------
 
@@ -153,8 +122,7 @@ class BusLogic958(PciFunction):
     def _write(self, register: int, value: int) -> None:
         if register not in WRITTEN:
             return
-        if self._log.active:
-            self._log.emit(AdapterRegisterWritten(self._clock.now_ns, self._slot, WRITTEN[register], value))
+        self._report_write(WRITTEN[register], value)
         if register == CONTROL:
             self._control(value)
         elif self._clock.now_ns >= self._state.diagnosis_ns:
@@ -164,7 +132,7 @@ class BusLogic958(PciFunction):
         if value & (HARD_RESET | SOFT_RESET):
             self._reset()
         elif value & BUS_RESET:
-            self._initiator.abort(lambda _: True, tell=False)
+            self._initiator.drop()
             self.bus.reset()
         elif value & INTERRUPT_RESET:
             self._state.interrupt, self._state.invalid = 0, False
@@ -173,19 +141,13 @@ class BusLogic958(PciFunction):
         self._drive()
 
     def _reset(self) -> None:
-        self._initiator.abort(lambda _: True, tell=False)
+        self._initiator.drop()
         self.bus.reset()
         self._stop_looking()
         self._state = BuslogicState(diagnosis_ns=self._clock.now_ns + DIAGNOSIS_NS, line=self._state.line)
 
-    def _drive(self) -> None:
-        s = self._state
-        high = bool(s.interrupt & VALID) and s.interrupts_on
-        if high != s.line:
-            s.line = high
-            if self._log.active:
-                self._log.emit(AdapterInterrupt(self._clock.now_ns, self._slot, high))
-            self._line.set_level(high)
+    def _interrupting(self) -> bool:
+        return bool(self._state.interrupt & VALID) and self._state.interrupts_on
 
     def _interrupt(self, why: int) -> None:
         self._state.interrupt |= VALID | why
@@ -247,20 +209,9 @@ class BusLogic958(PciFunction):
 
     # --- mailboxes ----------------------------------------------------------------------------------------------------
 
-    def _look_soon(self) -> None:
-        if self._timer is None:
-            self._state.look_ns = self._clock.now_ns + FIRMWARE_NS
-            self._timer = self._clock.at(self._state.look_ns, self._look)
-
-    def _stop_looking(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._state.look_ns = None, 0
-
     def _look(self) -> None:
         """First what waits to go in, then what is to come out: at most once around."""
         s = self._state
-        self._timer, s.look_ns = None, 0
         self._fill_waiting()
         for _ in range(s.boxes):
             if s.waiting or len(self._initiator.commands) >= QUEUE_DEPTH:
@@ -378,20 +329,3 @@ class BusLogic958(PciFunction):
             self._master.write(box_gpa, s.waiting.pop(0))
             s.in_next = (s.in_next + 1) % s.boxes
             self._interrupt(LOADED)
-
-    # --- state --------------------------------------------------------------------------------------------------------
-
-    def save_state(self) -> BuslogicState:
-        saved = msgspec.structs.replace(self._state, commands=self._initiator.commands, bus=self.bus.save_state())
-        return msgspec.msgpack.decode(msgspec.msgpack.encode(saved), type=BuslogicState)
-
-    def load_state(self, state: BuslogicState) -> None:
-        """The level of the interrupt line is part of the PIC's state and is not driven again here."""
-        self._stop_looking()
-        self._state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=BuslogicState)
-        s = self._state
-        self.bus.load_state(s.bus)
-        self._initiator.load(s.commands)
-        s.commands, s.bus = [], b""
-        if s.look_ns:
-            self._timer = self._clock.at(s.look_ns, self._look)

@@ -8,8 +8,7 @@
     REPLY -> value <───── | replies |  <── context or frame address ───────────────────────────────┘
                              └── not empty, not masked: interrupt
 
-Memory is touched by the clock's calls only, never while the processor is in the middle of an access to a register:
-what a register starts, the adapter's own processor does ``FIRMWARE_NS`` later.
+Timing, the interrupt pin and the saved record are those of every adapter here: ``scsi_adapter``.
 
 A guest that breaks the rules (an address that leads nowhere, no empty frame for a reply, more requests than IOCFacts
 allow) finds the adapter in the state *fault*, with a code in the doorbell; a reset brings it back.
@@ -19,7 +18,7 @@ from __future__ import annotations
 
 import msgspec
 
-from vilab.clock import Timer, VirtualClock
+from vilab.clock import VirtualClock
 from vilab.devices import lsi_doorbell, lsi_messages
 from vilab.devices.lsi_doorbell import DoorbellState
 from vilab.devices.lsi_firmware import Firmware, FirmwareState
@@ -61,22 +60,20 @@ from vilab.devices.lsi_registers import (
     WHO_SHIFT,
     WRITE_SEQ,
 )
-from vilab.devices.pci_function import Bar, PciFunction
-from vilab.devices.scsi_dma import BusMaster, SizedMemory
-from vilab.devices.scsi_events import AdapterInterrupt, AdapterRegisterWritten
-from vilab.devices.scsi_initiator import UnderWay
+from vilab.devices.pci_function import Bar
+from vilab.devices.scsi_adapter import AdapterState, Chip, ScsiHostAdapter
+from vilab.devices.scsi_dma import SizedMemory
+from vilab.devices.scsi_initiator import Outcome, UnderWay
 from vilab.events import EventLog
 from vilab.protocols import InterruptLine, ScsiBus
 
-FIRMWARE_NS = 5_000
-"""MODEL: what the adapter's own processor takes to fetch and to understand a message."""
 MOST_POSTED = lsi_messages.CREDITS
 MOST_FREE = lsi_messages.REPLY_FRAMES
 
 
-class LsiState(msgspec.Struct):
+class LsiState(AdapterState):
     """``posted``: requests that wait to be fetched, since ``look_ns`` is not over; ``free``: empty reply frames;
-    ``replies``: what REPLY reads next. ``commands``: under way on the bus, whose own state is ``bus``."""
+    ``replies``: what REPLY reads next."""
 
     state: int = READY
     fault: int = 0
@@ -85,44 +82,24 @@ class LsiState(msgspec.Struct):
     interrupt_mask: int = INTERRUPTS
     keys: int = 0
     diagnostic: int = 0
-    look_ns: int = 0
     posted: list[int] = msgspec.field(default_factory=list)
     free: list[int] = msgspec.field(default_factory=list)
     replies: list[int] = msgspec.field(default_factory=list)
-    commands: list[UnderWay] = msgspec.field(default_factory=list)
-    line: bool = False
-    bus: bytes = b""
 
 
-class Lsi53c1030(PciFunction):
-    """The adapter as a function on the PCI bus.
-
-    Parameters
-    ----------
-    memory : guest physical memory. bus : the SCSI bus. slot : its number on the PCI bus, for events.
-    """
+class Lsi53c1030(ScsiHostAdapter[LsiState]):
+    """The adapter. Its messages are carried out by ``firmware``."""
 
     kind = "lsilogic"
+    chip = Chip(VENDOR, DEVICE, CLASS_SCSI, REVISION, SUBSYSTEM, (Bar(IO_BYTES), Bar(MEMORY_BYTES, is_memory=True)))
+    state_type = LsiState
 
     def __init__(
         self, clock: VirtualClock, log: EventLog, line: InterruptLine, memory: SizedMemory, bus: ScsiBus, slot: int
     ) -> None:
-        super().__init__(
-            VENDOR, DEVICE, CLASS_SCSI, revision=REVISION, subsystem=SUBSYSTEM, interrupt_pin=1,
-            bars=(Bar(IO_BYTES), Bar(MEMORY_BYTES, is_memory=True)),
-        )  # fmt: skip
-        self._clock, self._log, self._line, self._slot = clock, log, line, slot
-        self._master = BusMaster(self, memory, clock, log, slot)
-        self._timer: Timer | None = None
-        self._state = LsiState()
-        self.bus = bus
-        self.firmware = Firmware(clock, log, bus, self._master, self._answer, self._complete)
+        super().__init__(clock, log, line, memory, bus, slot)
+        self.firmware = Firmware(clock, bus, self._master, self._initiator, self._answer, self._complete)
         self.firmware.state = self._state.firmware
-
-    @property
-    def busy(self) -> bool:
-        """Are commands under way?"""
-        return bool(self.firmware.commands)
 
     # --- registers ----------------------------------------------------------------------------------------------------
 
@@ -151,8 +128,7 @@ class Lsi53c1030(PciFunction):
         """Only whole registers can be written."""
         if size_bytes != 4 or offset not in NAMES:
             return
-        if self._log.active:
-            self._log.emit(AdapterRegisterWritten(self._clock.now_ns, self._slot, NAMES[offset], value))
+        self._report_write(NAMES[offset], value)
         s = self._state
         if offset == DOORBELL:
             self._ring(value)
@@ -174,15 +150,8 @@ class Lsi53c1030(PciFunction):
         s = self._state
         return (DOORBELL_INTERRUPT if s.doorbell.interrupt else 0) | (REPLY_INTERRUPT if s.replies else 0)
 
-    def _drive(self) -> None:
-        """Bring the interrupt pin to where it belongs."""
-        s = self._state
-        high = bool(self._pending() & ~s.interrupt_mask)
-        if high != s.line:
-            s.line = high
-            if self._log.active:
-                self._log.emit(AdapterInterrupt(self._clock.now_ns, self._slot, high))
-            self._line.set_level(high)
+    def _interrupting(self) -> bool:
+        return bool(self._pending() & ~self._state.interrupt_mask)
 
     def _next_reply(self) -> int:
         s = self._state
@@ -247,7 +216,7 @@ class Lsi53c1030(PciFunction):
         s = self._state
         if s.state == FAULT:
             return
-        if len(s.posted) + len(self.firmware.commands) >= MOST_POSTED:
+        if len(s.posted) + len(self._initiator.commands) >= MOST_POSTED:
             self._fail(FAULT_TOO_MANY)
             return
         s.posted.append(gpa)
@@ -262,20 +231,8 @@ class Lsi53c1030(PciFunction):
             return
         s.free.append(gpa)
 
-    def _look_soon(self) -> None:
-        if self._timer is None:
-            self._state.look_ns = self._clock.now_ns + FIRMWARE_NS
-            self._timer = self._clock.at(self._state.look_ns, self._look)
-
-    def _stop_looking(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._state.look_ns = None, 0
-
     def _look(self) -> None:
-        """The adapter's processor has a look at everything that waits for it."""
         s = self._state
-        self._timer, s.look_ns = None, 0
         if s.doorbell.message and not s.doorbell.expected:
             self._handshake()
         posted, s.posted = s.posted, []
@@ -299,6 +256,9 @@ class Lsi53c1030(PciFunction):
         if self.firmware.initialized:
             s.state, self.firmware.initialized = OPERATIONAL, False
         lsi_doorbell.answer(s.doorbell, reply)
+
+    def _ended(self, command: UnderWay, outcome: Outcome) -> int:
+        return self.firmware.ended(command, outcome)
 
     def _complete(self, context: int) -> None:
         """It went well: the context is the whole answer."""
@@ -329,20 +289,6 @@ class Lsi53c1030(PciFunction):
 
     # --- state --------------------------------------------------------------------------------------------------------
 
-    def save_state(self) -> LsiState:
-        saved = msgspec.structs.replace(
-            self._state, firmware=self.firmware.state, commands=self.firmware.commands, bus=self.bus.save_state()
-        )
-        return msgspec.msgpack.decode(msgspec.msgpack.encode(saved), type=LsiState)
-
     def load_state(self, state: LsiState) -> None:
-        """The level of the interrupt line is part of the PIC's state and is not driven again here."""
-        self._stop_looking()
-        self._state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=LsiState)
-        s = self._state
-        self.firmware.state = s.firmware
-        self.bus.load_state(s.bus)
-        self.firmware.load(s.commands)
-        s.commands, s.bus = [], b""
-        if s.look_ns:
-            self._timer = self._clock.at(s.look_ns, self._look)
+        super().load_state(state)
+        self.firmware.state = self._state.firmware

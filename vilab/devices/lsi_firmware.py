@@ -26,7 +26,6 @@ from vilab.devices.lsi_messages import ScsiIo
 from vilab.devices.lsi_sgl import SglError, walk
 from vilab.devices.scsi_dma import BusMaster
 from vilab.devices.scsi_initiator import ABORTED, ABSENT, Outcome, ScsiInitiator, UnderWay
-from vilab.events import EventLog
 from vilab.protocols import ScsiBus
 
 CONFIG_HEADER_AT, CONFIG_ADDRESS_AT, CONFIG_SGE_AT = 0x14, 0x18, 0x1C
@@ -52,35 +51,28 @@ class Firmware:
 
     Parameters
     ----------
+    initiator : has the commands under way; the adapter passes those that are over to ``ended``.
     answer : takes a reply that needs a frame. complete : takes the context of what went well.
     """
 
     def __init__(
         self,
         clock: VirtualClock,
-        log: EventLog,
         bus: ScsiBus,
         master: BusMaster,
+        initiator: ScsiInitiator,
         answer: Callable[[bytes], None],
         complete: Callable[[int], None],
     ) -> None:
-        self._clock, self._bus, self._master = clock, bus, master
+        self._clock, self._bus, self._master, self._initiator = clock, bus, master, initiator
         self._answer, self._complete = answer, complete
-        self._initiator = ScsiInitiator(clock, log, bus, master, self._ended)
         self.state = FirmwareState()
         self.initialized = False
         """IOCInit has just been carried out."""
 
-    @property
-    def commands(self) -> list[UnderWay]:
-        return self._initiator.commands
-
-    def load(self, commands: list[UnderWay]) -> None:
-        self._initiator.load(commands)
-
     def reset(self) -> None:
         """Nothing is under way any more, and nobody is told."""
-        self._initiator.abort(lambda _: True, tell=False)
+        self._initiator.drop()
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -233,7 +225,7 @@ class Firmware:
             return lsi_messages.INVALID_FIELD
         return lsi_messages.SUCCESS
 
-    def _ended(self, command: UnderWay, outcome: Outcome) -> int:
+    def ended(self, command: UnderWay, outcome: Outcome) -> int:
         """A command is over; the IOC status."""
         frame = command.request
         status, state, sense_bytes = lsi_messages.SUCCESS, 0, 0
@@ -286,7 +278,7 @@ class Firmware:
             ended = abort(lambda c: True)
             self._bus.reset()
         elif kind == lsi_messages.QUERY_TASK:
-            there = any(lsi_messages.context_of(c.request) == context for c in self.commands)
+            there = any(lsi_messages.context_of(c.request) == context for c in self._initiator.commands)
             response = lsi_messages.TM_SUCCEEDED if there else lsi_messages.TM_COMPLETE
         else:
             response = lsi_messages.TM_NOT_SUPPORTED

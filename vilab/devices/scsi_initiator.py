@@ -171,6 +171,10 @@ class ScsiInitiator:
                 self._report(command, Outcome(failure=ABORTED))
         return len(ended)
 
+    def drop(self) -> None:
+        """Nothing is under way any more, and nobody is told."""
+        self.abort(lambda _: True, tell=False)
+
     def load(self, commands: list[UnderWay]) -> None:
         """From a state record; the clock has its time already. Those due at one instant keep their order."""
         for timer in self._timers.values():
