@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from unicorn import UC_ARCH_X86, UC_HOOK_INSN, UC_MODE_32, Uc
 from unicorn import x86_const as reg
 
-from vilab.machine.cpu import Cpu, Stop
+from vilab.machine.cpu import Cpu
+from vilab.machine.exits import Stop
 from vilab.machine.memory import MachineMemory
 from vilab.machine.registers import CS, DS, EAX, EBX, ECX, EDI, ESI, ESP
 

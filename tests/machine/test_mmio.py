@@ -6,7 +6,8 @@ import pytest
 
 from tests.machine.test_cpu import CODE, Recorder, flatten
 from vilab.machine.access_place import find_place
-from vilab.machine.cpu import Cpu, Stop
+from vilab.machine.cpu import Cpu
+from vilab.machine.exits import Stop
 from vilab.machine.memory import MachineMemory
 from vilab.machine.registers import EBX, ECX
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tools import require_file
-from vilab.machine.cpu import VMEXIT_BASE, Cpu
+from vilab.machine.cpu import Cpu
+from vilab.machine.exits import VMEXIT_BASE
 from vilab.machine.memory import MachineMemory
 from vilab.vmm import svm_exits, vmcb
 from vilab.vmm.engine_svm import ENTRY_CODE

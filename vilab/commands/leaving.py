@@ -18,9 +18,11 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-from vilab.machine import cpu
+from vilab.machine import access_hooks, cpu
 
 RETRY_SECONDS = 0.001
+_HOOK_FILES = frozenset((cpu.__file__, access_hooks.__file__))
+"""Where the functions are that Unicorn calls; their names begin with ``_on_``."""
 
 
 def install(first: Callable[[], None] | None = None) -> None:
@@ -49,7 +51,7 @@ def _leave(_number: int, frame: FrameType | None) -> None:
 def in_callback(frame: FrameType | None) -> bool:
     """Is one of the functions that the processor calls on this stack?"""
     while frame is not None:
-        if frame.f_code.co_filename == cpu.__file__ and frame.f_code.co_name.startswith("_on_"):
+        if frame.f_code.co_filename in _HOOK_FILES and frame.f_code.co_name.startswith("_on_"):
             return True
         frame = frame.f_back
     return False

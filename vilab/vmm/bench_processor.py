@@ -13,7 +13,8 @@ from __future__ import annotations
 from capstone import CS_ARCH_X86, CS_MODE_32, Cs
 
 from vilab.errors import VmmBug
-from vilab.machine.cpu import Cpu, Stop
+from vilab.machine.cpu import Cpu
+from vilab.machine.exits import Stop
 from vilab.machine.memory import MachineMemory
 from vilab.machine.registers import CS, EBX, ECX, EDI, ESP
 from vilab.vmm.bench_guests import boot_shell

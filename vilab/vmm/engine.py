@@ -30,7 +30,7 @@ from vilab.events import (
     RunEnded,
     TrueFault,
 )
-from vilab.machine.cpu import Stop
+from vilab.machine.exits import Stop
 from vilab.machine.registers import CS, HF_INHIBIT_IRQ
 from vilab.vmm import deliver
 from vilab.vmm.engine_platform import EnginePlatform

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, VmmBug
-from vilab.machine.cpu import VMEXIT_BASE
+from vilab.machine.exits import VMEXIT_BASE
 from vilab.machine.intercept import EXIT_RDTSC, EXIT_RDTSCP
 from vilab.machine.registers import HF_INHIBIT_IRQ
 from vilab.vmm import emulate

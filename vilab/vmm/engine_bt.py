@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, VmmBug
-from vilab.machine.cpu import Stop
+from vilab.machine.exits import Stop
 from vilab.machine.registers import ECX
 from vilab.vmm.monitor import CACHE, WORD_SPILL
 from vilab.vmm.packed_callouts import PackedCallouts

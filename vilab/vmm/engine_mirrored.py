@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault
-from vilab.machine.cpu import Stop
+from vilab.machine.exits import Stop
 from vilab.machine.native_callouts import DONE, KINDS
 from vilab.vmm.mirror import CALLOUT, INSIDE, LINEAR, UNKNOWN
 from vilab.vmm.mirrored_steps import MirroredSteps

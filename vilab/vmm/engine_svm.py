@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import VECTORS_WITH_ERROR_CODE, AdminError, GuestFault, GuestStopped, VmmBug
 from vilab.events import Emulated, HiddenFault, VmExit
-from vilab.machine.cpu import UNLIMITED, VMEXIT_BASE
+from vilab.machine.exits import UNLIMITED, VMEXIT_BASE
 from vilab.machine.registers import HF_INHIBIT_IRQ
 from vilab.vmm import emulate, vmcb
 from vilab.vmm import svm_exits as codes

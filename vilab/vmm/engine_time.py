@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from vilab.clock import NEVER_NS, Timer, VirtualClock
 from vilab.costs import CostModel
-from vilab.machine.cpu import UNLIMITED
+from vilab.machine.exits import UNLIMITED
 from vilab.machine.time_cells import OFFSET_NS
 from vilab.vmm.records import Ended
 

@@ -12,7 +12,7 @@ page has let through, then see what it has changed.
 from __future__ import annotations
 
 from vilab.errors import GuestFault
-from vilab.machine.cpu import Stop
+from vilab.machine.exits import Stop
 from vilab.vmm.mirrored_callouts import MirroredCallouts
 from vilab.x86.decode import Instruction, Truncated, decode
 from vilab.x86.flags import TF

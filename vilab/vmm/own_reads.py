@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vilab.machine.cpu import Stop
+from vilab.machine.exits import Stop
 from vilab.vmm.engine import Engine
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT
 from vilab.errors import GuestFault
 from vilab.events import AddressSpaceSwitched, HiddenFault, TraceFault
-from vilab.machine.cpu import Stop
+from vilab.machine.exits import Stop
 from vilab.machine.registers import ECX, HF_INHIBIT_IRQ
 from vilab.vmm.engine import Engine
 from vilab.vmm.shadow_paging import ShadowTables

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, GuestStopped
 from vilab.events import Emulated, TrapTaken
-from vilab.machine.cpu import VMEXIT_BASE, Stop
+from vilab.machine.exits import VMEXIT_BASE, Stop
 from vilab.machine.registers import HF_INHIBIT_IRQ
 from vilab.vmm import emulate
 from vilab.vmm.deprivileged import DeprivilegedEngine

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from vilab.addresses import PAGE_OFFSET_MASK, PAGE_SHIFT
 from vilab.events import VmExit
-from vilab.machine.cpu import VMEXIT_BASE, Cpu
+from vilab.machine.cpu import Cpu
+from vilab.machine.exits import VMEXIT_BASE
 from vilab.machine.registers import EDI, ES
 from vilab.memory.pmap import Pmap
 from vilab.vmm import svm_exits as codes
