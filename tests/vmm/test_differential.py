@@ -13,11 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vilab.events import EventLog, encode
-from vilab.vmm import differential_code as code
 from vilab.vmm import differential_guest as guest
 from vilab.vmm.differential import BT_OPTIONS, Case, Differential, Machine, differences, prepare, run_differential
+from vilab.vmm.differential_code import changing_code
+from vilab.vmm.differential_code.choice import Digits
+from vilab.vmm.differential_code.ordinary import string
+from vilab.vmm.differential_code.place import Place
+from vilab.vmm.differential_code.stack_and_flags import alter_pointer
+from vilab.vmm.differential_code.system import system
+from vilab.vmm.differential_code.templates import KINDS, kind_template, raw
 
-choices = st.lists(st.tuples(st.integers(0, code.KINDS - 1), st.integers(0, (1 << 72) - 1)), max_size=30).map(tuple)
+choices = st.lists(st.tuples(st.integers(0, KINDS - 1), st.integers(0, (1 << 72) - 1)), max_size=30).map(tuple)
 cases = st.builds(
     Case,
     kernel=choices,
@@ -53,12 +59,8 @@ def test_a_difference_is_found_and_named(monkeypatch: pytest.MonkeyPatch):
     from vilab.vmm import emulate
 
     test = Differential("bt")
-    kind = next(i for i in range(code.KINDS) if code.kind_template(i) is code.system)
-    smsw = next(
-        seed
-        for seed in range(100_000)
-        if code.system(code.Digits(seed), code.Place(user=False)).startswith(b"\x0f\x01\xe0")
-    )
+    kind = next(i for i in range(KINDS) if kind_template(i) is system)
+    smsw = next(seed for seed in range(100_000) if system(Digits(seed), Place(user=False)).startswith(b"\x0f\x01\xe0"))
     case = Case(((0, 0), (kind, smsw), (0, 0)), ((0, 0),), limit=20)
     assert test.compare(case) == []
     monkeypatch.setitem(emulate.OPERATIONS, "smsw", lambda v, i, _p: v.gpr.__setitem__(i.rm, 0x1234) or "a lie")
@@ -85,9 +87,11 @@ def test_a_fault_behind_a_store_into_its_own_block_pushes_the_flags_before_it():
 
 # Stepped, unstepped, and with the block hook in Python ----------------------------------------------------------------
 
-STIRS_CODE = (code.modify, code.modify_ahead, code.copy_code, code.alter_pointer, code.raw, code.string)
+STIRS_CODE = (
+    changing_code.modify, changing_code.modify_ahead, changing_code.copy_code, alter_pointer, raw, string,
+)  # fmt: skip
 """Left out here: code that overwrites the block it stands in is counted otherwise when it is stepped."""
-CALM = [kind for kind in range(code.KINDS) if code.kind_template(kind) not in STIRS_CODE]
+CALM = [kind for kind in range(KINDS) if kind_template(kind) not in STIRS_CODE]
 calm_choices = st.lists(st.tuples(st.sampled_from(CALM), st.integers(0, (1 << 72) - 1)), max_size=30).map(tuple)
 
 

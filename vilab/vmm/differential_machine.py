@@ -20,8 +20,10 @@ from vilab.devices.pic import ChipState, Pic, PicState, reset_state
 from vilab.errors import VilabError
 from vilab.guests.image import LoadedImage
 from vilab.vmm import differential_guest as g
-from vilab.vmm.differential_code import KINDS, Choice, Digits, Program
-from vilab.vmm.engine import EngineState
+from vilab.vmm.differential_code.choice import Choice, Digits
+from vilab.vmm.differential_code.program import Program
+from vilab.vmm.differential_code.templates import KINDS
+from vilab.vmm.engine_state import EngineState
 from vilab.vmm.vcpu import LDTR, VcpuState
 from vilab.vmm.vm import VirtualMachine, VmState
 from vilab.x86 import paging as pg

@@ -26,11 +26,11 @@ from vilab.devices.pic import reset_state
 from vilab.guests.image import LoadedImage
 from vilab.machine.memory import Bytes
 from vilab.vmm import differential_paging_guest as g
-from vilab.vmm.differential_code import Choice
+from vilab.vmm.differential_code.choice import Choice
 from vilab.vmm.differential_machine import StandInPorts
 from vilab.vmm.differential_paging_code import HEAD_BYTES, KINDS, Step, assemble, proper_steps
 from vilab.vmm.differential_paging_model import Model
-from vilab.vmm.engine import EngineState
+from vilab.vmm.engine_state import EngineState
 from vilab.vmm.records import GPR_NAMES
 from vilab.vmm.shadow_policy import POLICIES
 from vilab.vmm.vm import VirtualMachine, VmState

@@ -18,7 +18,7 @@ import msgspec
 
 from vilab.errors import GuestFault
 from vilab.vmm import differential_paging_guest as g
-from vilab.vmm.differential_code import Choice, Digits
+from vilab.vmm.differential_code.choice import Choice, Digits
 from vilab.vmm.differential_paging_model import PG, PGE, PSE, WP, Forbidden, Model, Stale
 from vilab.x86 import paging as pg
 
