@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
 
+import msgspec
+
 ReadableBytes: TypeAlias = bytes | bytearray | memoryview
 """What can be written somewhere."""
 
@@ -62,6 +64,14 @@ class Console(Protocol):
         ...
 
 
+class Geometry(msgspec.Struct, frozen=True):
+    """Cylinders, heads, sectors a track: what a BIOS and old guests want to hear about a disk that has none."""
+
+    cylinders: int
+    heads: int
+    sectors: int
+
+
 class BlockDevice(Protocol):
     """A disk: bytes at an offset, in whole sectors.
 
@@ -77,6 +87,11 @@ class BlockDevice(Protocol):
 
     @property
     def sector_bytes(self) -> int: ...
+
+    @property
+    def geometry(self) -> Geometry:
+        """``vilab.storage.geometry.ShapedBySize`` has the answer of a disk that knows its size only."""
+        ...
 
     @property
     def read_only(self) -> bool: ...

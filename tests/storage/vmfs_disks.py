@@ -17,6 +17,7 @@ import msgspec
 from vilab.clock import VirtualClock
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import check_range
+from vilab.storage.geometry import ShapedBySize
 from vilab.storage.vmfs.host import Host
 from vilab.storage.vmfs.layout import MIB
 from vilab.storage.vmfs.lun import SharedDisk
@@ -28,7 +29,7 @@ SECTOR = 512
 SIZE = OVERHEAD_BYTES + 256 * MIB
 
 
-class SparseDisk:
+class SparseDisk(ShapedBySize):
     """A disk in memory whose copies share what none of them has changed."""
 
     sector_bytes = SECTOR

@@ -22,6 +22,7 @@ from vilab.guests import tinyfs
 from vilab.guests.load import load
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import SECTOR_BYTES
+from vilab.storage.geometry import ShapedBySize
 from vilab.storage.scsi.sense import Status
 from vilab.storage.scsi.state import Identity, Nexus
 from vilab.storage.scsi.target import Target
@@ -34,7 +35,7 @@ Command = tuple[str, int, bytes]
 """(``write``, first sector, data) or (``flush``, 0, nothing)."""
 
 
-class NotedDisk:
+class NotedDisk(ShapedBySize):
     """A disk in memory that notes every write, flush and read. What was never written reads as zeros."""
 
     sector_bytes, read_only = SECTOR_BYTES, False

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn
 
-from vilab.protocols import BlockDevice, ReadableBytes
+from vilab.protocols import BlockDevice, Geometry, ReadableBytes
 from vilab.storage.block import BlockError
-from vilab.storage.disks.rdm import PassthroughDisk
+from vilab.storage.scsi.passthrough import PassthroughDisk
 from vilab.storage.vmfs.errors import HostFenced
 
 
@@ -33,6 +33,10 @@ class HostedDisk:
     @property
     def sector_bytes(self) -> int:
         return self.device.sector_bytes
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.device.geometry
 
     @property
     def read_only(self) -> bool:

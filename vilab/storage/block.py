@@ -11,10 +11,12 @@ The Protocol itself is ``vilab.protocols.BlockDevice``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from vilab.errors import AdminError, VmmBug
 from vilab.protocols import BlockDevice, ReadableBytes
+from vilab.storage.geometry import ShapedBySize
 
 SECTOR_BYTES = 512
 
@@ -33,6 +35,20 @@ class BlockError(AdminError):
         super().__init__(sentence)
 
 
+class ReservationConflict(BlockError):
+    """Another initiator has reserved the disk; the command did nothing and can be repeated."""
+
+    def __init__(self, sentence: str = "The LUN is reserved by another host.") -> None:
+        super().__init__("medium", sentence)
+
+
+class ReservationLost(BlockError):
+    """This host's reservation has ended (a reset, a lost session) in the middle of what was done under it."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__("medium", sentence)
+
+
 def check_range(device: BlockDevice, offset_bytes: int, size_bytes: int) -> None:
     """``VmmBug`` unless the range is whole sectors of the disk: whoever drives a disk has to check that before."""
     if (offset_bytes | size_bytes) % device.sector_bytes:
@@ -41,7 +57,18 @@ def check_range(device: BlockDevice, offset_bytes: int, size_bytes: int) -> None
         raise VmmBug(f"{size_bytes} bytes at {offset_bytes} leave a disk of {device.size_bytes} bytes.")
 
 
-class MemoryDisk:
+ZEROS = bytes(1 << 20)
+
+
+def write_zeros(write: Callable[[int, bytes], None], offset_bytes: int, size_bytes: int) -> None:
+    """Zeros through ``write(offset_bytes, data)``, a megabyte at a time."""
+    while size_bytes:
+        some = min(size_bytes, len(ZEROS))
+        write(offset_bytes, ZEROS[:some])
+        offset_bytes, size_bytes = offset_bytes + some, size_bytes - some
+
+
+class MemoryDisk(ShapedBySize):
     """A disk in memory, for tests and lessons."""
 
     sector_bytes = SECTOR_BYTES

@@ -13,12 +13,13 @@ from pathlib import Path
 from vilab.errors import AdminError
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import SECTOR_BYTES, check_range
+from vilab.storage.geometry import ShapedBySize
 
 PAGE_BYTES = 4096
 _HOLE = bytes(PAGE_BYTES)
 
 
-class PagedDisk:
+class PagedDisk(ShapedBySize):
     """A block device. Copies share what neither has changed."""
 
     sector_bytes = SECTOR_BYTES

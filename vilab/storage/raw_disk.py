@@ -7,12 +7,12 @@ from pathlib import Path
 
 from vilab.errors import AdminError
 from vilab.protocols import ReadableBytes
-from vilab.storage.block import SECTOR_BYTES, BlockError, check_range
+from vilab.storage.block import SECTOR_BYTES, BlockError, check_range, write_zeros
 from vilab.storage.disk_file import DiskFile
-from vilab.storage.disks.extent import write_zeros
+from vilab.storage.geometry import ShapedBySize
 
 
-class RawDisk:
+class RawDisk(ShapedBySize):
     """A block device on one file."""
 
     sector_bytes = SECTOR_BYTES

@@ -24,11 +24,12 @@ import msgspec
 import numpy as np
 
 from vilab.errors import AdminError
-from vilab.protocols import ReadableBytes
+from vilab.protocols import Geometry, ReadableBytes
 from vilab.storage.block import SECTOR_BYTES, BlockError, check_range
 from vilab.storage.disk_file import REAL_FILES, Files
 from vilab.storage.disks.extent import SECTOR_MASK, SLOT_SHIFT, Filler, Places, Reader, runs
 from vilab.storage.disks.vmdk import VirtualDisk, new_cid
+from vilab.storage.geometry import geometry_in, geometry_of
 
 REGION_SHIFT = 12
 REGION_SECTORS = 1 << REGION_SHIFT
@@ -95,6 +96,18 @@ class DiskChain:
     @property
     def size_bytes(self) -> int:
         return self.sectors * SECTOR_BYTES
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.geometry_at(len(self.links) - 1)
+
+    def geometry_at(self, link: int) -> Geometry:
+        """Of the disk that ends with link number ``link``: what the nearest descriptor says that says anything."""
+        for each in reversed(self.links[: link + 1]):
+            said = geometry_in(each.descriptor.database)
+            if said is not None:
+                return said
+        return geometry_of(self.sectors)
 
     @property
     def read_only(self) -> bool:

@@ -28,20 +28,17 @@ from pathlib import Path
 from typing import Final
 
 from vilab.errors import AdminError
-from vilab.protocols import Lun, ReadableBytes
+from vilab.protocols import Lun
 from vilab.storage.block import SECTOR_BYTES
 from vilab.storage.disk_file import REAL_FILES, DiskFile, Files
 from vilab.storage.disks import descriptor as text
 from vilab.storage.disks.descriptor import PHYSICAL_MAPPING, VIRTUAL_MAPPING, Descriptor, ExtentLine
 from vilab.storage.disks.vmdk import read_descriptor
 from vilab.storage.disks.vmdk_create import describe
-from vilab.storage.scsi.cdb import decode
-from vilab.storage.scsi.inquiry import lun_list
-from vilab.storage.scsi.sense import ScsiError, Status
+from vilab.storage.scsi.passthrough import PassthroughDisk
 
 FIRST_LINE: Final = b"# vilab raw device mapping\n"
 MOST_BYTES: Final = 1024
-REPORT_LUNS: Final = 0xA0
 
 _LUN_LINE = re.compile(rb'lun = "([!-~ ]{1,223})"\n\Z')
 
@@ -68,7 +65,7 @@ def create_mapping(path: Path, name: str, lun: Lun, physical: bool = False, file
         raise AdminError(f"{name} cannot be mapped: it has sectors of {lun.sector_bytes} bytes, not of {SECTOR_BYTES}.")
     extent = path.with_name(path.name.removesuffix(".vmdk") + ("-rdmp.vmdk" if physical else "-rdm.vmdk"))
     kind = PHYSICAL_MAPPING if physical else VIRTUAL_MAPPING
-    described = describe(sectors, kind, [ExtentLine("RW", sectors, "VMFSRDM", extent.name)])
+    described = describe(sectors, kind, [ExtentLine("RW", sectors, "VMFSRDM", extent.name)], geometry=lun.geometry)
     content = write_mapping(name)
     if files.exists(path):
         raise AdminError(f"{path} exists already.")
@@ -132,46 +129,6 @@ class RdmFiles(Files):
 
     def sync_folder(self, folder: Path) -> None:
         self.files.sync_folder(folder)
-
-
-class PassthroughDisk:
-    """A LUN as a guest sees it through a physical mapping; the Protocol ``vilab.protocols.Lun``."""
-
-    def __init__(self, lun: Lun) -> None:
-        self.lun = lun
-
-    @property
-    def size_bytes(self) -> int:
-        return self.lun.size_bytes
-
-    @property
-    def sector_bytes(self) -> int:
-        return self.lun.sector_bytes
-
-    @property
-    def read_only(self) -> bool:
-        return self.lun.read_only
-
-    def submit(self, cdb: bytes, data_out: ReadableBytes = b"") -> tuple[int, bytes, bytes]:
-        """Every command goes to the LUN; REPORT LUNS is answered here: there is LUN 0, this one."""
-        if cdb[:1] != bytes([REPORT_LUNS]):
-            return self.lun.submit(cdb, data_out)
-        try:
-            return Status.GOOD, lun_list(decode(cdb), (0,)), b""
-        except ScsiError as error:
-            return error.status, b"", b"" if error.sense is None else error.sense.fixed()
-
-    def read(self, offset_bytes: int, size_bytes: int) -> bytes:
-        return self.lun.read(offset_bytes, size_bytes)
-
-    def write(self, offset_bytes: int, data: ReadableBytes) -> None:
-        self.lun.write(offset_bytes, data)
-
-    def flush(self) -> None:
-        self.lun.flush()
-
-    def unmap(self, offset_bytes: int, size_bytes: int) -> None:
-        self.lun.unmap(offset_bytes, size_bytes)
 
 
 def open_passthrough(path: Path, files: Files) -> PassthroughDisk:

@@ -102,6 +102,7 @@ def _new_child(chain: DiskChain, below: int, files: Files, helper: bool = False,
         parent=(parent.descriptor.cid, parent.path.name),
         cid=parent.descriptor.cid,
         files=files,
+        geometry=chain.geometry_at(below),
     )
     return path
 

@@ -98,7 +98,7 @@ def _copy_into(disk: DiskChain | RawDisk, target: Path, to: str, space: Space, f
         finally:
             file.close()
         return
-    create(target, sectors, to, space, files=files)
+    create(target, sectors, to, space, files=files, geometry=disk.geometry)
     link = VirtualDisk(target, True, files)
     whole = DiskChain([link], new_content=False)
     for extent in link.extents:
@@ -151,7 +151,7 @@ def _copy(disk: DiskChain | RawDisk, target: BlockDevice, unit_bytes: int) -> No
 def _write_stream(disk: DiskChain | RawDisk, file: DiskFile) -> None:
     sectors = disk.size_bytes // SECTOR_BYTES
     lines = extent_lines(file.path, sectors, "streamOptimized")
-    described = text.write(describe(sectors, "streamOptimized", lines))
+    described = text.write(describe(sectors, "streamOptimized", lines, geometry=disk.geometry))
     at = 0
 
     def write(data: bytes) -> None:

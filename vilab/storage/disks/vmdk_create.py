@@ -25,11 +25,11 @@ from typing import Literal
 import numpy as np
 
 from vilab.errors import AdminError
-from vilab.storage.block import SECTOR_BYTES
+from vilab.protocols import Geometry
+from vilab.storage.block import SECTOR_BYTES, write_zeros
 from vilab.storage.disk_file import REAL_FILES, DiskFile, Files
 from vilab.storage.disks import descriptor as text
 from vilab.storage.disks.descriptor import NO_PARENT, Descriptor, ExtentLine
-from vilab.storage.disks.extent import write_zeros
 from vilab.storage.disks.vmdk import new_cid
 from vilab.storage.disks.vmdk_layout import (
     COWD_FLAGS,
@@ -72,6 +72,7 @@ def create(
     cid: int | None = None,
     most_sectors: int = TWO_GB_SECTORS,
     files: Files = REAL_FILES,
+    geometry: Geometry | None = None,
 ) -> Descriptor:
     """Make an empty disk. Refused where a file of it exists; a failure leaves nothing behind.
 
@@ -79,9 +80,10 @@ def create(
     ----------
     parent : the parent's CID and its name as the child's folder sees it.
     most_sectors : of one extent, where the type cuts the disk into several.
+    geometry : of the disk that this is a copy or a redo log of; without it by size and adapter.
     """
     lines = extent_lines(path, sectors, create_type, most_sectors)
-    described = describe(sectors, create_type, lines, space, adapter, parent, cid)
+    described = describe(sectors, create_type, lines, space, adapter, parent, cid, geometry)
     made: list[Path] = []
     try:
         for line in lines:
@@ -148,9 +150,10 @@ def describe(
     adapter: str = "lsilogic",
     parent: tuple[int, str] | None = None,
     cid: int | None = None,
+    geometry: Geometry | None = None,
 ) -> Descriptor:
     """The descriptor of a new disk."""
-    shape = geometry_of(sectors, adapter)
+    shape = geometry or geometry_of(sectors, adapter)
     identity = b"\x60\x00\xc2\x90" + uuid.uuid4().bytes[:12]
     database = [
         ("ddb.virtualHWVersion", "4"),

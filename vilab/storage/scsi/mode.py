@@ -18,7 +18,6 @@ Sources: SPC-4, 7.5; SBC-3, 6.4; SBC-2, 6.3.3 for 04h and SCSI-2, 9.3.3.3 for 03
 
 from __future__ import annotations
 
-from vilab.storage.geometry import geometry_of
 from vilab.storage.scsi.request import Request
 from vilab.storage.scsi.sense import bad_data, illegal
 from vilab.storage.scsi.state import CACHING_DEFAULT, CONTROL_DEFAULT
@@ -37,7 +36,7 @@ PARAMETERS_CHANGED = 0x2A01
 
 def _format_device(request: Request) -> bytes:
     """Sectors per track, bytes per sector, hard-sectored."""
-    geometry = geometry_of(request.device.size_bytes // 512)
+    geometry = request.device.geometry
     page = bytearray((0x03, 0x16)) + bytes(22)
     page[10:12] = geometry.sectors.to_bytes(2, "big")
     page[12:14] = (request.device.sector_bytes & 0xFFFF).to_bytes(2, "big")
@@ -47,7 +46,7 @@ def _format_device(request: Request) -> bytes:
 
 def _rigid_disk(request: Request) -> bytes:
     """Cylinders, heads and rotation. MODEL: nothing turns; the figure is for guests that compute with it."""
-    geometry = geometry_of(request.device.size_bytes // 512)
+    geometry = request.device.geometry
     page = bytearray((0x04, 0x16)) + bytes(22)
     page[2:5] = min(geometry.cylinders, 0xFF_FFFF).to_bytes(3, "big")
     page[5] = geometry.heads

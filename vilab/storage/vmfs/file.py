@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from vilab.errors import AdminError
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import BlockError, check_range
+from vilab.storage.geometry import ShapedBySize
 from vilab.storage.vmfs import block_id as ids
 from vilab.storage.vmfs import layout as on_disk
 from vilab.storage.vmfs.block_id import FILE_BLOCK, POINTER_BLOCK
@@ -304,7 +305,7 @@ def _write_pieces(places: list[tuple[int, int]], data: memoryview, write: WriteA
         data = data[some:]
 
 
-class VmfsDisk:
+class VmfsDisk(ShapedBySize):
     """A file as a block device, for whatever expects one; its size is what it was when it was opened."""
 
     sector_bytes = SECTOR

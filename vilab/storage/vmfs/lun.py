@@ -7,7 +7,7 @@
     host B ── read() ─────┘ conflict ──> waits a little, tries again; for a bounded time
 
 ``SharedDisk`` has one port a host over any block device of this process, ``FileLun`` shares an image file between
-processes, ``ScsiLun`` (``scsi_lun``) talks CDBs to a target. ``PatientLun`` does the waiting.
+processes, ``vilab.storage.scsi.lun_disk.LunDisk`` talks CDBs to a target. ``PatientLun`` does the waiting.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from typing import Protocol, TypeVar
 
 from vilab.errors import AdminError
 from vilab.events import EventLog
-from vilab.protocols import BlockDevice, ReadableBytes
-from vilab.storage.block import BlockError
+from vilab.protocols import BlockDevice, Geometry, ReadableBytes
+from vilab.storage.block import BlockError, ReservationConflict
 from vilab.storage.disk_file import DiskFile
 from vilab.storage.raw_disk import RawDisk
-from vilab.storage.vmfs.errors import ReservationConflict
 from vilab.storage.vmfs.events import VmfsReservation
 from vilab.storage.vmfs.time import SECOND_NS, Clock, Timing
 
@@ -85,6 +84,10 @@ class SharedPort:
         return self.shared.device.sector_bytes
 
     @property
+    def geometry(self) -> Geometry:
+        return self.shared.device.geometry
+
+    @property
     def read_only(self) -> bool:
         return self.shared.device.read_only
 
@@ -128,6 +131,10 @@ class FileLun:
     @property
     def sector_bytes(self) -> int:
         return self._disk.sector_bytes
+
+    @property
+    def geometry(self) -> Geometry:
+        return self._disk.geometry
 
     @property
     def read_only(self) -> bool:
@@ -199,6 +206,10 @@ class PatientLun:
     @property
     def sector_bytes(self) -> int:
         return self.lun.sector_bytes
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.lun.geometry
 
     @property
     def read_only(self) -> bool:
