@@ -21,7 +21,7 @@ from vilab.devices.pic import ChipState, reset_state
 from vilab.errors import VilabError
 from vilab.guests.image import LoadedImage
 from vilab.vmm.differential_machine import StandInPorts
-from vilab.vmm.engine import EngineState
+from vilab.vmm.engine_state import EngineState
 from vilab.vmm.vcpu import NULL_SEGMENT, VcpuState
 from vilab.vmm.vm import VirtualMachine, VmState
 

@@ -5,7 +5,8 @@
 ``segments`` ``deliver`` ``far``       segment registers; interrupts; transfers between rings
 ``real_mode``                          the same where there is no protection
 ``emulate``                            what each privileged instruction means, once for all engines
-``engine_time`` ``engine_platform`` ``engine``   the loop between processor, clock and devices
+``engine_time`` ``engine_platform``     an engine's clock, and what the guest finds around its processor
+``engine_delivery`` ``engine_steps`` ``engine_state`` ``engine``   the loop between processor, clock and devices
 ``engine_bare``                        no VMM: the baseline
 ``monitor`` ``shadow_paging`` ``deprivileged``   ring 1: where the monitor lives, shadow tables, page faults
 ``engine_trap``                        trap and emulate, and the same without help

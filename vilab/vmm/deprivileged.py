@@ -20,7 +20,7 @@ from vilab.vmm.shadow_paging import ShadowTables
 from vilab.vmm.vcpu import DeprivilegedVcpu
 
 if TYPE_CHECKING:
-    from vilab.vmm.engine import EngineState
+    from vilab.vmm.engine_state import EngineState
     from vilab.vmm.vm import VirtualMachine
 
 CPU_CR0 = 0x80010033

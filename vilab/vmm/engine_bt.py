@@ -30,7 +30,7 @@ from vilab.x86 import encode as e
 from vilab.x86.flags import TF
 
 if TYPE_CHECKING:
-    from vilab.vmm.engine import EngineState
+    from vilab.vmm.engine_state import EngineState
     from vilab.x86.decode import Instruction
 
 STORE_SPILL = e.store_reg(SPILL_AT, ECX)

@@ -26,7 +26,7 @@ from vilab.x86.decode import Instruction
 from vilab.x86.flags import TF
 
 if TYPE_CHECKING:
-    from vilab.vmm.engine import EngineState
+    from vilab.vmm.engine_state import EngineState
 
 BREAKPOINT = 3
 

@@ -44,7 +44,7 @@ from vilab.machine.exits import UNLIMITED, VMEXIT_BASE
 from vilab.machine.registers import HF_INHIBIT_IRQ
 from vilab.vmm import emulate, vmcb
 from vilab.vmm import svm_exits as codes
-from vilab.vmm.engine import EngineState
+from vilab.vmm.engine_state import EngineState
 from vilab.vmm.monitor import MonitorFrames
 from vilab.vmm.nested_paging import NestedTables
 from vilab.vmm.own_reads import OwnReads

@@ -28,7 +28,7 @@ from vilab.x86 import paging as pg
 from vilab.x86.decode import REP, Instruction, Truncated, decode
 
 if TYPE_CHECKING:
-    from vilab.vmm.engine import EngineState
+    from vilab.vmm.engine_state import EngineState
     from vilab.vmm.vm import VirtualMachine
 
 MOST_ITERATIONS = 64

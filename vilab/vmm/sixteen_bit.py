@@ -38,7 +38,7 @@ from vilab.vmm.translator import inhibits_interrupts
 from vilab.x86.decode import Instruction, Kind, Truncated, decode
 
 if TYPE_CHECKING:
-    from vilab.vmm.engine import EngineState
+    from vilab.vmm.engine_state import EngineState
 
 TRAPLESS = frozenset(("int", "int3", "into", "int1", "hlt"))
 """After these no single-step trap comes."""

@@ -31,7 +31,8 @@ from vilab.memory.grant import MemoryGrant, alone
 from vilab.storage.scsi.parallel import ParallelBus
 from vilab.vmm import hypercalls
 from vilab.vmm.cpuid import cpuid
-from vilab.vmm.engine import Engine, EngineState
+from vilab.vmm.engine import Engine
+from vilab.vmm.engine_state import EngineState
 from vilab.vmm.scsi_disks import ScsiAdapter
 from vilab.vmm.tape import Tape
 from vilab.vmm.vcpu import NULL_SEGMENT, VcpuState
