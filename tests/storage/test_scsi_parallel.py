@@ -10,9 +10,11 @@ from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.storage.block import MemoryDisk
+from vilab.storage.disk_statistics import DiskStatistics
 from vilab.storage.scsi.parallel import ELECTRONICS_NS, ParallelBus, movement
+from vilab.storage.scsi.request import Response
 from vilab.storage.scsi.state import Identity
-from vilab.storage.timed import Latency
+from vilab.storage.timed import Latency, TimedDisk
 
 LATENCY = Latency(position_ns=1000, sequential_ns=10, flush_ns=500, ns_per_kilobyte=1024)
 READ = bytes.fromhex("28000000000a00000100")
@@ -105,3 +107,71 @@ def test_any_cdb_takes_a_bounded_time(cdb: bytes) -> None:
     moved = movement(cdb)
     assert moved is None or moved.size_bytes <= 32 << 20
     assert bus.finish(0, 1, bytes(min(wanted, 1 << 20))) is not None
+
+
+def served(bus: ParallelBus, clock: VirtualClock, target: int, tag: int, cdb: bytes, data: bytes = b"") -> Response:
+    _, due_ns = bus.begin(target, 0, tag, cdb)
+    clock.now_ns = due_ns
+    answer = bus.finish(target, tag, data)
+    assert isinstance(answer, Response)
+    return answer
+
+
+def test_each_disk_counts_what_its_arm_does() -> None:
+    bus, clock = make()
+    write = bytes.fromhex("2a000000000100000200")
+    served(bus, clock, 0, 1, write, b"w" * 1024)
+    served(bus, clock, 0, 2, READ)
+    served(bus, clock, 0, 3, INQUIRY)
+    served(bus, clock, 0, 4, FLUSH)
+    counted = bus.statistics[0]
+    assert (counted.write.requests, counted.write.bytes, counted.write.latency_ns) == (1, 1024, 2024)
+    assert (counted.read.requests, counted.read.bytes, counted.flush.requests) == (1, 512, 1)
+    assert counted.busy_ns == 2024 + 1512 + 500
+    assert (counted.deepest_queue, sum(counted.latency_histogram)) == (1, 3)
+    assert bus.statistics[3] == DiskStatistics()
+
+
+def test_what_failed_or_was_withdrawn_is_counted_as_that() -> None:
+    bus, clock = make()
+    outside = bytes.fromhex("2800000fffff00000100")
+    assert served(bus, clock, 0, 1, outside).status
+    bus.begin(0, 0, 2, READ)
+    bus.begin(0, 0, 3, READ)
+    clock.now_ns += 100
+    bus.abort(0, 3)
+    clock.now_ns += 100
+    bus.reset()
+    counted = bus.statistics[0]
+    assert (counted.read.failed, counted.read.cancelled, counted.read.requests, counted.deepest_queue) == (1, 2, 0, 2)
+    assert counted.busy_ns == 1512 + 200
+    assert bus.finish(0, 2, b"") is None
+    assert counted.read.cancelled == 2
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["read", "write", "flush"]), st.integers(0, 40), st.integers(0, 4000))),
+    st.integers(1, 3),
+)
+def test_the_bus_and_a_timed_disk_count_the_same(requests: list[tuple[str, int, int]], lanes: int) -> None:
+    latency = Latency(position_ns=1000, sequential_ns=10, flush_ns=500, ns_per_kilobyte=1024, lanes=lanes)
+    bus, clock = make(latency)
+    timed = TimedDisk(MemoryDisk(1 << 20), clock, latency)
+    cdbs = {"read": READ, "write": b"\x2a" + READ[1:], "flush": FLUSH}
+    for tag, (kind, lba, pause_ns) in enumerate(requests):
+        cdb = cdbs[kind] if kind == "flush" else cdbs[kind][:5] + bytes([lba]) + cdbs[kind][6:]
+        _, due_ns = bus.begin(0, 0, tag, cdb)
+        clock.at(due_ns, lambda tag=tag, kind=kind: bus.finish(0, tag, bytes(512) if kind == "write" else b""))
+        if kind == "flush":
+            timed.flush(lambda _: None)
+        elif kind == "read":
+            timed.read(lba * 512, 512, lambda _: None)
+        else:
+            timed.write(lba * 512, bytes(512), lambda _: None)
+        until_ns = clock.now_ns + pause_ns
+        clock.at(until_ns, lambda: None)
+        while clock.now_ns < until_ns and clock.skip_to_next():
+            clock.run_due()
+    while clock.skip_to_next():
+        clock.run_due()
+    assert bus.statistics[0].copy() == timed.statistics

@@ -30,12 +30,12 @@ from vilab.errors import VmmBug
 from vilab.events import EventLog
 from vilab.protocols import BlockDevice, ReadableBytes
 from vilab.storage.block import BlockError, check_range
+from vilab.storage.disk_statistics import DiskStatistics, Ending, Operation
 from vilab.storage.storage_events import DiskRequestDone
 
 AWAY_RETRY_NS = 1_000_000_000
 """Between two attempts at a disk that is away."""
 
-Operation = Literal["read", "write", "flush", "unmap"]
 Status = Literal["waiting", "served", "done", "failed", "cancelled"]
 
 
@@ -53,36 +53,6 @@ class Latency(msgspec.Struct, frozen=True):
             return self.flush_ns
         first = self.sequential_ns if sequential else self.position_ns
         return first + (0 if operation == "unmap" else size_bytes * self.ns_per_kilobyte // 1024)
-
-
-class OperationCounts(msgspec.Struct):
-    """Requests of one kind that have completed."""
-
-    requests: int = 0
-    bytes: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    latency_ns: int = 0
-    """Sum over the requests, from submission to completion."""
-    longest_ns: int = 0
-
-
-class DiskStatistics(msgspec.Struct):
-    """What a view draws of one disk."""
-
-    read: OperationCounts = msgspec.field(default_factory=OperationCounts)
-    write: OperationCounts = msgspec.field(default_factory=OperationCounts)
-    flush: OperationCounts = msgspec.field(default_factory=OperationCounts)
-    unmap: OperationCounts = msgspec.field(default_factory=OperationCounts)
-    deepest_queue: int = 0
-    busy_ns: int = 0
-    """Sum over the lanes of the time in which they served."""
-    latency_histogram: list[int] = msgspec.field(default_factory=lambda: [0] * 32)
-    """Entry n: requests that took at least 2**n and less than 2**(n+1) microseconds; 0 also holds the shorter ones."""
-
-    def of(self, operation: Operation) -> OperationCounts:
-        counts: OperationCounts = getattr(self, operation)
-        return counts
 
 
 class DiskRequest:
@@ -147,11 +117,9 @@ class TimedDisk:
             assert request.timer is not None
             request.timer.cancel()
             self._served.remove(request)
-            self.statistics.busy_ns += self.clock.now_ns - request.begun_ns
         else:
             return False
-        request.status = "cancelled"
-        self.statistics.of(request.operation).cancelled += 1
+        self._withdrawn(request)
         self._begin()
         return True
 
@@ -161,17 +129,27 @@ class TimedDisk:
         self._waiting.clear()
         for request in waiting:
             if request.status == "waiting":
-                request.status = "cancelled"
-                self.statistics.of(request.operation).cancelled += 1
+                self._withdrawn(request)
             else:
                 self.cancel(request)
         return len(waiting)
+
+    def _withdrawn(self, request: DiskRequest) -> None:
+        if request.status == "waiting":
+            request.begun_ns = self.clock.now_ns
+        request.status = "cancelled"
+        self._account(request, "cancelled")
+
+    def _account(self, request: DiskRequest, how: Ending) -> None:
+        self.statistics.ended(
+            request.operation, request.size_bytes, request.submitted_ns, request.begun_ns, self.clock.now_ns, how
+        )
 
     def _submit(self, request: DiskRequest) -> DiskRequest:
         check_range(self.device, request.offset_bytes, request.size_bytes)
         request.submitted_ns = self.clock.now_ns
         self._waiting.append(request)
-        self.statistics.deepest_queue = max(self.statistics.deepest_queue, self.outstanding())
+        self.statistics.queued(self.outstanding())
         self._begin()
         return request
 
@@ -217,17 +195,7 @@ class TimedDisk:
     def _count(self, request: DiskRequest) -> None:
         now_ns = self.clock.now_ns
         took_ns = now_ns - request.submitted_ns
-        statistics = self.statistics
-        statistics.busy_ns += now_ns - request.begun_ns
-        counts = statistics.of(request.operation)
-        if request.status == "failed":
-            counts.failed += 1
-        else:
-            counts.requests += 1
-            counts.bytes += request.size_bytes
-            counts.latency_ns += took_ns
-            counts.longest_ns = max(counts.longest_ns, took_ns)
-            statistics.latency_histogram[min(31, max(1, took_ns // 1000).bit_length() - 1)] += 1
+        self._account(request, "failed" if request.status == "failed" else "done")
         if self.log is not None and self.log.active:
             error = "" if request.error is None else str(request.error)
             self.log.emit(

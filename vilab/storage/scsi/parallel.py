@@ -20,6 +20,8 @@ answer) reads, writes and flushes are tried again every second: the guest sees a
 
 A LUN behind a physical raw device mapping gets the guest's commands as they are.
 
+``statistics`` has for each disk what its arm has done, from power-on or from the resumption of a saved machine.
+
 MODEL: when a command is withdrawn, those behind it do not move forward.
 """
 
@@ -34,16 +36,17 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.protocols import BlockDevice, ReadableBytes
 from vilab.storage.block import SECTOR_BYTES
+from vilab.storage.disk_statistics import DiskStatistics, Ending, Operation
 from vilab.storage.disks.rdm import PassthroughDisk
 from vilab.storage.scsi.blocks import MAX_TRANSFER_BYTES
 from vilab.storage.scsi.cdb import decode
 from vilab.storage.scsi.passthrough import PassthroughUnit
 from vilab.storage.scsi.request import Response
-from vilab.storage.scsi.sense import ScsiError
+from vilab.storage.scsi.sense import ScsiError, Status
 from vilab.storage.scsi.state import Identity, Nexus, TargetState
 from vilab.storage.scsi.target import Target, TaskFunction
 from vilab.storage.scsi.unit import AWAY
-from vilab.storage.timed import AWAY_RETRY_NS, Latency, Operation
+from vilab.storage.timed import AWAY_RETRY_NS, Latency
 
 TARGETS = 16
 ADAPTER_ID = 7
@@ -80,6 +83,14 @@ class Movement(msgspec.Struct, frozen=True):
     operation: Operation
     offset_bytes: int
     size_bytes: int
+
+
+class Served(msgspec.Struct, frozen=True):
+    """A command that the mechanics have to do with, as long as it is under way."""
+
+    movement: Movement
+    submitted_ns: int
+    begun_ns: int
 
 
 def movement(cdb: bytes) -> Movement | None:
@@ -141,7 +152,9 @@ class ParallelBus:
         self.clock, self.latency = clock, latency or Latency()
         self.nexus = Nexus(initiator)
         self.targets: dict[int, Target] = {}
+        self.statistics: dict[int, DiskStatistics] = {}
         self._queues: dict[int, DiskQueue] = {}
+        self._served: dict[int, dict[int, Served]] = {}
         for number, (device, identity) in disks.items():
             if not 0 <= number < TARGETS or number == ADAPTER_ID:
                 raise AdminError(f"No disk can have the SCSI id {number}: 0 to 15 are possible, {ADAPTER_ID} is taken.")
@@ -151,6 +164,7 @@ class ParallelBus:
                 PassthroughUnit(device, self.targets[number])
             self.targets[number].connect(self.nexus)
             self._queues[number] = DiskQueue([0] * self.latency.lanes)
+            self.statistics[number], self._served[number] = DiskStatistics(), {}
 
     def present(self, target: int) -> bool:
         return target in self.targets
@@ -160,31 +174,45 @@ class ParallelBus:
         moved = movement(cdb) if lun == 0 else None
         if moved is None:
             return task.data_out_bytes, self.clock.now_ns + ELECTRONICS_NS
-        return task.data_out_bytes, self._serve(self._queues[target], moved)
+        begun_ns, due_ns = self._serve(self._queues[target], moved)
+        self._served[target][tag] = Served(moved, self.clock.now_ns, begun_ns)
+        self.statistics[target].queued(len(self._served[target]))
+        return task.data_out_bytes, due_ns
 
-    def _serve(self, queue: DiskQueue, moved: Movement) -> int:
-        """When the disk will be done with it; the queue knows of it from now on."""
+    def _serve(self, queue: DiskQueue, moved: Movement) -> tuple[int, int]:
+        """When the disk begins with it and when it will be done; the queue knows of it from now on."""
         sequential = moved.offset_bytes == queue.arm_bytes
         duration_ns = self.latency.duration_ns(moved.operation, moved.size_bytes, sequential)
         if moved.operation == "flush":  # waits for all before it, and all after it wait
-            due_ns = max(self.clock.now_ns, *queue.free_ns) + duration_ns
-            queue.free_ns = [due_ns] * len(queue.free_ns)
-            return due_ns
+            begun_ns = max(self.clock.now_ns, *queue.free_ns)
+            queue.free_ns = [begun_ns + duration_ns] * len(queue.free_ns)
+            return begun_ns, begun_ns + duration_ns
         lane = queue.free_ns.index(min(queue.free_ns))
-        due_ns = max(self.clock.now_ns, queue.free_ns[lane]) + duration_ns
-        queue.free_ns[lane] = due_ns
+        begun_ns = max(self.clock.now_ns, queue.free_ns[lane])
+        queue.free_ns[lane] = begun_ns + duration_ns
         if moved.operation != "unmap":
             queue.arm_bytes = moved.offset_bytes + moved.size_bytes
-        return due_ns
+        return begun_ns, begun_ns + duration_ns
+
+    def _ended(self, target: int, tag: int, how: Ending) -> None:
+        served = self._served.get(target, {}).pop(tag, None)
+        if served is not None:
+            moved = served.movement
+            self.statistics[target].ended(
+                moved.operation, moved.size_bytes, served.submitted_ns, served.begun_ns, self.clock.now_ns, how
+            )
 
     def finish(self, target: int, tag: int, data_out: ReadableBytes) -> Response | int | None:
         task = next((t for t in self.targets[target].tasks if t.tag == tag and t.nexus == self.nexus), None)
         if task is None:
+            self._ended(target, tag, "cancelled")
             return None
         response = self.targets[target].finish(task, data_out)
         if response is not None and response.sense is AWAY and movement(task.cdb) is not None:
             self.targets[target].tasks.append(task)
             return self.clock.now_ns + AWAY_RETRY_NS
+        good = response is not None and response.status == Status.GOOD
+        self._ended(target, tag, "done" if good else "cancelled" if response is None else "failed")
         return response if response is None or task.cdb[:1] != INQUIRY else _of_parallel_scsi(task.cdb, response)
 
     def abort(self, target: int, tag: int) -> bool:
@@ -193,6 +221,7 @@ class ParallelBus:
         if there is None or task is None:
             return False
         there.manage(self.nexus, TaskFunction.ABORT_TASK, task.lun, tag)
+        self._ended(target, tag, "cancelled")
         return True
 
     def reset(self, target: int | None = None, lun: int | None = None) -> None:
@@ -204,6 +233,8 @@ class ParallelBus:
             function = TaskFunction.TARGET_RESET if lun is None else TaskFunction.LOGICAL_UNIT_RESET
             there.manage(self.nexus, function, lun)
             if lun in (None, 0):
+                for tag in list(self._served[number]):
+                    self._ended(number, tag, "cancelled")
                 self._queues[number].free_ns = [0] * self.latency.lanes
 
     def flush(self) -> None:
@@ -231,6 +262,8 @@ class ParallelBus:
         for number, each in saved.targets.items():
             self.targets[number].load_state(each)
         self._queues = saved.queues
+        self.statistics = {number: DiskStatistics() for number in self.targets}
+        self._served = {number: {} for number in self.targets}
         for queue in self._queues.values():
             if len(queue.free_ns) != self.latency.lanes:
                 raise AdminError("The saved machine's disks serve another number of requests at a time.")
