@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.devices.helpers import make_pc
 from tests.devices.qemu import QemuPorts
-from vilab.devices import ioapic, lapic
+from vilab.devices import ioapic, lapic_registers
 from vilab.devices.pc import Pc
 from vilab.events import EventLog
 
@@ -39,7 +39,7 @@ def io_read(pc: Pc, index: int) -> int:
 
 
 def end_of_interrupt(pc: Pc) -> None:
-    pc.write_mmio(lapic.BASE + lapic.EOI, 4, 0)
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.EOI, 4, 0)
 
 
 def program_pic(pc: Pc, mask: int) -> None:
@@ -57,7 +57,7 @@ def rise(pc: Pc, irq: int) -> None:
 def symmetric(pc: Pc) -> None:
     """The local APIC on, the PIC neither wired through nor unmasked."""
     program_pic(pc, 0xFF)
-    pc.write_mmio(lapic.BASE + lapic.LVT_LINT0, 4, MASKED)
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.LVT_LINT0, 4, MASKED)
 
 
 def test_registers_of_the_io_apic(pc: Pc) -> None:
@@ -95,17 +95,17 @@ def test_without_any_set_up_the_pic_reaches_the_processor(pc: Pc) -> None:
 
 
 def test_with_the_local_apic_switched_off_too(pc: Pc) -> None:
-    pc.lapic.write_apic_base(lapic.BASE)
+    pc.lapic.write_apic_base(lapic_registers.BASE)
     program_pic(pc, 0xEF)
     pc.interrupts.line(4).set_level(True)
     assert pc.interrupts.pending()
     assert pc.interrupts.acknowledge() == 0x24
-    assert pc.read_mmio(lapic.BASE + lapic.VERSION, 4) == 0xFFFF_FFFF
+    assert pc.read_mmio(lapic_registers.BASE + lapic_registers.VERSION, 4) == 0xFFFF_FFFF
 
 
 def test_masked_at_lint0_the_pic_is_not_heard_but_through_pin_0(pc: Pc) -> None:
     program_pic(pc, 0xEF)
-    pc.write_mmio(lapic.BASE + lapic.LVT_LINT0, 4, MASKED)
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.LVT_LINT0, 4, MASKED)
     pc.interrupts.line(4).set_level(True)
     assert not pc.interrupts.pending()
     io_write(pc, 0x10, EXTINT)
@@ -115,7 +115,7 @@ def test_masked_at_lint0_the_pic_is_not_heard_but_through_pin_0(pc: Pc) -> None:
 
 def test_lint0_in_fixed_mode_gives_its_own_vector(pc: Pc) -> None:
     program_pic(pc, 0xFE)
-    pc.write_mmio(lapic.BASE + lapic.LVT_LINT0, 4, 0x55)
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.LVT_LINT0, 4, 0x55)
     rise(pc, 0)
     assert pc.interrupts.acknowledge() == 0x55
 
@@ -191,12 +191,12 @@ def test_who_can_still_wake_a_halted_processor(pc: Pc) -> None:
     assert pc.interrupts.all_masked()
     program_pic(pc, 0xFE)
     assert not pc.interrupts.all_masked()
-    pc.write_mmio(lapic.BASE + lapic.LVT_LINT0, 4, MASKED)
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.LVT_LINT0, 4, MASKED)
     assert pc.interrupts.all_masked()
-    pc.write_mmio(lapic.BASE + lapic.LVT_TIMER, 4, 0x40)
-    pc.write_mmio(lapic.BASE + lapic.INITIAL, 4, 1000)
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.LVT_TIMER, 4, 0x40)
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.INITIAL, 4, 1000)
     assert not pc.interrupts.all_masked()
-    pc.write_mmio(lapic.BASE + lapic.INITIAL, 4, 0)
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.INITIAL, 4, 0)
     io_write(pc, 0x14, 0x42)
     assert not pc.interrupts.all_masked()
 
@@ -207,8 +207,8 @@ def test_state_with_everything_on_its_way() -> None:
     io_write(first, 0x18, LEVEL | 0x44)
     first.interrupts.line(4).set_level(True)
     first.interrupts.acknowledge()
-    first.write_mmio(lapic.BASE + lapic.LVT_TIMER, 4, lapic.PERIODIC | 0x40)
-    first.write_mmio(lapic.BASE + lapic.INITIAL, 4, 5_000)
+    first.write_mmio(lapic_registers.BASE + lapic_registers.LVT_TIMER, 4, lapic_registers.PERIODIC | 0x40)
+    first.write_mmio(lapic_registers.BASE + lapic_registers.INITIAL, 4, 5_000)
     state = first.save_state()
     second, other_clock, _ = make_pc()
     second.load_state(state)
@@ -221,7 +221,7 @@ def test_state_with_everything_on_its_way() -> None:
 def test_accesses_are_logged_with_their_address() -> None:
     log = EventLog(keep=True)
     pc, _, _ = make_pc(log)
-    pc.read_mmio(lapic.BASE + lapic.VERSION, 4)
+    pc.read_mmio(lapic_registers.BASE + lapic_registers.VERSION, 4)
     pc.write_mmio(0xE000_0000, 2, 0x1234)
     assert pc.read_mmio(0xE000_0000, 2) == 0xFFFF
     seen = [(type(event).__name__, event.gpa, event.value) for event in log.events]  # type: ignore[attr-defined]

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from tests.devices.helpers import run_to
 from vilab.clock import VirtualClock
-from vilab.devices import lapic as la
-from vilab.devices.lapic import Lapic, LapicState
+from vilab.devices import lapic_registers as la
+from vilab.devices.lapic import Lapic
+from vilab.devices.lapic_state import LapicState
+from vilab.devices.lapic_timer import SHORTEST_NS, TICK_NS
 
 FIXED_TO_SELF = 1 << 18
 BY_1, BY_2, BY_16, BY_128 = 0b1011, 0b0000, 0b0011, 0b1010
@@ -186,13 +188,13 @@ def test_one_shot_counts_down_once(bench: Bench, divide: int, by: int) -> None:
     bench.write(la.DIVIDE, divide)
     bench.write(la.LVT_TIMER, 0x40)
     bench.write(la.INITIAL, 10_000)
-    run_to(bench.clock, 2_500 * by * la.TICK_NS)
+    run_to(bench.clock, 2_500 * by * TICK_NS)
     assert bench.read(la.CURRENT) == 7_500
     assert bench.apic.deliverable() == -1
-    run_to(bench.clock, 10_000 * by * la.TICK_NS)
+    run_to(bench.clock, 10_000 * by * TICK_NS)
     assert bench.read(la.CURRENT) == 0
     assert bench.apic.acknowledge() == 0x40
-    run_to(bench.clock, 50_000 * by * la.TICK_NS)
+    run_to(bench.clock, 50_000 * by * TICK_NS)
     assert bench.read(la.IRR + 0x20) == 0
     assert bench.clock.next_ns() > 1 << 60
 
@@ -233,7 +235,7 @@ def test_another_divider_goes_on_from_the_count(bench: Bench) -> None:
     run_to(bench.clock, 40_000)
     bench.write(la.DIVIDE, BY_2)
     assert bench.read(la.CURRENT) == 6_000
-    assert bench.clock.next_ns() == 40_000 + 6_000 * 2 * la.TICK_NS
+    assert bench.clock.next_ns() == 40_000 + 6_000 * 2 * TICK_NS
 
 
 def test_a_tiny_interval_does_not_stop_the_world(bench: Bench) -> None:
@@ -244,7 +246,7 @@ def test_a_tiny_interval_does_not_stop_the_world(bench: Bench) -> None:
     while bench.clock.now_ns < 1_000_000:
         run_to(bench.clock, bench.clock.next_ns())
         calls += 1
-    assert calls <= 1_000_000 // la.SHORTEST_NS + 1
+    assert calls <= 1_000_000 // SHORTEST_NS + 1
 
 
 # State ---------------------------------------------------------------------------------------------------------------

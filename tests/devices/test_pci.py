@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.devices.helpers import make_pc
 from tests.devices.qemu import QemuPorts
-from vilab.devices import ioapic, lapic
+from vilab.devices import ioapic, lapic_registers
 from vilab.devices.pc import Pc
 from vilab.devices.pci_function import Bar, PciFunction
 from vilab.devices.piix import PciLine
@@ -156,7 +156,7 @@ def test_pci_interrupts_go_where_pirqrc_says_and_to_their_own_pins(pc: Pc) -> No
     line.set_level(True)
     assert pc.interrupts.acknowledge() == 0x77
     line.set_level(False)
-    pc.write_mmio(lapic.BASE + lapic.EOI, 4, 0)
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.EOI, 4, 0)
 
 
 def test_power_management_has_a_timer_and_moves(pc: Pc) -> None:

@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from tests.devices.helpers import make_pc
-from vilab.devices import ioapic, lapic
+from vilab.devices import ioapic, lapic_registers
 from vilab.devices.pc import Pc, register_tables
 from vilab.devices.registers import render
 
@@ -28,8 +28,8 @@ def test_docstring_shows_the_register_table(name: str) -> None:
 
 def answers(pc: Pc, name: str, port: int) -> bool:
     """Does the device of that name have this port, or this address?"""
-    if name in ("lapic", "ioapic"):
-        return (pc.lapic.base if name == "lapic" else ioapic.BASE) == port & ~0xFFF
+    if name in ("lapic_registers", "ioapic"):
+        return (pc.lapic.base if name == "lapic_registers" else ioapic.BASE) == port & ~0xFFF
     if name in ("i440fx", "piix") and port not in pc.pci.ports:
         return pc.pci.port_window(port) is not None
     owner = {"cmos": "rtc", "i440fx": "pci", "piix": "pci"}.get(name, name)
@@ -56,11 +56,11 @@ def test_the_local_apic_knows_every_register_of_its_table() -> None:
             pc.read_mmio(register.port, 4)
         else:
             pc.write_mmio(register.port, 4, 0)
-    pc.write_mmio(lapic.BASE + lapic.ESR, 4, 0)
-    assert pc.read_mmio(lapic.BASE + lapic.ESR, 4) == 0
-    pc.read_mmio(lapic.BASE + 0x3F0, 4)
-    pc.write_mmio(lapic.BASE + lapic.ESR, 4, 0)
-    assert pc.read_mmio(lapic.BASE + lapic.ESR, 4) == lapic.ERROR_REGISTER
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.ESR, 4, 0)
+    assert pc.read_mmio(lapic_registers.BASE + lapic_registers.ESR, 4) == 0
+    pc.read_mmio(lapic_registers.BASE + 0x3F0, 4)
+    pc.write_mmio(lapic_registers.BASE + lapic_registers.ESR, 4, 0)
+    assert pc.read_mmio(lapic_registers.BASE + lapic_registers.ESR, 4) == lapic_registers.ERROR_REGISTER
 
 
 def test_absent_hardware_reads_all_ones_and_loses_writes() -> None:

@@ -2,6 +2,8 @@
 
 ``registers``             a register table is data
 ``pic``                   8259A pair: which interrupt goes first
+``lapic_registers`` ``lapic_state`` ``lapic_timer`` ``lapic_priority`` ``lapic``   the APIC beside each processor
+``ioapic`` ``interrupts``   pins of the I/O APIC; the three controllers as one source
 ``pit_counter`` ``pit``   8254: 1.193182 MHz divided; IRQ 0
 ``port61``                the gate of counter 2, the speaker, a bit that toggles
 ``rtc_time`` ``cmos`` ``rtc``  MC146818: date, alarm, IRQ 8, and what firmware left in its memory

@@ -28,7 +28,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from vilab.devices.lapic import EXTINT, FIXED, LOWEST
+from vilab.devices.lapic_registers import EXTINT, FIXED, LOWEST
 from vilab.devices.registers import Register, copied
 
 _82093 = "Intel 82093AA datasheet (290566), section 3"

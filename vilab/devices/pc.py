@@ -42,7 +42,8 @@ from vilab.devices import (
     i440fx,
     ioapic,
     keyboard,
-    lapic,
+    lapic_registers,
+    lapic_state,
     lsi_registers,
     pci,
     pic,
@@ -102,7 +103,7 @@ class PcState(msgspec.Struct):
     pci: pci.PciState
     debug_port: debug_port.DebugPortState
     power: power.PowerState
-    lapics: list[lapic.LapicState] = msgspec.field(default_factory=list)
+    lapics: list[lapic_state.LapicState] = msgspec.field(default_factory=list)
     ioapic: ioapic.IoapicState = msgspec.field(default_factory=ioapic.IoapicState)
     ramdisk: ramdisk.RamdiskState | msgspec.UnsetType = msgspec.UNSET
     lsilogic: dict[int, LsiState] | msgspec.UnsetType = msgspec.UNSET
@@ -332,7 +333,7 @@ class Pc:
         ]
         return MpRecord(
             processors=numbers, signature=PROCESSOR_SIGNATURE, features=PROCESSOR_FEATURES,
-            lapic_version=lapic.VERSION_VALUE & 0xFF, lapic_address=lapic.BASE,
+            lapic_version=lapic_registers.VERSION_VALUE & 0xFF, lapic_address=lapic_registers.BASE,
             ioapics=((chip, ioapic.BASE),), ioapic_version=ioapic.VERSION_VALUE & 0xFF, buses=("PCI", "ISA"),
             interrupts=(MpInterrupt(1, 0, chip, ioapic.PIN_PIC, kind=EXTINT), *isa, *from_pci),
             local=(MpInterrupt(1, 0, ALL_LAPICS, 0, kind=EXTINT), MpInterrupt(1, 0, ALL_LAPICS, 1, kind=NMI)),
@@ -419,7 +420,7 @@ def register_tables() -> dict[str, tuple[Register, ...]]:
         "power": power.REGISTERS,
         "crtc": crtc.REGISTERS,
         "uart": uart.REGISTERS,
-        "lapic": lapic.REGISTERS,
+        "lapic_registers": lapic_registers.REGISTERS,
         "ioapic": ioapic.REGISTERS,
         "pci": pci.REGISTERS,
         "i440fx": i440fx.REGISTERS,
