@@ -11,7 +11,8 @@ from vilab.costs import DEFAULT_COSTS
 from vilab.errors import AdminError
 from vilab.events import Emulated, Event, EventLog, ExceptionDelivered, Halted, InterruptDelivered, VmExit, encode
 from vilab.vmm import svm_exits, vmcb
-from vilab.vmm.engine_svm import NOT_FROM_HERE, NOT_OFFERED, SvmEngine
+from vilab.vmm.engine_svm import SvmEngine
+from vilab.vmm.svm_intercepts import NOT_FROM_HERE, NOT_OFFERED
 from vilab.vmm.vm import VirtualMachine, VmState
 
 SESSION = (

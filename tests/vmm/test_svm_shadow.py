@@ -16,7 +16,7 @@ from vilab.vmm import suspend
 from vilab.vmm.checkpoint import Checkpoints
 from vilab.vmm.differential_paging import Mmu, PagingMachine, PagingOutcome, differences, named
 from vilab.vmm.differential_paging_code import Step, assemble
-from vilab.vmm.engine_svm import SvmVcpu
+from vilab.vmm.svm_memory import SvmVcpu
 from vilab.vmm.svm_shadow import SvmShadowEngine, SvmShadowVcpu
 from vilab.vmm.vm import QuietConsole, VirtualMachine
 from vilab.x86.descriptors import TSS32, Segment, build_tss

@@ -15,7 +15,8 @@
 ``translated_vcpu`` ``packed_code`` ``packed_callouts`` ``fragment_callouts`` ``engine_bt``   fragments in one cache
 ``mirror``... ``mirrored_code`` ``mirrored_callouts`` ``mirrored_steps`` ``engine_mirrored``   a mirror of each page
 ``sixteen_bit`` ``sixteen_bit_vcpu`` ``sixteen_bit_engines``   real mode and 16-bit code for the three above
-``vmcb`` ``vmcb_build`` ``svm_exits`` ``nested_paging`` ``engine_svm``       hardware assist
+``vmcb`` ``vmcb_build`` ``svm_exits`` ``svm_intercepts`` ``nested_paging``   hardware assist: what the processor is told
+``svm_memory`` ``svm_guest_code`` ``svm_handling`` ``svm_devices`` ``engine_svm``   its exits; ``svm_shadow``
 ``translation_path``                   gva to gpa to mpa at any moment, without side effects
 ``records`` ``checkpoint`` ``tape`` ``stepping``   walking a run in both directions
 ``scsi_disks``                         files behind a SCSI adapter

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK
 from vilab.devices import backdoor, balloon_port
-from vilab.devices.lapic import BUS_HZ
-from vilab.devices.lapic import ID as LAPIC_ID
+from vilab.devices.lapic_registers import ID as LAPIC_ID
+from vilab.devices.lapic_timer import BUS_HZ
 from vilab.machine.registers import EBX, ECX, EDX
 from vilab.vmm import msrs
 from vilab.vmm.engine_time import EngineTime

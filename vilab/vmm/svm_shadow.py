@@ -35,12 +35,14 @@ from vilab.machine.registers import EDI, ES
 from vilab.memory.pmap import Pmap
 from vilab.vmm import svm_exits as codes
 from vilab.vmm import vmcb
-from vilab.vmm.engine_svm import MAX_BYTES, SvmEngine, SvmVcpu
+from vilab.vmm.engine_svm import SvmEngine
 from vilab.vmm.operands import address_in, linear
 from vilab.vmm.records import Registers
 from vilab.vmm.shadow_faults import ShadowFaults
 from vilab.vmm.shadow_paging import ShadowTables
 from vilab.vmm.simulate import MOVS, STOS
+from vilab.vmm.svm_guest_code import MAX_BYTES
+from vilab.vmm.svm_memory import SvmVcpu
 from vilab.vmm.vcpu import (
     CR0_TRANSLATION,
     CR4_PGE,

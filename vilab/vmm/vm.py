@@ -19,7 +19,7 @@ import msgspec
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.clock import VirtualClock
 from vilab.costs import DEFAULT_COSTS, CostModel
-from vilab.devices.lapic import BUS_HZ
+from vilab.devices.lapic_timer import BUS_HZ
 from vilab.devices.mp_table import place_mp_tables
 from vilab.devices.pc import Pc, PcState
 from vilab.errors import AdminError
