@@ -10,7 +10,18 @@ from vilab.storage.datastore import DatastoreFiles
 from vilab.storage.disks.redo_log import SnapshotDisk
 from vilab.storage.scsi.request import ScsiCommand
 from vilab.storage.vmfs.datastore import VmfsDatastore
-from vilab.view.write_path import ADAPTER, DISK, DRIVER, LUN, PROGRAM, REDO_LOG, VOLUME, guests_commands, hosts_commands
+from vilab.view.write_path import (
+    ADAPTER,
+    DISK,
+    DRIVER,
+    LUN,
+    PROGRAM,
+    REDO_LOG,
+    VOLUME,
+    guests_commands,
+    hosts_commands,
+    sectors,
+)  # fmt: skip
 from vilab.view.write_path_track import WritePathTrack
 
 
@@ -38,7 +49,7 @@ def test_the_sectors_that_are_named_hold_the_text() -> None:
     here = run()
     first = next(command for command, _ in here.at_the_lun() if command.data_out_bytes)
     lun_write = next(each for each in here.at_the_lun()[0][1] if each.data_out_bytes == first.data_out_bytes)
-    sector = int.from_bytes(lun_write.cdb[2:10], "big")
+    sector, _ = sectors(lun_write.cdb)
     assert here.stack.lun.read(sector * 512, 512).startswith(b"Hello, disk")
     volume = tinyfs.read_volume(here.stack.disk.chain)
     assert volume.file("hello").sectors()[0] == int.from_bytes(first.cdb[2:6], "big")
@@ -62,7 +73,7 @@ def test_another_host_reads_it_from_the_lun() -> None:
 
 def test_overwriting_needs_no_lock_and_no_journal() -> None:
     last_write = [below for command, below in run().at_the_lun() if command.data_out_bytes == 512][-1]
-    assert [each.cdb[0] for each in last_write] == [0x8A]
+    assert [each.cdb[0] for each in last_write] == [0x2A]
     grown = run().at_the_lun()[0][1]
     assert [grown[0].cdb[0], grown[-1].cdb[0]] == [0x16, 0x17]
 

@@ -11,7 +11,7 @@ from vilab.course.placement_figures import GUESTS, WAYS, Placed, placed
 from vilab.view.bars import Bar, Bars, BarsTrack, Part, write
 from vilab.view.frame import Cell, Panel, Row
 from vilab.view.playback import Ask
-from vilab.view.predict import Prediction
+from vilab.view.predict import Prediction, measured
 from vilab.view.turning import TurningTrack, turning_point
 from vilab.view.widget import Player
 from vilab.vmm import comparison
@@ -136,12 +136,12 @@ def exit_cost(
 
 
 def _where_it_turns(x: float) -> Prediction:
-    limits = (1000, 4000, 8000)
-    return Prediction(
+    return measured(
         "From which cost of an exit on is software the cheaper one?",
         ("below 1,000 cycles", "1,000 to 4,000", "4,000 to 8,000", "above 8,000"),
-        lambda: sum(x >= limit for limit in limits),
-        f"Both cost the same at {x:,.0f} cycles.",
+        (1000, 4000, 8000),
+        lambda: x,
+        lambda cycles: f"Both cost the same at {cycles:,.0f} cycles.",
     )
 
 

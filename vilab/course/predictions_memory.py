@@ -4,46 +4,22 @@ but not shown before Step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from vilab.memory import memory_events as events
 from vilab.view.memory_frame import MemoryFrame
 from vilab.view.memory_grid import size
 from vilab.view.memory_says import touched_since
 from vilab.view.memory_track import MemoryTrack
-from vilab.view.predict import Prediction
+from vilab.view.predict import NextStep, Prediction, step_questions
 from vilab.view.words import counted, grouped
 
-Measure = Callable[[MemoryFrame, MemoryFrame], int]
-"""(before, after) to a number."""
-Question = Callable[[MemoryTrack], Prediction]
-
-
-def between(
-    question: str, options: Sequence[str], limits: Sequence[int], measure: Measure, why: Callable[[int], str]
-) -> Question:
-    """A number that the next step has: option ``i`` is right below ``limits[i]``, the last one above all limits."""
-
-    def make(track: MemoryTrack) -> Prediction:
-        found: list[int] = []
-
-        def right() -> int:
-            found.append(measure(track.frame, track.peek()))
-            return sum(found[0] >= limit for limit in limits)
-
-        return Prediction(question, tuple(options), right, lambda: why(found[0]))
-
-    return make
+Question = NextStep[MemoryFrame]
 
 
 def asked(track: MemoryTrack, questions: Mapping[int, Question]) -> Callable[[int], Prediction | None]:
     """For a player: the position before which a question stands."""
-
-    def ask(position: int) -> Prediction | None:
-        make = questions.get(position)
-        return None if make is None else make(track)
-
-    return ask
+    return step_questions(questions, lambda _: (track.frame, track.peek()))
 
 
 def freed(before: MemoryFrame, after: MemoryFrame) -> int:
@@ -82,31 +58,31 @@ def saved_percent(before: MemoryFrame, after: MemoryFrame) -> int:
 
 
 UNTIL_TOUCHED: Mapping[int, Question] = {
-    0: between(
+    0: Question(
         "vm1, configured with 24 MB, is switched on and boots. How much of the machine will it have taken then, its "
         "monitor aside?",
         ("Less than 1 MB.", "1 to 12 MB.", "More than half of it.", "All 24 MB: they were promised."),
         (256, 12 * 256, 20 * 256), given,
         lambda n: f"{counted(n, 'page')}, {size(n)}: what its kernel has touched. The rest has no frame yet.",
     ),
-    3: between(
+    3: Question(
         "A program in vm1 asks its kernel for 1,500 pages and only reads them. All are zero. How many frames more?",
         ("None: there is nothing to store.", "One, a page of zeros for all.", "About 750.", "About 1,500."),
         (1, 700, 1400), given,
         lambda n: f"{counted(n, 'frame')}. The first access takes a frame, and here a read is as good as a write.",
     ),
-    7: between(
+    7: Question(
         "vm2's program has ended; its kernel counts 1,500 pages as free again. How many of them has the host got?",
         ("All of them.", "About half.", "None."),
         (-1400, -100), lambda before, after: -freed(before, after),
         lambda n: "None. Nobody has told the host, and the kernel's list of free pages is nothing that it can see.",
     ),
-    9: between(
+    9: Question(
         "Another program in vm2, 1,000 pages. How many pages of vm2 are touched for the first time?",
         ("None, or next to none.", "About 500.", "About 1,000."), (100, 800), lambda b, a: touched_since(a, b),
         lambda n: f"{grouped(n)}. Its kernel hands out pages that it has used before; the host sees no difference.",
     ),
-    14: between(
+    14: Question(
         "vm1 is switched off. How much of the machine is free again?",
         ("Nothing: it might come back.", "The pages that it had touched.", "These, and its monitor.",
          "All that it was configured with."),
@@ -116,26 +92,26 @@ UNTIL_TOUCHED: Mapping[int, Question] = {
 }  # fmt: skip
 
 TWINS: Mapping[int, Question] = {
-    0: between(
+    0: Question(
         "vm2 and vm3 are made from vm1, the same to the last byte, and a second passes in which the scanner looks at "
         "4,000 random pages. How many frames have the two clones cost by then?",
         ("None: they are equal to vm1.", "Up to a quarter of their pages.", "A quarter to three quarters.", "More."),
         (1, 25, 75), cost_percent,
         lambda n: f"{n} frames for every 100 of their pages. That two pages are equal has to be found, one by one.",
     ),
-    5: between(
+    5: Question(
         "Five seconds, 20,000 random looks. Of all pages that were ever touched, how many will need no frame of their "
         "own after one second more?",
         ("Less than 20 %.", "20 to 45 %.", "45 to 66 %.", "More: two thirds and above."), (20, 45, 67), saved_percent,
         lambda n: f"{n} %. Of three equal guests no more than two thirds can be saved, and some pages are rewritten.",
     ),
-    9: between(
+    9: Question(
         "vm3 is switched off. It has touched as many pages as the others. How many frames of guest memory come free?",
         ("None.", "Less than a third as many.", "A third to two thirds.", "As many as it has touched."),
         (1, 33, 67), left_percent,
         lambda n: f"{n} for every 100 pages: those that it had to itself. The others still read the rest.",
     ),
-    11: between(
+    11: Question(
         "Now vm1, from which all were made, is switched off. What becomes of the pages that vm2 shares with it?",
         ("They are copied to vm2 first.", "Nothing is copied: vm2 reads on."), (1,),
         lambda before, after: 0 if copied(before, after) > 100 else 1,

@@ -3,12 +3,12 @@ arrived."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vilab.course import volume_runs as volumes
 from vilab.view.lock_frame import SECOND_NS, LockStep, LockStory
 from vilab.view.lock_says import seconds
-from vilab.view.predict import Prediction
+from vilab.view.predict import NextStep, Prediction, measured
 from vilab.view.vmfs_run import MapMoment, VolumeRun
 
 Ask = Callable[[int], Prediction | None]
@@ -60,25 +60,25 @@ def _conflict(story: LockStory, meets: int) -> Prediction:
         found = story.commands[story.steps[meets - 1].commands : last]
         return sum(each.conflict for each in found if each.host == host)
 
-    return Prediction(
+    return measured(
         "Two guests write at the same moment, each to a disk of its own, on different hosts; both disks need new "
         "blocks. What will the second host notice?",
         ("Nothing: the files are different ones.", "It is turned away once or more, and tries again.",
          "Its guest's write fails."),
-        lambda: 1 if turned() else 0,
-        lambda: f"{turned()} commands came back undone. A reservation is of the whole LUN, whatever the "
+        (1,), turned,
+        lambda n: f"{n} commands came back undone. A reservation is of the whole LUN, whatever the "
         "change is about.",
     )  # fmt: skip
 
 
 def _in_use(story: LockStory, position: int, refused: int) -> Prediction:
     wait_ns = story.steps[refused].at_ns - story.steps[position].at_ns
-    return Prediction(
+    return measured(
         "db runs on one host, and now the other one shall power it on. When will it hear that this cannot be?",
         ("At once: the lock says who has it.", "Within three seconds: it has to see a heartbeat.",
          "After 16 s.", "Never: it will run twice."),
-        lambda: 0 if wait_ns < SECOND_NS // 2 else 1 if wait_ns <= 3.5 * SECOND_NS else 2,
-        lambda: f"After {seconds(wait_ns)}. A lock on disk says who took it, and not whether that one is alive. A "
+        (SECOND_NS // 2, 7 * SECOND_NS // 2 + 1), lambda: wait_ns,
+        lambda ns: f"After {seconds(ns)}. A lock on disk says who took it, and not whether that one is alive. A "
         "changed stamp does.",
     )  # fmt: skip
 
@@ -122,8 +122,6 @@ def _half_a_change(story: LockStory, dies: int) -> Prediction:
 
 # --- the map ----------------------------------------------------------------------------------------------------------
 
-Measure = Callable[[MapMoment, MapMoment], int]
-
 
 def _taken(before: MapMoment, after: MapMoment) -> int:
     return before.volume.free_blocks - after.volume.free_blocks
@@ -147,48 +145,38 @@ def _data_sectors(before: MapMoment, after: MapMoment) -> int:
     return 0 if file is None else sum(after.sectors_in(block) for block in file.blocks)
 
 
+QUESTIONS: Mapping[int, NextStep[MapMoment]] = {
+    volumes.BEFORE_THIN: NextStep(
+        "A disk of 64 MB is created, thin. How many blocks of 1 MB will be taken?",
+        ("None.", "One, to begin with.", "64."), (1, 2), _taken,
+        lambda n: f"{n}. A size is a number in an inode. Blocks are taken when they are written.",
+    ),
+    volumes.BEFORE_HOLE: NextStep(
+        "The guest has written 3 MB at the beginning. Now it writes 1 MB in the middle, at 40 MB. Blocks taken?",
+        ("None: there is room in the last one.", "One.", "All up to there, 38."), (1, 2), _taken,
+        lambda n: f"{n}. Where nothing was written the inode has a 0: a hole, which reads as zeros.",
+    ),
+    volumes.BEFORE_OTHER: NextStep(
+        "Another host creates a file. Where on the LUN will its blocks begin?",
+        ("Right behind the first host's.", "Somewhere else, far from them."), (2,), _distance,
+        lambda n: f"{n} blocks further on. Each host looks for free blocks at a place of its own, so that two of "
+        "them rarely want the lock of the same bitmap.",
+    ),
+    volumes.BEFORE_OVERWRITING: NextStep(
+        "The guest overwrites 2 MB that it has written before. How much metadata must its host write for that?",
+        ("None.", "The inode, for the time of the change.", "Journal, inode and bitmap."), (1, 2), _metadata,
+        lambda n: f"{n} writes to anything but the data. That is why a disk that has all its blocks is as fast on "
+        "VMFS as a bare LUN, and why locks are needed so rarely.",
+    ),
+    volumes.BEFORE_REMOVE: NextStep(
+        "db-flat.vmdk is deleted, with 16 MB of data in it. How much of the data will be overwritten?",
+        ("Nothing at all.", "One sector in each block.", "All of it, with zeros."), (1, 1000), _data_sectors,
+        lambda n: f"{n} sectors. Deleting is bookkeeping. Whoever gets the blocks next finds zeros, because they "
+        "are cleared then, and not before.",
+    ),
+}  # fmt: skip
+
+
 def volume_questions(run: VolumeRun) -> Ask:
     """The questions of ``volume_runs.STORY``."""
-    asked: dict[int, tuple[str, tuple[str, ...], tuple[int, ...], Measure, Callable[[int], str]]] = {
-        volumes.BEFORE_THIN: (
-            "A disk of 64 MB is created, thin. How many blocks of 1 MB will be taken?",
-            ("None.", "One, to begin with.", "64."), (1, 2), _taken,
-            lambda n: f"{n}. A size is a number in an inode. Blocks are taken when they are written.",
-        ),
-        volumes.BEFORE_HOLE: (
-            "The guest has written 3 MB at the beginning. Now it writes 1 MB in the middle, at 40 MB. Blocks taken?",
-            ("None: there is room in the last one.", "One.", "All up to there, 38."), (1, 2), _taken,
-            lambda n: f"{n}. Where nothing was written the inode has a 0: a hole, which reads as zeros.",
-        ),
-        volumes.BEFORE_OTHER: (
-            "Another host creates a file. Where on the LUN will its blocks begin?",
-            ("Right behind the first host's.", "Somewhere else, far from them."), (2,), _distance,
-            lambda n: f"{n} blocks further on. Each host looks for free blocks at a place of its own, so that two of "
-            "them rarely want the lock of the same bitmap.",
-        ),
-        volumes.BEFORE_OVERWRITING: (
-            "The guest overwrites 2 MB that it has written before. How much metadata must its host write for that?",
-            ("None.", "The inode, for the time of the change.", "Journal, inode and bitmap."), (1, 2), _metadata,
-            lambda n: f"{n} writes to anything but the data. That is why a disk that has all its blocks is as fast on "
-            "VMFS as a bare LUN, and why locks are needed so rarely.",
-        ),
-        volumes.BEFORE_REMOVE: (
-            "db-flat.vmdk is deleted, with 16 MB of data in it. How much of the data will be overwritten?",
-            ("Nothing at all.", "One sector in each block.", "All of it, with zeros."), (1, 1000), _data_sectors,
-            lambda n: f"{n} sectors. Deleting is bookkeeping. Whoever gets the blocks next finds zeros, because they "
-            "are cleared then, and not before.",
-        ),
-    }  # fmt: skip
-
-    def ask(position: int) -> Prediction | None:
-        found = asked.get(position)
-        if found is None or position + 1 > run.total:
-            return None
-        question, options, limits, measure, why = found
-
-        def value() -> int:
-            return measure(run.moment(position), run.moment(position + 1))
-
-        return Prediction(question, options, lambda: sum(value() >= limit for limit in limits), lambda: why(value()))
-
-    return ask
+    return run.asked(QUESTIONS)

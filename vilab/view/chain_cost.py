@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from vilab.view.frame import WIDTH, Cell, Panel, Picture, Row, Stage
-from vilab.view.predict import Prediction
+from vilab.view.predict import Prediction, measured
 from vilab.view.svg import line, number, rect, text
 from vilab.view.timeline import timeline
 from vilab.view.words import duration, grouped, plain
@@ -168,12 +168,12 @@ class ChainCostTrack:
     def ask(self, position: int) -> Prediction | None:
         """Before the first snapshot's measurement, and before all are deleted."""
         if position == 1:
-            return Prediction(
+            return measured(
                 "A snapshot, and then the guest rewrites 64 of its 2,048 blocks. One pass over the disk will take",
                 ("as long as before: 97 % are where they were", "a tenth longer", "about twice as long",
                  "more than four times as long"),
-                lambda: sum(self._ratio(2) >= limit for limit in (1.05, 1.5, 4.0)),
-                lambda: f"{self._ratio(2):.1f} times: every block that has moved makes the arm move there and back.",
+                (1.05, 1.5, 4.0), lambda: self._ratio(2),
+                lambda ratio: f"{ratio:.1f} times: every block that has moved makes the arm move there and back.",
             )  # fmt: skip
         if position == 3:
             return Prediction(

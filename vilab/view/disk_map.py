@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from vilab.storage import storage_events as events
+from vilab.view.deed_run import DeedTrack
 from vilab.view.disk_frame import ABSENT, ZEROS, DiskMoment
 from vilab.view.disk_run import BLOCK_BYTES, DiskRun
 from vilab.view.disk_says import kilobytes, say
@@ -26,7 +27,7 @@ GAP_BELOW_GUEST = 18.0
 GLYPHS = {"SnapshotTaken": "memory", "SnapshotReverted": "error", "SnapshotCommitted": "memory"}
 
 
-class DiskTrack:
+class DiskTrack(DeedTrack[DiskRun]):
     """``Track`` for a player: a deed a step.
 
     Parameters
@@ -35,35 +36,13 @@ class DiskTrack:
     """
 
     def __init__(self, run: DiskRun, question: str, rows: int = 5) -> None:
-        self.run, self.question, self.rows = run, question, rows
-
-    @property
-    def total(self) -> int:
-        return self.run.total
-
-    def go(self, position: int) -> None:
-        self.run.go(position)
-
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a row."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        kind = self._kind(position)
-        at = position + direction
-        while 1 <= at <= min(self.total, len(self.run.moments) - 1):
-            if self._kind(at) == kind:
-                return at
-            at += direction
-        return None
+        super().__init__(run, question, rows)
 
     def _kind(self, position: int) -> str:
         moment = self.run.moment(position)
         if moment.access is not None:
             return moment.access.kind
         return type(moment.events[-1]).__name__ if moment.events else ""
-
-    def describe(self, position: int) -> str:
-        return plain(self._say(position))
 
     def _say(self, position: int) -> str:
         before = self.run.moment(position - 1) if position else None

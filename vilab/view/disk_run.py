@@ -1,11 +1,9 @@
-"""A disk to which things are done, one a step, and remembered: what the disk map is drawn from.
+"""A disk to which things are done, one a step, and remembered (``deed_run``): what the disk map is drawn from.
 
 ::
 
     deeds      write A to 0..29, snapshot, write B to 4..9, ...
-    moments    0 ── 1 ── 2 ── 3        recorded from the disk, and never changed afterwards
-
-Back shows what was recorded; the disk itself stays where it is. Whoever adds a deed adds it at the end.
+    moments    0 ── 1 ── 2 ── 3        all files of the chain, what a guest reads, and what the storage has said
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from vilab.events import Event, EventLog
 from vilab.storage.block import SECTOR_BYTES
 from vilab.storage.disks.redo_log import SnapshotDisk
 from vilab.storage.disks.vmdk_create import create
+from vilab.view.deed_run import DeedRun
 from vilab.view.disk_frame import Access, DiskMoment, capture
 
 BLOCK_SECTORS = 8
@@ -87,7 +86,7 @@ def span(first: int, blocks: int) -> str:
     return f"block {first}" if blocks == 1 else f"blocks {first} to {first + blocks - 1}"
 
 
-class DiskRun:
+class DiskRun(DeedRun[Deed, DiskMoment]):
     """A new disk in a folder of its own, and what is to be done to it.
 
     Parameters
@@ -99,7 +98,7 @@ class DiskRun:
     def __init__(self, deeds: list[Deed], blocks: int = 40, create_type: str = "vmfs") -> None:
         if not 1 <= blocks <= MOST_BLOCKS:
             raise AdminError(f"A disk of {blocks} blocks cannot be drawn: 1 to {MOST_BLOCKS} can.")
-        self.deeds = list(deeds)
+        super().__init__(deeds)
         self.blocks = blocks
         self._events: list[Event] = []
         log = EventLog()
@@ -108,32 +107,17 @@ class DiskRun:
         self.path = Path(self._folder.name) / "vm.vmdk"
         create(self.path, blocks * BLOCK_SECTORS, create_type)
         self.disk = SnapshotDisk(self.path, log=log)
-        self.moments: list[DiskMoment] = []
-        self._record("A new disk", None)
-
-    @property
-    def total(self) -> int:
-        return len(self.deeds)
-
-    def go(self, position: int) -> None:
-        """Do what has not been done, up to this position."""
-        while len(self.moments) <= min(position, self.total):
-            deed = self.deeds[len(self.moments) - 1]
-            deed.do(self)
-            self._record(deed.words, deed.access)
-
-    def moment(self, position: int) -> DiskMoment:
-        self.go(position)
-        return self.moments[position]
-
-    def add(self, deed: Deed) -> None:
-        """One more thing to do, after all others."""
-        self.deeds.append(deed)
+        self.moments.append(self._moment("A new disk", None))
 
     def close(self) -> None:
         self.disk.close()
         self._folder.cleanup()
 
-    def _record(self, words: str, access: Access | None) -> None:
-        self.moments.append(capture(self.disk.chain, BLOCK_SECTORS, words, access, tuple(self._events)))
+    def _do(self, deed: Deed) -> DiskMoment:
+        deed.do(self)
+        return self._moment(deed.words, deed.access)
+
+    def _moment(self, words: str, access: Access | None) -> DiskMoment:
+        found = capture(self.disk.chain, BLOCK_SECTORS, words, access, tuple(self._events))
         self._events.clear()
+        return found

@@ -12,11 +12,16 @@ notebook's source nor in its outputs nor in anything that was sent to the browse
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Generic, TypeVar
 
 import msgspec
 
 MOST_OPTIONS = 4
+
+Number = TypeVar("Number", int, float)
+Moment = TypeVar("Moment")
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -31,6 +36,46 @@ class Prediction(msgspec.Struct, frozen=True):
     options: tuple[str, ...]
     right: Callable[[], int]
     why: str | Callable[[], str]
+
+
+def measured(
+    question: str, options: Sequence[str], limits: Sequence[float], measure: Callable[[], Number],
+    why: Callable[[Number], str],
+) -> Prediction:  # fmt: skip
+    """A question about a number: option ``i`` is right below ``limits[i]``, the one behind the last limit above all.
+
+    measure : called once, after a choice. why : the reason, given the number.
+    """
+    number = cache(measure)
+    return Prediction(
+        question, tuple(options), lambda: sum(number() >= limit for limit in limits), lambda: why(number())
+    )
+
+
+class NextStep(msgspec.Struct, Generic[Moment], frozen=True):
+    """A question about what the next step does, as a number: ``measured``, from (moment before, moment after)."""
+
+    question: str
+    options: tuple[str, ...]
+    limits: tuple[int, ...]
+    measure: Callable[[Moment, Moment], int]
+    why: Callable[[int], str]
+
+    def about(self, moments: Callable[[], tuple[Moment, Moment]]) -> Prediction:
+        """``moments`` is called after a choice: only then the step is taken."""
+        return measured(self.question, self.options, self.limits, lambda: self.measure(*moments()), self.why)
+
+
+def step_questions(
+    questions: Mapping[int, NextStep[Moment]], moments: Callable[[int], tuple[Moment, Moment]]
+) -> Callable[[int], Prediction | None]:
+    """For a player: the question that stands before the step from a position. ``moments``: before and after it."""
+
+    def ask(position: int) -> Prediction | None:
+        found = questions.get(position)
+        return None if found is None else found.about(lambda: moments(position))
+
+    return ask
 
 
 class Card(msgspec.Struct, frozen=True):

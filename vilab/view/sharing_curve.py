@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from vilab.view.frame import WIDTH, Cell, Panel, Picture, Row, Stage
-from vilab.view.predict import Prediction
+from vilab.view.predict import Prediction, measured
 from vilab.view.svg import line, number, text
 from vilab.view.timeline import timeline
 from vilab.view.words import NBSP, grouped, plain
@@ -160,15 +160,15 @@ class CurveTrack:
             ("shared", "shared", [p.shared_percent for p in points], self.paper[0]),
             ("reclaimed", "guest", [p.saved_percent for p in points], self.paper[1]),
         )
-        for name, hue, measured, paper in curves:
+        for name, hue, ours, paper in curves:
             theirs = list(paper[:position])
             if theirs:
                 over.append(self._line(theirs, hue, "stroke-dasharray:6 5;stroke-width:1.5"))
-            over.append(self._line(measured, hue, "stroke-width:2.5"))
-            over += [self._mark(at, value, name, hue) for at, value in enumerate(measured, 1)]
-            if measured:
+            over.append(self._line(ours, hue, "stroke-width:2.5"))
+            over += [self._mark(at, value, name, hue) for at, value in enumerate(ours, 1)]
+            if ours:
                 beside = f" (paper {theirs[-1]:g})" if len(theirs) == position else ""
-                labels.append((self._y(measured[-1]), f"{name} {measured[-1]:.0f} %{beside}", hue))
+                labels.append((self._y(ours[-1]), f"{name} {ours[-1]:.0f} %{beside}", hue))
         over += self._labels(labels, self._x(position))
         return Stage(
             label=f"{self.question} {self.describe(position)}", height=HEIGHT, under="".join(under), over="".join(over),
@@ -209,11 +209,10 @@ class CurveTrack:
         return None
 
     def _how_much(self, guests: int, question: str, why: str) -> Prediction:
-        limits = (25, 45, 75)
-        return Prediction(
+        return measured(
             question, ("less than a quarter", "about a third", "about two thirds", "nearly all"),
-            lambda: sum(self.source.point(guests).shared_percent >= limit for limit in limits),
-            lambda: f"{self.source.point(guests).shared_percent:.0f} %. {why}",
+            (25, 45, 75), lambda: self.source.point(guests).shared_percent,
+            lambda percent: f"{percent:.0f} %. {why}",
         )  # fmt: skip
 
     def _reclaimed_at_the_end(self) -> Prediction:

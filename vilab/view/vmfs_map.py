@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from vilab.view import vmfs_map_draw as drawing
+from vilab.view.deed_run import DeedTrack
 from vilab.view.frame import Cell, Panel, Picture, Row
 from vilab.view.timeline import timeline
 from vilab.view.vmfs_frame import FREE, FileMoment, VolumeMoment
@@ -20,34 +21,16 @@ from vilab.view.vmfs_run import VolumeRun
 from vilab.view.words import plain
 
 
-class VmfsMapTrack:
-    """``Track`` for a player: a deed a step. ``rows``: how many files the picture has room for."""
+class VmfsMapTrack(DeedTrack[VolumeRun]):
+    """``Track`` for a player. Steps at the same file are alike, and the new volume is like all that are at none."""
+
+    first_like = 0
 
     def __init__(self, run: VolumeRun, question: str, rows: int = 4) -> None:
-        self.run, self.question, self.rows = run, question, rows
+        super().__init__(run, question, rows)
 
-    @property
-    def total(self) -> int:
-        return self.run.total
-
-    def go(self, position: int) -> None:
-        self.run.go(position)
-
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a row."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        """The next step at the same file."""
-        path = self.run.moment(position).path
-        at = position + direction
-        while 0 <= at < len(self.run.moments):
-            if self.run.moments[at].path == path:
-                return at
-            at += direction
-        return None
-
-    def describe(self, position: int) -> str:
-        return plain(self._say(position))
+    def _kind(self, position: int) -> str:
+        return self.run.moment(position).path
 
     def _say(self, position: int) -> str:
         before = self.run.moment(position - 1) if position else None

@@ -1,12 +1,11 @@
-"""A volume to which hosts do things, one a step, and remembered: what the map of a volume is drawn from.
+"""A volume to which hosts do things, one a step, and remembered (``deed_run``): what its map is drawn from.
 
 ::
 
     deeds      esx1 mounts, esx1 creates db-flat.vmdk, its guest writes 3 MB, esx2 mounts, ...
-    moments    0 ── 1 ── 2 ── 3        the volume's bytes, read after each deed; never changed afterwards
+    moments    0 ── 1 ── 2 ── 3        the volume's bytes, read after each deed
 
-Back shows what was recorded; the volume itself stays where it is. Whoever adds a deed adds it at the end. What is
-written is heard at the disk, so that a moment knows which of its sectors a deed has touched.
+What is written is heard at the disk, so that a moment knows which of its sectors a deed has touched.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from vilab.storage.vmfs.layout import EXTENT_BYTES, MIB, SECTOR
 from vilab.storage.vmfs.lun import SharedDisk
 from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES, make
 from vilab.storage.vmfs.time import VIRTUAL_EPOCH_S, VirtualTime
+from vilab.view.deed_run import DeedRun
 from vilab.view.vmfs_frame import VolumeMoment, capture
 
 
@@ -124,38 +124,19 @@ class WatchedDisk(PagedDisk):
         return found
 
 
-class VolumeRun:
+class VolumeRun(DeedRun[Deed, MapMoment]):
     """A new volume of 256 blocks of 1 MB, and what is to be done to it. ``uuids`` by name of the host."""
 
     def __init__(self, deeds: list[Deed], uuids: dict[str, bytes]) -> None:
-        self.deeds, self.uuids = list(deeds), uuids
+        super().__init__(deeds)
+        self.uuids = uuids
         self.disk = WatchedDisk(OVERHEAD_BYTES + EXTENT_BYTES)
         make(self.disk, VIRTUAL_EPOCH_S, "san1", uuid=lambda at: at.to_bytes(16, "little"), erase=False)
         self.files: dict[str, VmfsFile] = {}
-        self.moments: list[MapMoment] = []
         self._shared, self._time = SharedDisk(self.disk), VirtualTime(VirtualClock())
         self._hosts: dict[str, Host] = {}
         self._writes = 0
-        self._record("A new volume", "")
-
-    @property
-    def total(self) -> int:
-        return len(self.deeds)
-
-    def go(self, position: int) -> None:
-        """Do what has not been done, up to this position."""
-        while len(self.moments) <= min(position, self.total):
-            deed = self.deeds[len(self.moments) - 1]
-            deed.do(self)
-            self._record(deed.words, deed.path)
-
-    def moment(self, position: int) -> MapMoment:
-        self.go(position)
-        return self.moments[position]
-
-    def add(self, deed: Deed) -> None:
-        """One more thing to do, after all others."""
-        self.deeds.append(deed)
+        self.moments.append(self._moment("A new volume", ""))
 
     def host(self, host: str) -> Host:
         if host not in self.uuids:
@@ -172,6 +153,10 @@ class VolumeRun:
         data = self._writes.to_bytes(4, "little") * (int(megabytes * MIB) // 4)
         self.files[path].write(int(at_mb * MIB), data)
 
-    def _record(self, words: str, path: str) -> None:
+    def _do(self, deed: Deed) -> MapMoment:
+        deed.do(self)
+        return self._moment(deed.words, deed.path)
+
+    def _moment(self, words: str, path: str) -> MapMoment:
         names = {uuid: host for host, uuid in self.uuids.items()}
-        self.moments.append(MapMoment(words, path, capture(self.disk, names), self.disk.take()))
+        return MapMoment(words, path, capture(self.disk, names), self.disk.take())

@@ -8,7 +8,7 @@
     SCSI disk    2a 00 00 00 00 70 00 00 08 00   ┗┛┃                                ┏━┛
     redo log     sector 112 -> 183                 ┃                              ┏━┛
     VMFS         /vm/vm-000001-delta.vmdk          ┃  ┏┓           ┏┓             ┃
-    LUN          WRITE(16) lba 90295               ┗━━┛┗━━━━━━━━━━━┛┗━━━━━━━━━━━━━┛
+    LUN          WRITE(10) lba 90295               ┗━━┛┗━━━━━━━━━━━┛┗━━━━━━━━━━━━━┛
                                                   one step an event, time to the right
 
 ``stops`` makes the steps out of a log; ``write_path_draw`` draws them, ``WritePathTrack`` plays them.
@@ -165,7 +165,7 @@ def _lun(event: ScsiCommand, command: int, area: Callable[[int], str]) -> Stop:
 def _why(cdb: bytes) -> str:
     return {
         0x16: ", so that no other host changes the volume meanwhile", 0x17: ": other hosts may go on",
-        0x91: ": nothing written before may be lost after that",
+        0x35: ": nothing written before may be lost after that",
     }.get(cdb[0], "")  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from vilab.storage.scsi.cdb import decode, describe_cdb
 from vilab.storage.scsi.sense import ScsiError
 from vilab.view.frame import Cell, Panel, Picture, Row
-from vilab.view.predict import Prediction
+from vilab.view.predict import Prediction, measured
 from vilab.view.timeline import timeline
 from vilab.view.words import duration, plain
 from vilab.view.write_path import LUN, Stop, guests_commands, hosts_commands
@@ -123,21 +123,21 @@ class WritePathTrack:
         first_at_lun = next((at for at, stop in enumerate(self.made) if stop.lane == LUN), None)
         back = next((at for at, stop in enumerate(self.made) if stop.command == 2), None)
         if position == 0:
-            return Prediction(
+            return measured(
                 "One short line goes into a new file, and has to be safe on the disk. How many SCSI commands does the "
                 "guest's driver give?",
                 ("1: a WRITE.", "2 or 3.", "4 to 8.", "More."),
-                lambda: sum(guests_commands(self.made) >= limit for limit in (2, 4, 9)),
-                lambda: f"{guests_commands(self.made)}: data, metadata, superblock, and after each the order that it "
+                (2, 4, 9), lambda: guests_commands(self.made),
+                lambda n: f"{n}: data, metadata, superblock, and after each the order that it "
                 "is to be safe. Otherwise a power cut could leave metadata that lead to nothing.",
             )  # fmt: skip
         if position == first_at_lun:
-            return Prediction(
+            return measured(
                 "The guest's one WRITE is on its way down, into a redo log on a shared volume. How many commands will "
                 "the host give to the LUN for it?",
                 ("1, the same WRITE.", "2 to 5.", "6 to 12.", "More than 12."),
-                lambda: sum(hosts_commands(self.made, 1) >= limit for limit in (2, 6, 13)),
-                lambda: f"{hosts_commands(self.made, 1)}: the file becomes longer, so the volume changes, and other "
+                (2, 6, 13), lambda: hosts_commands(self.made, 1),
+                lambda n: f"{n}: the file becomes longer, so the volume changes, and other "
                 "hosts share it: reserve, read what is true now, write, journal, release.",
             )  # fmt: skip
         if position == back and back is not None:
@@ -145,12 +145,12 @@ class WritePathTrack:
                 number for number in range(2, guests_commands(self.made) + 1)
                 if any(stop.command == number and stop.cdb[:1] == b"5" for stop in self.made)
             )  # fmt: skip
-            return Prediction(
+            return measured(
                 "Next the driver orders that this is safe: SYNCHRONIZE CACHE, no data at all. What does the host do?",
                 ("Nothing: it has no cache.", "One command of the same kind.",
                  "It writes the grain tables of the redo log, too."),
-                lambda: min(2, hosts_commands(self.made, second)),
-                lambda: f"{hosts_commands(self.made, second)} commands: the redo log has kept its tables in memory so "
+                (1, 2), lambda: hosts_commands(self.made, second),
+                lambda n: f"{n} commands: the redo log has kept its tables in memory so "
                 "far, and without them nobody would find the new grains.",
             )  # fmt: skip
         return None
