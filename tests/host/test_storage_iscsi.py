@@ -32,7 +32,6 @@ from tests.vmm.disk_guest import filling
 from vilab.errors import AdminError
 from vilab.host.host import Host
 from vilab.host.registered import power_on_file
-from vilab.host.software_initiator import data_in_bytes
 from vilab.host.vmx_disks import DiskSettings
 from vilab.storage.block import MemoryDisk
 from vilab.storage.iscsi.chap import Credentials
@@ -40,6 +39,7 @@ from vilab.storage.iscsi.client import Link, MemoryLink
 from vilab.storage.iscsi.session import Portal
 from vilab.storage.iscsi.target import IscsiTarget
 from vilab.storage.paged_disk import PagedDisk
+from vilab.storage.scsi.request import data_in_bytes
 from vilab.storage.scsi.state import Identity
 from vilab.storage.scsi.target import Target
 

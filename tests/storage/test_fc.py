@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from tests.storage.san import PORTS, San
 from vilab.errors import AdminError
-from vilab.storage.block import BlockError
+from vilab.storage.block import BlockError, ReservationLost
 from vilab.storage.luns.fc_events import FcLinkChanged, FcLogin, FcPortAttached, FcStateChange, LunMasked
 from vilab.storage.luns.fc_names import numbered, show_port_id, wwn
-from vilab.storage.luns.lun_disk import INQUIRY, REPORT_LUNS, TEST_UNIT_READY, LunDisk, ask, identify, luns_of, name_of
+from vilab.storage.scsi.lun_disk import LunDisk
+from vilab.storage.scsi.lun_identity import INQUIRY, REPORT_LUNS, TEST_UNIT_READY, ask, luns_of, name_of
 from vilab.storage.scsi.sense import Status, parse_sense
-from vilab.storage.vmfs.errors import ReservationLost
 
 
 def test_names_are_read_as_people_write_them():
@@ -36,7 +36,7 @@ def test_a_rescan_finds_a_path_for_each_port_and_lun_and_names_them_as_esx_does(
 
 def test_every_path_leads_to_the_same_bytes_and_the_same_name():
     san = San()
-    disks = [LunDisk(path.submit, identify(path.submit)) for path in san.hosts[0].paths()]
+    disks = [LunDisk(path.submit) for path in san.hosts[0].paths()]
     assert len(disks) == 4
     assert len({disk.identity for disk in disks}) == 1
     disks[0].write(8192, b"\x5a" * 4096)
@@ -69,7 +69,7 @@ def test_masking_gives_each_host_its_own_numbers_and_nothing_else():
     assert san.hosts[1].wwpns[0] == two
     path = san.hosts[0].adapters[0].rescan()[0]
     assert path.name == "vmhba1:0:7"
-    disk = LunDisk(path.submit, identify(path.submit))
+    disk = LunDisk(path.submit)
     disk.write(0, b"\x77" * 512)
     assert san.disks[2].content[:512] == b"\x77" * 512
     fabric = san.fabrics[0]
@@ -108,7 +108,7 @@ def test_a_new_lun_is_announced_by_a_unit_attention():
 def test_a_pulled_cable_ends_the_session_and_with_it_the_reservation():
     san = San(hosts=2)
     mine, theirs = (host.adapters[0].rescan()[0] for host in san.hosts)
-    disk, other = (LunDisk(path.submit, identify(path.submit)) for path in (mine, theirs))
+    disk, other = (LunDisk(path.submit) for path in (mine, theirs))
     disk.reserve()
     with pytest.raises(BlockError, match="another host has reserved"):
         other.read(0, 512)

@@ -203,7 +203,7 @@ def test_a_host_that_vanishes_loses_its_reservation(tmp_path: Path) -> None:
     with serve_ours(str(image(tmp_path / "a.raw"))) as address:
         one, two = disk(address), disk(address, "b")
         one.reserve()
-        assert two.submit(bytes(6)).status == 0x18
+        assert two.submit(bytes(6))[0] == 0x18
         one.session.break_off()
         two.write(0, b"2" * 512)
         two.close()
@@ -258,9 +258,9 @@ def test_two_portals_are_two_ways_to_one_disk(tmp_path: Path) -> None:
         found = discover(lambda: link(first), InitiatorConfig(initiator_name("a")))
         assert found == [(IQN, [f"{first},1", f"{second},2"])]
         with disk(first) as one, disk(second) as two:
-            assert one.naa == two.naa
+            assert one.identity.name == two.identity.name
             one.reserve()
-            assert two.submit(bytes(6)).status == 0x18  # another nexus, though the same initiator
+            assert two.submit(bytes(6))[0] == 0x18  # another nexus, though the same initiator
     finally:
         server.terminate()
         assert server.wait(30) == 0

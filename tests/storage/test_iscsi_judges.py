@@ -15,11 +15,12 @@ import pytest
 from tests.storage.iscsi_helpers import TARGETS_OWN, USER, initiator_name
 from tests.tools import missing, require_tool
 from vilab.errors import AdminError
+from vilab.storage.block import ReservationConflict, ReservationLost
 from vilab.storage.iscsi.bench import IQN, Tgt, need, serve_ours, serve_tgt
 from vilab.storage.iscsi.chap import Credentials
 from vilab.storage.iscsi.client import IscsiSession, SocketLink, discover
 from vilab.storage.iscsi.disk import IscsiDisk
-from vilab.storage.iscsi.errors import LoginRefusedError, ReservationConflictError, ReservationLostError
+from vilab.storage.iscsi.errors import LoginRefusedError
 from vilab.storage.iscsi.initiator_login import InitiatorConfig
 from vilab.storage.iscsi.layout import TaskCode
 
@@ -189,20 +190,20 @@ def test_chap_in_both_directions_with_tgt(tgt: Tgt, tmp_path: Path) -> None:
 def test_reservations_between_two_initiators_on_tgt(tgt: Tgt) -> None:
     one, two = disk_on(tgt), disk_on(tgt, "b")
     one.reserve()
-    with pytest.raises(ReservationConflictError):
+    with pytest.raises(ReservationConflict):
         two.write(0, bytes(512))
     one.write(0, b"1" * 512)
     one.release()
     assert two.read(0, 512) == b"1" * 512
     one.reserve()
     two.session.manage(TaskCode.LOGICAL_UNIT_RESET, 1)
-    with pytest.raises(ReservationLostError):
+    with pytest.raises(ReservationLost):
         one.write(0, b"2" * 512)
     one.reserve()
     one.session.break_off()
     two.conflict_retries = 80  # until tgt has noticed
     two.write(0, b"3" * 512)
-    with pytest.raises(ReservationLostError):
+    with pytest.raises(ReservationLost):
         one.read(0, 512)
     assert one.read(0, 512) == b"3" * 512
     one.close()

@@ -267,7 +267,7 @@ def test_two_ports_of_one_initiator_are_two_sessions() -> None:
     one, two = node.lun(isid=b"\x80\0\0\0\0\x01"), node.lun(isid=b"\x80\0\0\0\0\x02")
     assert len(node.iscsi.sessions) == 2
     one.reserve()
-    with pytest.raises(AdminError, match="reserved by another"):
+    with pytest.raises(AdminError, match="another host has reserved"):
         two.write(0, bytes(512))
 
 

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from tests.storage.san import DISK_BYTES, PORTS, San
 from vilab.errors import AdminError
 from vilab.protocols import Lun, ReadableBytes
-from vilab.storage.block import BlockError
+from vilab.storage.block import BlockError, ReservationConflict, ReservationLost
 from vilab.storage.luns.fc_events import LunTrespassed
-from vilab.storage.luns.lun_disk import Answer
 from vilab.storage.luns.paths import EVALUATION_NS, MultipathLun, claim
+from vilab.storage.scsi.lun_identity import Answer
 from vilab.storage.storage_events import PathsLost, PathStateChanged, PathSwitched, ReservationMoved
-from vilab.storage.vmfs.errors import ReservationConflict, ReservationLost
 
 
 def test_paths_are_sorted_by_the_disk_that_they_lead_to():

@@ -20,8 +20,9 @@ from vilab.storage.disks.redo_log import SnapshotDisk
 from vilab.storage.disks.vm_snapshots import VmSnapshots
 from vilab.storage.disks.vmdk import read_descriptor
 from vilab.storage.disks.vmdk_convert import convert
-from vilab.storage.luns.lun_disk import INQUIRY_NAMES, REPORT_LUNS, RESERVE_6, luns_of, name_of, read_cdb, write_cdb
 from vilab.storage.luns.paths import MultipathLun, claim
+from vilab.storage.scsi.lun_disk import RESERVE_6, read_cdb, write_cdb
+from vilab.storage.scsi.lun_identity import INQUIRY_NAMES, REPORT_LUNS, luns_of, name_of
 from vilab.storage.scsi.sense import Status
 
 

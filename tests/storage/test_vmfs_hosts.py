@@ -12,11 +12,12 @@ from tests.storage.vmfs_workload import Workload, walk
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
-from vilab.storage.block import BlockError
+from vilab.storage.block import BlockError, ReservationLost
+from vilab.storage.scsi.lun_disk import LunDisk, nexus_to
 from vilab.storage.scsi.state import Identity, Nexus
 from vilab.storage.scsi.target import Target, TaskFunction
 from vilab.storage.vmfs import journal
-from vilab.storage.vmfs.errors import FileInUse, HostFenced, ReservationLost
+from vilab.storage.vmfs.errors import FileInUse, HostFenced
 from vilab.storage.vmfs.events import (
     VmfsBlocksAllocated,
     VmfsHeartbeat,
@@ -29,7 +30,6 @@ from vilab.storage.vmfs.events import (
 from vilab.storage.vmfs.host import Host
 from vilab.storage.vmfs.layout import LOCK_EXCLUSIVE, Header
 from vilab.storage.vmfs.lun import Lun
-from vilab.storage.vmfs.scsi_lun import ScsiLun, nexus_to
 from vilab.storage.vmfs.time import SECOND_NS, VirtualTime
 
 SECOND = SECOND_NS
@@ -232,7 +232,7 @@ class Bus:
     def lun(self, name: str) -> Lun:
         nexus = self.nexus(name)
         self.target.connect(nexus)
-        return ScsiLun(nexus_to(self.target, nexus, 0))
+        return LunDisk(nexus_to(self.target, nexus, 0))
 
     def host(self, name: str) -> Host:
         return Host(self.lun(name), uuid(name), VirtualTime(self.clock))
@@ -254,7 +254,7 @@ def test_a_nexus_that_is_lost_gives_the_reservation_back():
     b.create("/f").close()
 
 
-class ResetOnWrite(ScsiLun):
+class ResetOnWrite(LunDisk):
     """The LUN is reset by somebody else when this host has written so many times."""
 
     def __init__(self, bus: Bus, name: str) -> None:

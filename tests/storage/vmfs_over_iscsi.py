@@ -17,15 +17,16 @@ from pathlib import Path
 
 from tests.storage.vmfs_judges import debugvmfs_hosts, is_clean
 from tests.storage.vmfs_soak import new_image, soak
-from vilab.storage.vmfs.iscsi_lun import iscsi_lun
-from vilab.storage.vmfs.scsi_lun import ScsiLun
+from vilab.storage.iscsi.disk import IscsiDisk, open_lun
 
 IQN = "iqn.2006-06.example:vmfs"
 
 
-def lun(port: str, name: str) -> ScsiLun:
+def lun(port: str, name: str) -> IscsiDisk:
     """What ``vmfs_soak`` opens in every process."""
-    return iscsi_lun(f"127.0.0.1:{port}", IQN, 0, f"iqn.2006-06.example:{name}")
+    disk = open_lun(f"127.0.0.1:{port}", IQN, 0, f"iqn.2006-06.example:{name}", conflict_retries=600)
+    disk.conflict_retries = 0  # from now on the host waits
+    return disk
 
 
 @contextlib.contextmanager

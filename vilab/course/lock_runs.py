@@ -22,8 +22,11 @@ from vilab.clock import Timer, VirtualClock
 from vilab.course.host_threads import HostThread, run
 from vilab.errors import AdminError
 from vilab.events import Event, EventLog
+from vilab.protocols import ReadableBytes
 from vilab.storage.block import BlockError
 from vilab.storage.paged_disk import PagedDisk
+from vilab.storage.scsi.lun_disk import LunDisk, nexus_to
+from vilab.storage.scsi.lun_identity import Answer
 from vilab.storage.scsi.sense import Status
 from vilab.storage.scsi.state import Identity, Nexus
 from vilab.storage.scsi.target import Target
@@ -41,16 +44,16 @@ from vilab.storage.vmfs.host import Host
 from vilab.storage.vmfs.layout import MIB
 from vilab.storage.vmfs.lun import SharedDisk
 from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES, make
-from vilab.storage.vmfs.scsi_lun import ScsiLun
 from vilab.storage.vmfs.time import VIRTUAL_EPOCH_S, VirtualTime
 from vilab.view.lock_frame import SECOND_NS, Command, LockStep, LockStory, Said
 from vilab.view.vmfs_frame import FREE, VolumeMoment, capture
+from vilab.view.write_path import sectors
 
 COMMAND_NS = 500_000
 NAMES = ("esx1", "esx2")
 FILES = {"db": ("/db/db.vmx", "/db/db-flat.vmdk"), "web": ("/web/web.vmx", "/web/web-flat.vmdk")}
 """What is locked for as long as a virtual machine is on."""
-COMMANDS = {0x88: "READ", 0x8A: "WRITE", 0x91: "FLUSH", 0x93: "ZERO", 0x16: "RESERVE", 0x17: "RELEASE"}
+COMMANDS = {0x28: "READ", 0x2A: "WRITE", 0x35: "FLUSH", 0x93: "ZERO", 0x16: "RESERVE", 0x17: "RELEASE"}
 
 Script = Callable[["EsxHost"], object]
 
@@ -82,6 +85,7 @@ class EsxHost:
     def __init__(self, stage: TwoHosts, name: str, script: Script) -> None:
         self.stage, self.name, self.script = stage, name, script
         self.nexus = Nexus(name)
+        self._to_lun = nexus_to(stage.target, self.nexus, 0)
         self.thread = HostThread(name, stage.clock, self._follow)
         self.thread.on_death = self._died
         self.log = EventLog()
@@ -105,7 +109,7 @@ class EsxHost:
 
     def mount(self) -> None:
         self.stage.target.connect(self.nexus)
-        self.host = Host(ScsiLun(self._execute), uuid_of(self.name), self.thread, log=self.log)
+        self.host = Host(LunDisk(self._submit), uuid_of(self.name), self.thread, log=self.log)
         self.stage.step("mounts", self.name)
 
     def power_on(self, vm: str) -> bool:
@@ -194,11 +198,11 @@ class EsxHost:
             self._halfway.cancel()
             self._halfway = None
 
-    def _execute(self, cdb: bytes, data_out: bytes, _most: int) -> tuple[int, bytes, bytes]:
+    def _submit(self, cdb: bytes, data_out: ReadableBytes = b"") -> Answer:
         self.thread.command(COMMAND_NS)
-        response = self.stage.target.execute(self.nexus, 0, cdb, data_out)
-        self.stage.record(self.name, cdb, response.status == Status.RESERVATION_CONFLICT)
-        return response.status, response.sense_bytes, response.data_in
+        answer = self._to_lun(cdb, data_out)
+        self.stage.record(self.name, cdb, answer[0] == Status.RESERVATION_CONFLICT)
+        return answer
 
     def _died(self) -> None:
         stage = self.stage
@@ -257,9 +261,9 @@ class TwoHosts:
     def record(self, host: str, cdb: bytes, conflict: bool) -> None:
         name = COMMANDS.get(cdb[0])
         if name is not None:
-            lba, sectors = int.from_bytes(cdb[2:10], "big"), int.from_bytes(cdb[10:14], "big")
-            pos = lba * on_disk.SECTOR - self.base if len(cdb) == 16 and sectors else -1
-            self.story.commands.append(Command(self.clock.now_ns, host, name, pos, sectors, conflict))
+            lba, count = sectors(cdb) if len(cdb) >= 10 else (0, 0)
+            pos = lba * on_disk.SECTOR - self.base if count else -1
+            self.story.commands.append(Command(self.clock.now_ns, host, name, pos, count, conflict))
 
     def step(
         self, kind: str, host: str, subject: str = "", words: str = "", agrees: bool | None = None, megabytes: int = 0

@@ -31,6 +31,7 @@ from vilab.storage.disks.extent import SECTOR_MASK
 from vilab.storage.disks.redo_log import SnapshotDisk
 from vilab.storage.disks.vmdk_create import create
 from vilab.storage.raw_disk import RawDisk
+from vilab.storage.scsi.lun_disk import LunDisk, nexus_to
 from vilab.storage.scsi.request import ScsiCommand
 from vilab.storage.scsi.state import Identity, Nexus
 from vilab.storage.scsi.target import Target
@@ -38,7 +39,6 @@ from vilab.storage.vmfs import layout as on_disk
 from vilab.storage.vmfs import mkfs as vmfs_mkfs
 from vilab.storage.vmfs.datastore import VmfsDatastore
 from vilab.storage.vmfs.host import Host
-from vilab.storage.vmfs.scsi_lun import ScsiLun, nexus_to
 from vilab.storage.vmfs.time import VIRTUAL_EPOCH_S, VirtualTime
 from vilab.view.write_path import SECTOR, Stop, sectors, spoken, stops
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter
@@ -69,7 +69,7 @@ class Stack:
         target.add(0, self.lun, Identity("LUN0", product="Disk array"))
         nexus = Nexus("esx1")
         target.connect(nexus)
-        self.host = Host(ScsiLun(nexus_to(target, nexus, 0)), UUID, VirtualTime(self.clock), log=self.log)
+        self.host = Host(LunDisk(nexus_to(target, nexus, 0)), UUID, VirtualTime(self.clock), log=self.log)
         self.files = DatastoreFiles(VmfsDatastore(self.host))
         self.files.datastore.make_folder("vm")
         base = self.files.at("vm/vm.vmdk")

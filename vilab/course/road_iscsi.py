@@ -18,17 +18,19 @@ from vilab.storage.iscsi.events import IscsiPdu
 from vilab.storage.iscsi.initiator_login import InitiatorConfig
 from vilab.storage.iscsi.layout import Opcode
 from vilab.storage.iscsi.session import Portal
+from vilab.storage.iscsi.session_lun import SessionLun
 from vilab.storage.iscsi.target import IscsiTarget
 from vilab.storage.scsi.cdb import describe_cdb
+from vilab.storage.scsi.lun_disk import LunDisk
 from vilab.storage.scsi.sense import Status
 from vilab.storage.scsi.state import Identity
 from vilab.storage.scsi.target import Target
 from vilab.storage.vmfs.host import Host
 from vilab.storage.vmfs.layout import SECTOR
 from vilab.storage.vmfs.mkfs import OVERHEAD_BYTES
-from vilab.storage.vmfs.scsi_lun import ScsiLun
 from vilab.storage.vmfs.time import VirtualTime
 from vilab.view.vmfs_frame import VolumeMoment, capture
+from vilab.view.write_path import sectors
 
 IQN = "iqn.2006-06.org.example:san1"
 PORTAL = Portal("10.0.0.9:3260")
@@ -79,16 +81,12 @@ class IscsiHost:
         name = NAMES[0]
         config = InitiatorConfig(f"iqn.2006-06.org.example:{name}", target=IQN)
         self.session = IscsiSession(self._connect, config, sleep=lambda _: None, clock=clock, log=self.log)
-        self.host = Host(ScsiLun(self._execute), uuid_of(name), VirtualTime(clock))
+        self.host = Host(LunDisk(SessionLun(self.session, 0).submit), uuid_of(name), VirtualTime(clock))
         self.volume: VolumeMoment = capture(disk, {uuid_of(name): name})
 
     def _connect(self) -> MemoryLink:
         self.links.append(MemoryLink(self.node, PORTAL))
         return self.links[-1]
-
-    def _execute(self, cdb: bytes, data_out: bytes, most: int) -> tuple[int, bytes, bytes]:
-        response = self.session.execute(0, cdb, data_out, most)
-        return response.status, response.sense_bytes, response.data_in
 
     def take_lock(self, path: str = PATH) -> OneLock:
         """Open a file to write, and tell what went over the wire."""
@@ -108,8 +106,8 @@ class IscsiHost:
         if kind == Opcode.SCSI_COMMAND:
             cdb = header[32:48]
             words = describe_cdb(cdb)
-            if cdb[0] in (0x88, 0x8A):
-                lba, blocks = int.from_bytes(cdb[2:10], "big"), int.from_bytes(cdb[10:14], "big")
+            if cdb[0] in (0x28, 0x2A):
+                lba, blocks = sectors(cdb[:10])
                 where = self.volume.where(lba * SECTOR - OVERHEAD_BYTES, blocks)
         elif kind == Opcode.SCSI_RESPONSE or (kind == Opcode.DATA_IN and header[1] & 0x01):
             words = Status(header[3]).name.replace("_", " ")

@@ -9,38 +9,31 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from vilab.course.feedback import columns
 from vilab.events import EventLog
-from vilab.protocols import ReadableBytes
 from vilab.storage.block import MemoryDisk
 from vilab.storage.disks.disk_chain import open_chain
 from vilab.storage.disks.rdm import RdmFiles, create_mapping, open_passthrough
-from vilab.storage.luns.lun_disk import (
+from vilab.storage.scsi.cdb import decode
+from vilab.storage.scsi.lun_disk import RESERVE_6, SYNCHRONIZE_CACHE, LunDisk, nexus_to, read_cdb, write_cdb
+from vilab.storage.scsi.lun_identity import (
     INQUIRY,
     INQUIRY_NAMES,
     REPORT_LUNS,
-    RESERVE_6,
-    SYNCHRONIZE_CACHE,
     TEST_UNIT_READY,
-    LunDisk,
-    identify,
+    Submit,
     luns_of,
     name_of,
-    read_cdb,
-    write_cdb,
 )
-from vilab.storage.scsi.cdb import decode
 from vilab.storage.scsi.request import ScsiCommand
 from vilab.storage.scsi.sense import Status
 from vilab.storage.scsi.state import Identity, Nexus
 from vilab.storage.scsi.target import Target
 
-Submit = Callable[[bytes, ReadableBytes], tuple[int, bytes, bytes]]
 GUEST, OTHER = Nexus("esx1"), Nexus("esx2")
 COMMANDS: tuple[tuple[str, bytes, bytes], ...] = (
     ("INQUIRY", INQUIRY, b""), ("INQUIRY, page 83", INQUIRY_NAMES, b""), ("REPORT LUNS", REPORT_LUNS, b""),
@@ -88,30 +81,22 @@ def mapped() -> Mapped:
         for nexus in (GUEST, OTHER):
             array.connect(nexus)
         with tempfile.TemporaryDirectory(prefix="vilab-rdm-") as folder:
-            submit = _guest(mode, Path(folder), _door(array, GUEST))
+            submit = _guest(mode, Path(folder), nexus_to(array, GUEST, 3))
             _answers(submit, TEST_UNIT_READY)  # whatever unit attention waits is heard now
             for name, cdb, data in COMMANDS:
                 log.events.clear()
                 status, answer, _ = submit(cdb, data)
                 seen = tuple(decode(event.cdb).command.name for event in log.of(ScsiCommand))
                 passed.append(Passed(name, mode, _heard(name, status, answer), seen))
-            _answers(_door(array, OTHER), TEST_UNIT_READY)
-            status, _, _ = _door(array, OTHER)(read_cdb(8, 1), b"")
+            _answers(nexus_to(array, OTHER, 3), TEST_UNIT_READY)
+            status, _, _ = nexus_to(array, OTHER, 3)(read_cdb(8, 1), b"")
             other[mode] = Status(status).name.replace("_", " ").lower()
     return Mapped(tuple(passed), other)
 
 
-def _door(target: Target, nexus: Nexus, lun: int = 3) -> Submit:
-    def submit(cdb: bytes, data: ReadableBytes = b"") -> tuple[int, bytes, bytes]:
-        response = target.execute(nexus, lun, cdb, data)
-        return response.status, response.data_in, response.sense_bytes
-
-    return submit
-
-
 def _guest(mode: str, folder: Path, door: Submit) -> Submit:
     """How the guest's adapter reaches what is behind the mapping."""
-    lun = LunDisk(door, identify(door))
+    lun = LunDisk(door)
     files = RdmFiles({lun.identity.name: lun})
     path = folder / "vm.vmdk"
     create_mapping(path, lun.identity.name, lun, physical=mode == "physical")
@@ -120,7 +105,7 @@ def _guest(mode: str, folder: Path, door: Submit) -> Submit:
     bus = Target()
     bus.add(0, open_chain(path, writable=True, files=files), Identity("vm-disk0"))
     bus.connect(GUEST)
-    return _door(bus, GUEST, 0)
+    return nexus_to(bus, GUEST, 0)
 
 
 def _answers(submit: Submit, cdb: bytes) -> None:

@@ -15,8 +15,8 @@ from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.protocols import ReadableBytes
-from vilab.storage.luns.lun_disk import Answer
 from vilab.storage.raw_disk import RawDisk
+from vilab.storage.scsi.lun_identity import Answer
 from vilab.storage.scsi.state import Identity, Nexus
 from vilab.storage.scsi.target import Target, TaskFunction
 

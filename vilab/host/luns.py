@@ -22,10 +22,9 @@ from vilab.events import EventLog
 from vilab.host.local_disks import LocalAdapter
 from vilab.host.software_initiator import SoftwareInitiator
 from vilab.host.storage_time import pass_time
-from vilab.storage.block import BlockError
-from vilab.storage.luns.lun_disk import LunIdentity, ask_name, identify
+from vilab.storage.block import BlockError, ReservationConflict
 from vilab.storage.luns.paths import EVALUATION_NS, MultipathLun, Path, Policy
-from vilab.storage.vmfs.errors import ReservationConflict
+from vilab.storage.scsi.lun_identity import LunIdentity, ask_name, identify
 
 CONFLICTS, CONFLICT_NS = 20, 50_000_000
 """So often a LUN that another host has reserved is asked again for its size, and how long after."""

@@ -31,15 +31,13 @@ from vilab.storage.iscsi.client import IscsiSession, Link, SocketLink, discover
 from vilab.storage.iscsi.errors import IscsiError
 from vilab.storage.iscsi.initiator_login import InitiatorConfig
 from vilab.storage.iscsi.layout import ISCSI_PORT, TaskCode
-from vilab.storage.luns.lun_disk import READ_CAPACITY_10, REPORT_LUNS, Answer, ask, luns_of
-from vilab.storage.scsi.cdb import decode
-from vilab.storage.scsi.sense import ScsiError, Status
+from vilab.storage.iscsi.session_lun import SessionLun
+from vilab.storage.scsi.lun_identity import REPORT_LUNS, Answer, ask, luns_of
+from vilab.storage.scsi.sense import Status
 
 SILENCE_S = 5.0
 """So long a portal may say nothing before its path counts as dead."""
 LONG_S, PAUSE_FACTOR = 0.5, 4
-UNKNOWN_BYTES = 65536
-"""What a command that is not in our table may bring back."""
 
 Dial = Callable[[str], Link]
 """``HOST:PORT`` -> a link. ``OSError``."""
@@ -48,23 +46,6 @@ Dial = Callable[[str], Link]
 def dial_tcp(portal: str) -> Link:
     host, _, port = portal.rpartition(":")
     return SocketLink(host.removeprefix("[").removesuffix("]"), int(port), SILENCE_S)
-
-
-def data_in_bytes(cdb: bytes, sector_bytes: int = 512) -> int:
-    """How much a command may bring back: iSCSI wants to know beforehand."""
-    try:
-        decoded = decode(cdb)
-    except ScsiError:
-        return UNKNOWN_BYTES
-    command = decoded.command
-    if "allocation" in command.fields:
-        return decoded.value("allocation")
-    if command.name.startswith("READ CAPACITY"):
-        return 8
-    if command.name.startswith("READ(") and "blocks" in command.fields:
-        blocks = decoded.value("blocks")
-        return (256 if not blocks and command.length == 6 else blocks) * sector_bytes
-    return 0
 
 
 class Pause:
@@ -89,7 +70,7 @@ class IscsiPath:
 
     def __init__(self, name: str, session: IscsiSession, lun: int, pause: Pause | None = None) -> None:
         self.name, self.session, self.lun, self.pause = name, session, lun, pause or Pause()
-        self.sector_bytes = 512
+        self._transport = SessionLun(session, lun)
 
     @property
     def connected(self) -> bool:
@@ -97,17 +78,13 @@ class IscsiPath:
 
     def submit(self, cdb: bytes, data_out: ReadableBytes = b"") -> Answer:
         """``BlockError`` (away) where there is no session, or it broke before the answer came."""
-        most = 0 if memoryview(data_out).nbytes else data_in_bytes(cdb, self.sector_bytes)
         self.pause.check()
         since_s = self.pause.now_s()
         try:
-            response = self.session.execute(self.lun, cdb, data_out, most)
+            return self._transport.submit(cdb, data_out)
         except IscsiError as error:
             self.pause.failed(since_s, str(error))
             raise BlockError("away", str(error)) from None
-        if cdb[:1] == READ_CAPACITY_10[:1] and len(response.data_in) >= 8:
-            self.sector_bytes = int.from_bytes(response.data_in[4:8], "big")
-        return response.status, response.data_in, response.sense_bytes
 
     def reset_unit(self) -> None:
         with contextlib.suppress(IscsiError):

@@ -21,7 +21,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vilab.storage.block import SECTOR_BYTES
+from vilab.storage.block import SECTOR_BYTES, write_zeros
 from vilab.storage.disk_file import DiskFile
 
 Places: TypeAlias = npt.NDArray[np.int64]
@@ -83,17 +83,6 @@ def runs(places: Places, step: int = 1) -> list[tuple[int, int]]:
         return []
     cuts = (np.flatnonzero(np.diff(places) != step) + 1).tolist()
     return list(zip([0, *cuts], [*cuts, len(places)], strict=True))
-
-
-ZEROS = bytes(1 << 20)
-
-
-def write_zeros(write: Callable[[int, bytes], None], offset_bytes: int, size_bytes: int) -> None:
-    """Zeros through ``write(offset_bytes, data)``, a megabyte at a time."""
-    while size_bytes:
-        some = min(size_bytes, len(ZEROS))
-        write(offset_bytes, ZEROS[:some])
-        offset_bytes, size_bytes = offset_bytes + some, size_bytes - some
 
 
 class FlatExtent:

@@ -19,9 +19,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from vilab.storage.block import SECTOR_BYTES, BlockError
+from vilab.storage.block import SECTOR_BYTES, BlockError, write_zeros
 from vilab.storage.disk_file import DiskFile
-from vilab.storage.disks.extent import SLOT_SHIFT, Filler, OldContent, Places, Reader, runs, write_zeros
+from vilab.storage.disks.extent import SLOT_SHIFT, Filler, OldContent, Places, Reader, runs
 from vilab.storage.disks.sparse_tables import SparseShape, SparseTables
 from vilab.storage.disks.vmdk_layout import COWD_FREE_AT, COWD_UNCLEAN_AT, KDMV_UNCLEAN_AT
 

@@ -5,6 +5,6 @@
                   ``connection``: the target's side, from login to data; ``target``: all its sessions
 ``server``        the target on sockets
 ``initiator_login``, ``pending``, ``initiator``: the other side; ``client``: on a socket, or in memory
-``disk``          a LUN as a block device, and for raw CDBs
+``session_lun``   a LUN through a session; ``disk``: as a block device, and for raw CDBs
 ``bench``         how fast the target is, beside tgt; ``errors``, ``events``
 """

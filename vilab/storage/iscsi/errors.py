@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from vilab.errors import AdminError
 from vilab.storage.block import BlockError
 
 
-class IscsiError(AdminError):
-    """The target could not be talked to."""
+class IscsiError(BlockError):
+    """The target could not be talked to: what is behind it is away."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__("away", sentence)
 
 
 class LoginRefusedError(IscsiError):
@@ -24,20 +26,6 @@ class LoginRefusedError(IscsiError):
 
 class SessionLostError(IscsiError):
     """The connection broke. Whether commands under way were carried out is not known; reservations are gone."""
-
-
-class ReservationConflictError(BlockError):
-    """Another initiator holds the disk at this moment; try again later."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__("medium", sentence)
-
-
-class ReservationLostError(BlockError):
-    """A reservation that was held has ended (a reset, a lost session): what was done under it may be half done."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__("medium", sentence)
 
 
 REFUSALS = {

@@ -18,7 +18,7 @@ from vilab.protocols import ReadableBytes
 from vilab.storage.block import BlockError
 from vilab.storage.luns.fc_fabric import Fabric
 from vilab.storage.luns.fc_names import Wwn
-from vilab.storage.luns.lun_disk import REPORT_LUNS, Answer, ask, luns_of
+from vilab.storage.scsi.lun_identity import REPORT_LUNS, Answer, ask, luns_of
 from vilab.storage.scsi.sense import Status
 
 

@@ -39,23 +39,11 @@ from vilab.clock import Timer, VirtualClock
 from vilab.errors import AdminError
 from vilab.events import Event, EventLog
 from vilab.protocols import ReadableBytes
-from vilab.storage.block import BlockError
-from vilab.storage.luns.lun_disk import (
-    RELEASE_6,
-    RESERVE_6,
-    RESET_OCCURRED,
-    START_UNIT,
-    TEST_UNIT_READY,
-    Answer,
-    LunDisk,
-    LunIdentity,
-    ask,
-    ask_name,
-    identify,
-)
+from vilab.storage.block import BlockError, ReservationLost
+from vilab.storage.scsi.lun_disk import ENDS_RESERVATION, RELEASE_6, RESERVE_6, START_UNIT, LunDisk
+from vilab.storage.scsi.lun_identity import TEST_UNIT_READY, Answer, LunIdentity, ask, ask_name, identify
 from vilab.storage.scsi.sense import SenseKey, Status, parse_sense
 from vilab.storage.storage_events import PathsLost, PathStateChanged, PathSwitched, ReservationMoved
-from vilab.storage.vmfs.errors import ReservationLost
 
 PathState = Literal["active", "standby", "dead", "disabled"]
 Policy = Literal["fixed", "mru"]
@@ -209,7 +197,7 @@ class MultipathLun(LunDisk):
         if parsed is not None and parsed.key == SenseKey.UNIT_ATTENTION and parsed.code in OF_OUR_LOGIN and way.fresh:
             return True
         way.fresh = False
-        if parsed is not None and parsed.key == SenseKey.UNIT_ATTENTION and parsed.code >> 8 == RESET_OCCURRED:
+        if parsed is not None and parsed.key == SenseKey.UNIT_ATTENTION and parsed.code in ENDS_RESERVATION:
             self._holder = None  # somebody has reset the LUN, and whoever gets this answer has to know
         if parsed is not None and parsed.key == SenseKey.NOT_READY and parsed.code in PASSIVE:
             self._set(way, "standby", "its processor does not own the LUN any more")

@@ -5,5 +5,6 @@
 ``blocks``       READ, WRITE, VERIFY, WRITE SAME, UNMAP; ``inquiry``, ``mode``: what a unit says of itself
 ``reservation``  whose the unit is, in both generations; ``reservation_commands``
 ``unit``         one logical unit; ``missing``: none; ``target``: units, initiators, task management
+``lun_identity`` what an initiator asks first; ``lun_disk``: a LUN as a block device
 ``parallel``     disks on a parallel bus, each with its time; ``passthrough``: a LUN on that bus as it is
 """

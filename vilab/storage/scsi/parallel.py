@@ -37,10 +37,9 @@ from vilab.events import EventLog
 from vilab.protocols import BlockDevice, ReadableBytes
 from vilab.storage.block import SECTOR_BYTES
 from vilab.storage.disk_statistics import DiskStatistics, Ending, Operation
-from vilab.storage.disks.rdm import PassthroughDisk
 from vilab.storage.scsi.blocks import MAX_TRANSFER_BYTES
 from vilab.storage.scsi.cdb import decode
-from vilab.storage.scsi.passthrough import PassthroughUnit
+from vilab.storage.scsi.passthrough import PassthroughDisk, PassthroughUnit
 from vilab.storage.scsi.request import Response
 from vilab.storage.scsi.sense import ScsiError, Status
 from vilab.storage.scsi.state import Identity, Nexus, TargetState

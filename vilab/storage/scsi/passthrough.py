@@ -9,15 +9,64 @@ What a logical unit remembers (reservations, unit attentions, mode pages) the LU
 
 from __future__ import annotations
 
-from vilab.protocols import Lun, ReadableBytes
+from typing import Final
+
+from vilab.protocols import Geometry, Lun, ReadableBytes
 from vilab.storage.block import BlockError
+from vilab.storage.scsi.cdb import decode
+from vilab.storage.scsi.inquiry import lun_list
 from vilab.storage.scsi.request import Response, ScsiCommand
-from vilab.storage.scsi.sense import Sense, SenseKey, Status, parse_sense
+from vilab.storage.scsi.sense import ScsiError, Sense, SenseKey, Status, parse_sense
 from vilab.storage.scsi.state import Nexus
 from vilab.storage.scsi.target import Target
 from vilab.storage.scsi.unit import AWAY, LogicalUnit
 
 FAILED = Sense(SenseKey.HARDWARE_ERROR, 0x4400)
+REPORT_LUNS: Final = 0xA0
+
+
+class PassthroughDisk:
+    """A LUN as a guest sees it through a physical mapping; the Protocol ``vilab.protocols.Lun``."""
+
+    def __init__(self, lun: Lun) -> None:
+        self.lun = lun
+
+    @property
+    def size_bytes(self) -> int:
+        return self.lun.size_bytes
+
+    @property
+    def sector_bytes(self) -> int:
+        return self.lun.sector_bytes
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.lun.geometry
+
+    @property
+    def read_only(self) -> bool:
+        return self.lun.read_only
+
+    def submit(self, cdb: bytes, data_out: ReadableBytes = b"") -> tuple[int, bytes, bytes]:
+        """Every command goes to the LUN; REPORT LUNS is answered here: there is LUN 0, this one."""
+        if cdb[:1] != bytes([REPORT_LUNS]):
+            return self.lun.submit(cdb, data_out)
+        try:
+            return Status.GOOD, lun_list(decode(cdb), (0,)), b""
+        except ScsiError as error:
+            return error.status, b"", b"" if error.sense is None else error.sense.fixed()
+
+    def read(self, offset_bytes: int, size_bytes: int) -> bytes:
+        return self.lun.read(offset_bytes, size_bytes)
+
+    def write(self, offset_bytes: int, data: ReadableBytes) -> None:
+        self.lun.write(offset_bytes, data)
+
+    def flush(self) -> None:
+        self.lun.flush()
+
+    def unmap(self, offset_bytes: int, size_bytes: int) -> None:
+        self.lun.unmap(offset_bytes, size_bytes)
 
 
 class PassthroughUnit(LogicalUnit):

@@ -8,8 +8,8 @@ import msgspec
 
 from vilab.events import Event
 from vilab.protocols import BlockDevice, ReadableBytes
-from vilab.storage.scsi.cdb import Cdb, describe_cdb
-from vilab.storage.scsi.sense import Sense, Status, parse_sense
+from vilab.storage.scsi.cdb import Cdb, decode, describe_cdb
+from vilab.storage.scsi.sense import ScsiError, Sense, Status, parse_sense
 from vilab.storage.scsi.state import Identity, Nexus, UnitState
 
 
@@ -81,6 +81,27 @@ def data_out_bytes(cdb: Cdb, sector_bytes: int) -> int:
             return cdb.value("parameter_bytes")
         case _:
             return 0
+
+
+UNKNOWN_BYTES = 65536
+"""What a command that is not in our table may bring back."""
+
+
+def data_in_bytes(raw: bytes, sector_bytes: int = 512) -> int:
+    """The most that a command may bring back, by its CDB, for transports that want to know beforehand."""
+    try:
+        cdb = decode(raw)
+    except ScsiError:
+        return UNKNOWN_BYTES
+    command = cdb.command
+    if "allocation" in command.fields:
+        return cdb.value("allocation")
+    if command.name.startswith("READ CAPACITY"):
+        return 8
+    if command.name.startswith("READ(") and "blocks" in command.fields:
+        blocks = cdb.value("blocks")
+        return (256 if not blocks and command.length == 6 else blocks) * sector_bytes
+    return 0
 
 
 class ScsiCommand(Event, frozen=True, tag=True):

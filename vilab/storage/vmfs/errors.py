@@ -32,20 +32,6 @@ class HostFenced(AdminError):
     """This host's heartbeat was broken: it must not write any more."""
 
 
-class ReservationConflict(BlockError):
-    """The LUN is reserved by another initiator; the command did nothing and can be repeated."""
-
-    def __init__(self, sentence: str = "The LUN is reserved by another host.") -> None:
-        super().__init__("medium", sentence)
-
-
-class ReservationLost(BlockError):
-    """A reset has ended this host's reservation in the middle of what it was doing."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__("medium", sentence)
-
-
 class Held(Exception):
     """Internal: an object is locked by a host that may be alive. Whoever catches it watches that host's heartbeat.
 
