@@ -31,8 +31,9 @@ from tests.devices.scsi_bench import (
     read10,
     write10,
 )
+from vilab.devices.adapter_events import DmaMoved
 from vilab.devices.pc import PcState
-from vilab.devices.scsi_events import CommandCompleted, DmaMoved, RequestFetched
+from vilab.devices.scsi_events import CommandCompleted, RequestFetched
 from vilab.storage.block import BlockError, MemoryDisk
 
 TARGET_GONE, OVERRUN, UNDERRUN, DATA_ERROR, TERMINATED = 0x43, 0x44, 0x45, 0x46, 0x48

@@ -21,8 +21,8 @@ from tests.devices.lsi_driver import (
     status_of,
 )
 from tests.devices.scsi_bench import MEMORY_BYTES, SLOT, TEST_UNIT_READY, Bench
+from vilab.devices.adapter_events import AdapterInterrupt, AdapterRegisterWritten, DmaMoved
 from vilab.devices.pc import PcState
-from vilab.devices.scsi_events import AdapterInterrupt, AdapterRegisterWritten, DmaMoved
 
 READY, OPERATIONAL, FAULT = 1, 2, 4
 

@@ -14,8 +14,8 @@
 ``debug_port`` ``power``  bytes for the log; off and reset
 ``ramdisk``               4 KB blocks that go to and from guest memory by themselves; IRQ 5; only if asked for
 ``pci_firmware``          addresses and interrupts for what is plugged in, as a BIOS gives them
-``scsi_adapter`` ``scsi_dma`` ``scsi_initiator`` ``scsi_events``   what SCSI adapters share: timing and interrupt,
-memory, commands under way, reports
+``pci_adapter`` ``bus_master`` ``adapter_events``   what all adapters share: timing and interrupt, memory, reports
+``scsi_adapter`` ``scsi_initiator`` ``scsi_events``   what SCSI adapters share: commands under way on a bus
 ``lsi_*``                 LSI Logic 53C1030: registers, messages, scatter-gather lists, pages, doorbell, firmware
 ``buslogic_*``            BusLogic BT-958: registers, commands, mailboxes and what is in them
 ``balloon_port``          the channel between a guest's balloon driver and its host

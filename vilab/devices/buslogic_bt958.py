@@ -43,8 +43,9 @@ from vilab.devices.buslogic_registers import (
     WINDOW_BYTES,
     WRITTEN,
 )
+from vilab.devices.pci_adapter import Chip
 from vilab.devices.pci_function import INTERRUPT_LINE, Bar
-from vilab.devices.scsi_adapter import AdapterState, Chip, ScsiHostAdapter
+from vilab.devices.scsi_adapter import AdapterState, ScsiHostAdapter
 from vilab.devices.scsi_initiator import ABORTED, ABSENT, Outcome, UnderWay
 
 DIAGNOSIS_NS = 1_000_000

@@ -28,8 +28,8 @@ import struct
 
 import msgspec
 
+from vilab.devices.bus_master import BusMaster, Segment
 from vilab.devices.buslogic_commands import MOST_SEGMENTS
-from vilab.devices.scsi_dma import BusMaster, Segment
 
 CCB_BYTES, MAILBOX_BYTES, SEGMENT_BYTES = 40, 8, 8
 STATUS_AT, RESIDUAL_AT = 14, 4

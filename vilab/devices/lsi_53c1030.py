@@ -20,6 +20,7 @@ import msgspec
 
 from vilab.clock import VirtualClock
 from vilab.devices import lsi_doorbell, lsi_messages
+from vilab.devices.bus_master import SizedMemory
 from vilab.devices.lsi_doorbell import DoorbellState
 from vilab.devices.lsi_firmware import Firmware, FirmwareState
 from vilab.devices.lsi_registers import (
@@ -60,9 +61,9 @@ from vilab.devices.lsi_registers import (
     WHO_SHIFT,
     WRITE_SEQ,
 )
+from vilab.devices.pci_adapter import Chip
 from vilab.devices.pci_function import Bar
-from vilab.devices.scsi_adapter import AdapterState, Chip, ScsiHostAdapter
-from vilab.devices.scsi_dma import SizedMemory
+from vilab.devices.scsi_adapter import AdapterState, ScsiHostAdapter
 from vilab.devices.scsi_initiator import Outcome, UnderWay
 from vilab.events import EventLog
 from vilab.protocols import InterruptLine, ScsiBus

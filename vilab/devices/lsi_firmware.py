@@ -21,10 +21,10 @@ import msgspec
 
 from vilab.clock import VirtualClock
 from vilab.devices import lsi_config, lsi_messages
+from vilab.devices.bus_master import BusMaster
 from vilab.devices.lsi_config import Parameters
 from vilab.devices.lsi_messages import ScsiIo
 from vilab.devices.lsi_sgl import SglError, walk
-from vilab.devices.scsi_dma import BusMaster
 from vilab.devices.scsi_initiator import ABORTED, ABSENT, Outcome, ScsiInitiator, UnderWay
 from vilab.protocols import ScsiBus
 

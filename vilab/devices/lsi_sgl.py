@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import struct
 
+from vilab.devices.bus_master import BusMaster, Segment
 from vilab.devices.lsi_messages import CHAIN_DEPTH
-from vilab.devices.scsi_dma import BusMaster, Segment
 
 LAST, END_OF_LIST = 0x80, 0x01
 TYPE_MASK, SIMPLE, CHAIN = 0x30, 0x10, 0x30

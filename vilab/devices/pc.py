@@ -55,6 +55,7 @@ from vilab.devices import (
     rtc,
     uart,
 )
+from vilab.devices.bus_master import SizedMemory
 from vilab.devices.buslogic_bt958 import BusLogic958, BuslogicState
 from vilab.devices.interrupts import Interrupts
 from vilab.devices.lsi_53c1030 import Lsi53c1030, LsiState
@@ -62,7 +63,6 @@ from vilab.devices.mp_table import ALL_LAPICS, EXTINT, LOW_LEVEL, NMI, MpInterru
 from vilab.devices.pci_firmware import assign
 from vilab.devices.pci_function import INTERRUPT_PIN
 from vilab.devices.registers import Register
-from vilab.devices.scsi_dma import SizedMemory
 from vilab.events import EventLog, MmioRead, MmioWritten, PortRead, PortWritten
 from vilab.protocols import Console, PortDevice, ScsiBus
 

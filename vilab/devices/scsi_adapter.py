@@ -1,62 +1,39 @@
-"""What SCSI host adapters on the PCI bus are alike in, whatever their registers look like.
+"""What SCSI host adapters are alike in, beside what all adapters are (``pci_adapter``): commands under way on a bus.
 
 ::
 
-    a register is written ─FIRMWARE_NS─> _look: the adapter's own processor ──> commands ──> bus (scsi_initiator)
-                                                                                                │
-    interrupt pin <── _drive, where _interrupting changes <── _ended: the driver gets its answer <┘
-
-Memory is touched by the clock's calls only, never while the processor is in the middle of an access to a register:
-what a register starts, the adapter's own processor does ``FIRMWARE_NS`` later.
+    _look: the adapter's own processor ──> commands ──> bus (scsi_initiator)
+                                                         │
+    interrupt <── _ended: the driver gets its answer <───┘
 
 A kind of adapter says what it is (``chip``, ``state_type``) and fills in ``_look``, ``_interrupting`` and ``_ended``.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
-from vilab.clock import Timer, VirtualClock
-from vilab.devices.pci_function import Bar, PciFunction
-from vilab.devices.scsi_dma import BusMaster, SizedMemory
-from vilab.devices.scsi_events import AdapterInterrupt, AdapterRegisterWritten
+from vilab.clock import VirtualClock
+from vilab.devices.bus_master import SizedMemory
+from vilab.devices.pci_adapter import PciAdapter, PciAdapterState
 from vilab.devices.scsi_initiator import Outcome, ScsiInitiator, UnderWay
 from vilab.events import EventLog
 from vilab.protocols import InterruptLine, ScsiBus
 
-FIRMWARE_NS = 5_000
-"""MODEL: what the adapter's own processor takes to fetch and to understand what waits for it."""
 
+class AdapterState(PciAdapterState):
+    """In a saved record only: ``commands`` under way on the bus, whose own state is ``bus``."""
 
-class Chip(msgspec.Struct, frozen=True):
-    """What the configuration space says of an adapter. ``bars``: its windows, in the order of the base addresses."""
-
-    vendor: int
-    device: int
-    class_code: int
-    revision: int
-    subsystem: tuple[int, int]
-    bars: tuple[Bar, ...]
-
-
-class AdapterState(msgspec.Struct):
-    """``look_ns``: when the adapter's processor looks next, 0: not at all. ``line``: the interrupt pin is high.
-
-    In a saved record only: ``commands`` under way on the bus, whose own state is ``bus``.
-    """
-
-    look_ns: int = 0
     commands: list[UnderWay] = msgspec.field(default_factory=list)
-    line: bool = False
     bus: bytes = b""
 
 
 State = TypeVar("State", bound=AdapterState)
 
 
-class ScsiHostAdapter(PciFunction, Generic[State]):
+class ScsiHostAdapter(PciAdapter[State], Generic[State]):
     """An adapter as a function on the PCI bus.
 
     Parameters
@@ -64,22 +41,11 @@ class ScsiHostAdapter(PciFunction, Generic[State]):
     memory : guest physical memory. bus : the SCSI bus. slot : its number on the PCI bus, for events.
     """
 
-    chip: ClassVar[Chip]
-    state_type: type[State]
-
     def __init__(
         self, clock: VirtualClock, log: EventLog, line: InterruptLine, memory: SizedMemory, bus: ScsiBus, slot: int
     ) -> None:
-        chip = self.chip
-        super().__init__(
-            chip.vendor, chip.device, chip.class_code, revision=chip.revision, subsystem=chip.subsystem,
-            interrupt_pin=1, bars=chip.bars,
-        )  # fmt: skip
-        self._clock, self._log, self._line, self._slot = clock, log, line, slot
-        self._master = BusMaster(self, memory, clock, log, slot)
+        super().__init__(clock, log, line, memory, slot)
         self._initiator = ScsiInitiator(clock, log, bus, self._master, self._ended)
-        self._timer: Timer | None = None
-        self._state = self.state_type()
         self.bus = bus
 
     @property
@@ -87,67 +53,16 @@ class ScsiHostAdapter(PciFunction, Generic[State]):
         """Are commands under way?"""
         return bool(self._initiator.commands)
 
-    # --- what a kind of adapter fills in ------------------------------------------------------------------------------
-
-    def _look(self) -> None:
-        """The adapter's processor has a look at everything that waits for it."""
-        raise NotImplementedError
-
-    def _interrupting(self) -> bool:
-        """Should the interrupt pin be high?"""
-        raise NotImplementedError
-
     def _ended(self, command: UnderWay, outcome: Outcome) -> int:
         """A command is over: answer the driver; the adapter's own status word."""
         raise NotImplementedError
-
-    # --- registers ----------------------------------------------------------------------------------------------------
-
-    def _report_write(self, register: str, value: int) -> None:
-        if self._log.active:
-            self._log.emit(AdapterRegisterWritten(self._clock.now_ns, self._slot, register, value))
-
-    def _drive(self) -> None:
-        """Bring the interrupt pin to where it belongs."""
-        high = self._interrupting()
-        if high != self._state.line:
-            self._state.line = high
-            if self._log.active:
-                self._log.emit(AdapterInterrupt(self._clock.now_ns, self._slot, high))
-            self._line.set_level(high)
-
-    # --- the adapter's own processor ----------------------------------------------------------------------------------
-
-    def _look_soon(self) -> None:
-        if self._timer is None:
-            self._look_at(self._clock.now_ns + FIRMWARE_NS)
-
-    def _look_at(self, at_ns: int) -> None:
-        self._state.look_ns = at_ns
-        self._timer = self._clock.at(at_ns, self._wake)
-
-    def _wake(self) -> None:
-        self._timer, self._state.look_ns = None, 0
-        self._look()
-
-    def _stop_looking(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._state.look_ns = None, 0
-
-    # --- state --------------------------------------------------------------------------------------------------------
 
     def save_state(self) -> State:
         saved = msgspec.structs.replace(self._state, commands=self._initiator.commands, bus=self.bus.save_state())
         return msgspec.msgpack.decode(msgspec.msgpack.encode(saved), type=self.state_type)
 
-    def load_state(self, state: State) -> None:
-        """The level of the interrupt line is part of the PIC's state and is not driven again here."""
-        self._stop_looking()
-        self._state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=self.state_type)
+    def _loaded(self) -> None:
         s = self._state
         self.bus.load_state(s.bus)
         self._initiator.load(s.commands)
         s.commands, s.bus = [], b""
-        if s.look_ns:
-            self._look_at(s.look_ns)

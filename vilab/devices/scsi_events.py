@@ -8,17 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from vilab.events import Event
-
-
-class AdapterRegisterWritten(Event, frozen=True, tag=True):
-    """The driver has written a register of the adapter in PCI slot ``slot``."""
-
-    slot: int
-    register: str
-    value: int
 
 
 class RequestFetched(Event, frozen=True, tag=True):
@@ -34,16 +24,6 @@ class RequestFetched(Event, frozen=True, tag=True):
     data_bytes: int
 
 
-class DmaMoved(Event, frozen=True, tag=True):
-    """The adapter has moved bytes by itself. ``direction`` as guest memory sees it."""
-
-    slot: int
-    direction: Literal["read", "written"]
-    what: Literal["data", "sense", "message"]
-    gpa: int
-    size_bytes: int
-
-
 class CommandCompleted(Event, frozen=True, tag=True):
     """A command is over. ``scsi_status`` as in SAM-4 5.3; ``adapter_status``: the adapter's own word for it, 0 if well;
     ``took_ns`` since it was fetched."""
@@ -55,10 +35,3 @@ class CommandCompleted(Event, frozen=True, tag=True):
     adapter_status: int
     moved_bytes: int
     took_ns: int
-
-
-class AdapterInterrupt(Event, frozen=True, tag=True):
-    """The adapter's interrupt pin has changed."""
-
-    slot: int
-    high: bool

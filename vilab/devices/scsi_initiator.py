@@ -22,7 +22,7 @@ from collections.abc import Callable
 import msgspec
 
 from vilab.clock import Timer, VirtualClock
-from vilab.devices.scsi_dma import BusMaster, Segment
+from vilab.devices.bus_master import BusMaster, Segment
 from vilab.devices.scsi_events import CommandCompleted, RequestFetched
 from vilab.events import EventLog
 from vilab.protocols import ScsiBus

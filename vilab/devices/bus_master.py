@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
 
 from vilab.clock import VirtualClock
+from vilab.devices.adapter_events import DmaMoved
 from vilab.devices.pci_function import COMMAND, COMMAND_MASTER, PciFunction
-from vilab.devices.scsi_events import DmaMoved
 from vilab.events import EventLog
 
 Segment = tuple[int, int]
