@@ -20,7 +20,8 @@ from vilab.storage.nfs.events import (
     NfsLockRenewed,
     NfsLockTaken,
 )
-from vilab.storage.nfs.layout import RENAME
+from vilab.storage.nfs.layout import RENAME, WRITE
+from vilab.storage.nfs.link import WINDOW
 from vilab.storage.nfs.lock import NfsLock, Owner
 from vilab.storage.nfs.lock_record import RECORD_BYTES, LockRecord, lock_name, parse
 from vilab.storage.nfs.locks import LockedError, VmLocks
@@ -203,6 +204,45 @@ def test_an_owner_that_cannot_ask_does_not_write(server: MemoryServer) -> None:
     assert away.value.kind == "away"
     server.frozen = False
     assert file.read(0, 7) == b"askeded"
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_a_write_that_lasts_longer_than_the_lock_is_trusted(server: MemoryServer, taken_over: bool) -> None:
+    """The server is slow, or the other host quick: the second window of four is under way for 26 s."""
+    one, first = locks_of(server, "esx1")
+    two, second = locks_of(server, "esx2")
+    first.take(FILES[1:])
+    file = one.store.open(FILES[1], writable=True)
+    one.store.client.write_bytes = 1024
+    window = 1024 * WINDOW
+    begun = 0
+
+    def slow(procedure: int) -> None:
+        nonlocal begun
+        begun += procedure == WRITE
+        if begun == WINDOW + 1:
+            server.before = None
+            one.clock.advance(26 * S)
+            for _ in range(3 * taken_over):
+                with pytest.raises(LockedError):
+                    second.take(FILES[1:])
+                two.pass_time(10)
+            if taken_over:
+                second.take(FILES[1:])
+
+    server.before = slow
+    content = random.Random(4).randbytes(4 * window)
+    if taken_over:
+        with pytest.raises(BlockError, match=r"has lost the lock of vm1/vm1-flat\.vmdk to host esx2"):
+            file.write(0, content)
+        assert two.store.open(FILES[1]).read(0, 4 * window) == content[: 2 * window] + bytes(2 * window)
+        with pytest.raises(BlockError, match="has lost the lock"):
+            file.write(0, b"again")
+    else:
+        renewed = len(one.log.of(NfsLockRenewed))
+        file.write(0, content)
+        assert len(one.log.of(NfsLockRenewed)) == renewed + 1, "asked once, before the third window"
+        assert file.read(0, 4 * window) == content
 
 
 def test_a_lock_file_of_something_else_is_respected_while_it_changes(server: MemoryServer) -> None:

@@ -18,7 +18,7 @@ from tests.storage.nfs_server import LIBNFS
 from tests.storage.nfs_twin import S, client_of, host_on
 from tests.tools import require_tool
 from vilab.errors import AdminError
-from vilab.storage.block import BlockError
+from vilab.storage.block import BlockError, Refusal
 from vilab.storage.datastore import Datastore, DatastoreFiles
 from vilab.storage.disks.redo_log import SnapshotDisk
 from vilab.storage.disks.vmdk_create import create
@@ -29,6 +29,7 @@ from vilab.storage.nfs.events import (
     NfsHeartbeatMissed,
     NfsWritesRepeated,
 )
+from vilab.storage.nfs.link import WINDOW
 from vilab.storage.nfs.memory_server import MemoryServer
 from vilab.storage.nfs.mount import Address, exports, mount, parse_url
 from vilab.storage.nfs.rpc import Records
@@ -212,23 +213,57 @@ def test_a_server_that_always_forgets_is_given_up(server: MemoryServer) -> None:
 
 
 def test_a_lock_that_is_lost_while_writes_are_repeated_stops_them(server: MemoryServer) -> None:
-    class Guard:
-        left = 5
-
-        def check(self, path: Path) -> None:
-            self.left -= 1
-            if self.left < 0:
-                raise BlockError("read_only", "the lock is lost")
-
     host = host_on(server)
     file = host.store.create("a")
-    host.store.guards.append(Guard())
+    host.store.guards.append(Permits(5))
     for at in range(4):
         file.write(4 * at, b"mine")
     server.restart()
-    with pytest.raises(BlockError, match="the lock is lost"):
+    with pytest.raises(BlockError, match="the lock is not there"):
         file.sync()
     assert bytes(server.volume.lookup(1, "a").content) == b"mine", "one was repeated while the lock was there"
+
+
+class Permits:
+    """A guard of the datastore that says yes so many times."""
+
+    def __init__(self, left: int, kind: Refusal = "read_only") -> None:
+        self.left, self.kind = left, kind
+
+    def check(self, path: Path) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise BlockError(self.kind, "the lock is not there")
+
+
+@pytest.mark.parametrize("windows", [0, 1, 2, 3])
+def test_a_long_write_asks_for_its_lock_before_each_window(server: MemoryServer, windows: int) -> None:
+    host = host_on(server)
+    file = host.store.create("a")
+    host.store.client.write_bytes = 1024
+    host.store.guards.append(Permits(windows))
+    content = random.Random(windows).randbytes(4 * WINDOW * 1024)
+    with pytest.raises(BlockError, match="the lock is not there"):
+        file.write(0, content)
+    assert bytes(server.volume.lookup(1, "a").content) == content[: windows * WINDOW * 1024]
+
+
+def test_a_long_write_that_is_stopped_damages_nothing_that_was_written_before(server: MemoryServer) -> None:
+    host = host_on(server)
+    file = host.store.create("a")
+    host.store.client.write_bytes = 1024
+    before, content = b"before" * 1000, bytes(range(256)) * 4 * WINDOW * 2
+    file.write(0, before)
+    host.store.guards.append(Permits(1, "away"))
+    with pytest.raises(BlockError, match="the lock is not there") as away:
+        file.write(0, content)
+    assert away.value.kind == "away"
+    host.store.guards.clear()
+    file.sync()
+    assert server.volume.lookup(1, "a").durable[: len(before)] == before
+    file.write(0, content)
+    file.sync()
+    assert server.volume.lookup(1, "a").durable == content
 
 
 STEP = st.one_of(

@@ -158,13 +158,19 @@ class NfsClient:
         return data, ended
 
     def write(
-        self, handle: bytes, offset_bytes: int, data: ReadableBytes, stable: bool = False, what: str = "a file"
-    ) -> list[Written]:
-        """All of it, in as many calls as it takes. ``stable``: on the server's disk when this returns."""
+        self, handle: bytes, offset_bytes: int, data: ReadableBytes, stable: bool = False, what: str = "a file",
+        before: Callable[[], None] | None = None,
+    ) -> list[Written]:  # fmt: skip
+        """All of it, in as many calls as it takes. ``stable``: on the server's disk when this returns.
+
+        ``before`` is called before each window of calls is sent; what it raises ends the write there.
+        """
         view, done = memoryview(data).cast("B"), []
         how = FILE_SYNC if stable else UNSTABLE
         left = _pieces(offset_bytes, view.nbytes, self.write_bytes, most=1 << 30)
         while left:
+            if before is not None:
+                before()
             now, left = left[:WINDOW], left[WINDOW:]
             calls = []
             for at, size in now:

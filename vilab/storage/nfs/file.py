@@ -10,6 +10,10 @@
                                                                COMMIT asked for anew
 
 A read shows what was written whatever the server has forgotten: what is kept lies over what the server says.
+
+A long write is several windows of WRITE calls, and may take longer than a lock is trusted::
+
+    before_write ── window ── before_write ── window ── before_write: somebody else has the file: the rest is not sent
 """
 
 from __future__ import annotations
@@ -95,7 +99,7 @@ class FileHooks:
         """Anything is about to be asked of the server. May raise ``NfsError``."""
 
     def before_write(self, path: Path) -> None:
-        """May raise ``BlockError``: the file is somebody else's by now."""
+        """A window of calls is about to change the file. May raise ``BlockError``: it is somebody else's by now."""
 
     def heard(self) -> None:
         """The server has answered."""
@@ -147,18 +151,24 @@ class NfsFile(DiskFile):
         if not content:
             return
         with self._asking():
-            self.hooks.before_write(self.path)
             try:
                 self._send(Kept(offset_bytes, content, []))
-            except NfsError:
-                self._suspect = True  # the server may have it, over something older that is kept
+            except (NfsError, BlockError):
+                self._suspect = True  # the server may have some of it, over something older that is kept
                 raise
         if self.behind.size_bytes > KEEP_BYTES:
             self.sync()
 
-    def _send(self, write: Kept) -> None:
-        done = self.client.write(self.handle, write.offset_bytes, write.data, what=self._what)
+    def _put(self, write: Kept) -> None:
+        """All of it is at the server, each window sent only as long as the file is ours."""
+        done = self.client.write(
+            self.handle, write.offset_bytes, write.data, what=self._what,
+            before=lambda: self.hooks.before_write(self.path),
+        )  # fmt: skip
         write.verifiers = list({written.verifier for written in done if not written.stable})
+
+    def _send(self, write: Kept) -> None:
+        self._put(write)
         # What is stable at once is kept too while older writes are: they may have to be repeated below it.
         if write.verifiers or self.behind.writes:
             self.behind.keep(write)
@@ -180,9 +190,7 @@ class NfsFile(DiskFile):
 
     def _repeat(self, lost: bool) -> None:
         for write in self.behind.writes:
-            self.hooks.before_write(self.path)  # all of them may take longer than a lock is trusted
-            done = self.client.write(self.handle, write.offset_bytes, write.data, what=self._what)
-            write.verifiers = list({written.verifier for written in done if not written.stable})
+            self._put(write)
         self._suspect = False
         if lost:
             self.hooks.repeated(self.path, len(self.behind.writes), self.behind.size_bytes)
