@@ -167,3 +167,48 @@ class Lun(BlockDevice, Protocol):
     def submit(self, cdb: bytes, data_out: ReadableBytes = b"") -> tuple[int, bytes, bytes]:
         """One command from beginning to end: status (SAM-4, 5.3), data for the initiator, sense data."""
         ...
+
+
+class NetworkInterface(Protocol):
+    """A network card, or anything else that is plugged into a port, as the port sees it.
+
+    A frame is what is on the wire between preamble and frame check sequence: destination address first, with an 802.1Q
+    tag if it has one, without the FCS. Nobody changes a frame that somebody else holds: it is ``bytes``.
+    """
+
+    def receive(self, frame: bytes) -> None:
+        """A frame has arrived."""
+        ...
+
+    def link_changed(self, up: bool) -> None:
+        """The cable was pulled, or plugged in again."""
+        ...
+
+    def wants_multicast(self, destination: bytes) -> bool:
+        """Does its filter let this multicast address through? Broadcast is not asked for."""
+        ...
+
+
+class NetworkPort(Protocol):
+    """What a network card is plugged into."""
+
+    @property
+    def link_up(self) -> bool: ...
+
+    def plug(self, interface: NetworkInterface) -> None:
+        """Frames for this port go to ``interface`` from now on."""
+        ...
+
+    def transmit(self, frame: bytes) -> None:
+        """A frame leaves the card now."""
+        ...
+
+    def listen(self, address: bytes, promiscuous: bool) -> None:
+        """What the driver has programmed: the unicast address that it answers to, and whether it wants every frame."""
+        ...
+
+    def save_state(self) -> bytes:
+        """Frames on their way to the card, which it does not have yet."""
+        ...
+
+    def load_state(self, state: bytes) -> None: ...

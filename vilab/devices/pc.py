@@ -20,13 +20,15 @@
                      +-- 0x3f8-0x3ff      uart - IRQ 4 --> pic,  bytes <--> console
                      +-- 0xcf8 0xcfc      pci: i440fx, piix, and whoever is added
                      +-- 0x5690-0x56a7    ramdisk - IRQ 5 --> pic,  blocks <--> guest memory  (only if asked for)
-                     +-- I/O windows of PCI functions: SCSI adapters in slots 16 to 19, if asked for
+                     +-- I/O windows of PCI functions: SCSI adapters in slots 16 to 19, network
+                     |   cards in 24 to 27, if asked for
                      +-- any other        nobody: all ones, writes are lost
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -60,11 +62,13 @@ from vilab.devices.buslogic_bt958 import BusLogic958, BuslogicState
 from vilab.devices.interrupts import Interrupts
 from vilab.devices.lsi_53c1030 import Lsi53c1030, LsiState
 from vilab.devices.mp_table import ALL_LAPICS, EXTINT, LOW_LEVEL, NMI, MpInterrupt, MpRecord
+from vilab.devices.network_adapter import NetworkAdapter
+from vilab.devices.network_cards import NETWORK_CARDS
 from vilab.devices.pci_firmware import assign
 from vilab.devices.pci_function import INTERRUPT_PIN
 from vilab.devices.registers import Register
 from vilab.events import EventLog, MmioRead, MmioWritten, PortRead, PortWritten
-from vilab.protocols import Console, PortDevice, ScsiBus
+from vilab.protocols import Console, NetworkPort, PortDevice, ScsiBus
 
 IRQ_TIMER, IRQ_KEYBOARD, IRQ_COM1, IRQ_RAMDISK, IRQ_RTC = 0, 1, 4, 5, 8
 
@@ -85,12 +89,14 @@ WIDE_PORTS = frozenset({0x604})
 FIRST_SCSI_SLOT, MOST_SCSI_ADAPTERS = 16, 4
 """Where VMware's machines have them."""
 SCSI_ADAPTERS: dict[str, type[Lsi53c1030] | type[BusLogic958]] = {"lsilogic": Lsi53c1030, "buslogic": BusLogic958}
+FIRST_NETWORK_SLOT, MOST_NETWORK_CARDS = 24, 4
 
 
 class PcState(msgspec.Struct):
     """The state of every device. Nothing else of this room travels. ``lapics``: one a processor.
 
-    ``ramdisk`` and the SCSI adapters (by PCI slot) are unset, and take no byte of the record's, in a PC without them.
+    ``ramdisk``, SCSI adapters and network cards (by PCI slot) are unset, and take no byte of the record's, in a PC
+    without them. A card's record is in bytes, since its kind says what is in it.
     """
 
     pic: pic.PicState
@@ -108,6 +114,7 @@ class PcState(msgspec.Struct):
     ramdisk: ramdisk.RamdiskState | msgspec.UnsetType = msgspec.UNSET
     lsilogic: dict[int, LsiState] | msgspec.UnsetType = msgspec.UNSET
     buslogic: dict[int, BuslogicState] | msgspec.UnsetType = msgspec.UNSET
+    network: dict[int, tuple[str, bytes]] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Pc:
@@ -122,6 +129,7 @@ class Pc:
     memory : guest physical memory, for devices that read and write it by themselves.
     ramdisk_bytes : size of the RAM disk, 0 for none; a state record that has one brings it along.
     scsi : an adapter's kind (one of ``SCSI_ADAPTERS``) and its bus, for each; at most ``MOST_SCSI_ADAPTERS``.
+    cards : a network card's kind (one of ``NETWORK_CARDS``), its port and its address, for each.
 
     ``reads`` and ``writes`` count accesses by port, ``mmio_reads`` and ``mmio_writes`` by address; they are statistics,
     not state.
@@ -139,6 +147,7 @@ class Pc:
         memory: SizedMemory | None = None,
         ramdisk_bytes: int = 0,
         scsi: Sequence[tuple[str, ScsiBus]] = (),
+        cards: Sequence[tuple[str, NetworkPort, bytes]] = (),
     ) -> None:
         self.clock = clock
         self.log = log
@@ -174,6 +183,10 @@ class Pc:
         self.adapters: dict[int, Lsi53c1030 | BusLogic958] = {}
         for index, (kind, bus) in enumerate(scsi):
             self._add_adapter(FIRST_SCSI_SLOT + index, kind, bus)
+        self.cards: dict[int, NetworkAdapter[Any]] = {}
+        self._card_kinds: dict[int, str] = {}
+        for index, (kind, port, address) in enumerate(cards):
+            self._add_card(FIRST_NETWORK_SLOT + index, kind, port, address)
 
     def _add_adapter(self, slot: int, kind: str, bus: ScsiBus) -> None:
         if self._memory is None or kind not in SCSI_ADAPTERS or slot >= FIRST_SCSI_SLOT + MOST_SCSI_ADAPTERS:
@@ -182,13 +195,21 @@ class Pc:
         self.adapters[slot] = SCSI_ADAPTERS[kind](self.clock, self.log, line, self._memory, bus, slot)
         self.pci.add(slot, 0, self.adapters[slot])
 
+    def _add_card(self, slot: int, kind: str, port: NetworkPort, address: bytes) -> None:
+        if self._memory is None or kind not in NETWORK_CARDS or slot >= FIRST_NETWORK_SLOT + MOST_NETWORK_CARDS:
+            raise ValueError(f"no network card {kind!r} in slot {slot}: unknown, one too many, or without guest memory")
+        line = piix.PciLine(self.isa_bridge, slot)
+        self.cards[slot] = NETWORK_CARDS[kind](self.clock, self.log, line, self._memory, port, address, slot)
+        self._card_kinds[slot] = kind
+        self.pci.add(slot, 0, self.cards[slot])
+
     def scsi_busy(self) -> bool:
         """Does an adapter have commands under way?"""
         return any(adapter.busy for adapter in self.adapters.values())
 
     def assign_pci(self) -> None:
         """What a BIOS does for functions that are plugged in; for guests that start without one."""
-        for slot, function in self.adapters.items():
+        for slot, function in {**self.adapters, **self.cards}.items():
             elcr = assign(self.pci, self.isa_bridge, slot, function, slot - FIRST_SCSI_SLOT)
             for port, bits in elcr:
                 self.pic.write_port(port, 1, self.pic.read_port(port, 1) | bits)
@@ -363,6 +384,8 @@ class Pc:
             or msgspec.UNSET,
             {n: each.save_state() for n, each in self.adapters.items() if isinstance(each, BusLogic958)}
             or msgspec.UNSET,
+            {n: (self._card_kinds[n], msgspec.msgpack.encode(each.save_state())) for n, each in self.cards.items()}
+            or msgspec.UNSET,
         )
 
     def load_state(self, state: PcState) -> None:
@@ -378,6 +401,7 @@ class Pc:
         self.power.load_state(state.power)
         self._load_ramdisk(state.ramdisk)
         self._load_adapters(state)
+        self._load_cards(state)
         self.pic.load_state(state.pic)
         self.ioapic.load_state(state.ioapic)
         for each, saved in zip(self.interrupts.lapics, state.lapics, strict=True):
@@ -395,6 +419,13 @@ class Pc:
                 each.load_state(lsilogic[slot])
             else:
                 each.load_state(buslogic[slot])
+
+    def _load_cards(self, state: PcState) -> None:
+        saved = {} if isinstance(state.network, msgspec.UnsetType) else state.network
+        if {slot: kind for slot, (kind, _) in saved.items()} != self._card_kinds:
+            raise ValueError("the state is of a PC with other network cards")
+        for slot, each in self.cards.items():
+            each.load_state(msgspec.msgpack.decode(saved[slot][1], type=each.state_type))
 
     def _load_ramdisk(self, state: ramdisk.RamdiskState | msgspec.UnsetType) -> None:
         if isinstance(state, msgspec.UnsetType):

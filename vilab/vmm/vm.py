@@ -33,6 +33,7 @@ from vilab.vmm import hypercalls
 from vilab.vmm.cpuid import cpuid
 from vilab.vmm.engine import Engine
 from vilab.vmm.engine_state import EngineState
+from vilab.vmm.network import AttachedCard, check_cards
 from vilab.vmm.scsi_disks import ScsiAdapter
 from vilab.vmm.tape import Tape
 from vilab.vmm.vcpu import NULL_SEGMENT, VcpuState
@@ -101,6 +102,7 @@ class VirtualMachine:
     count_instructions : count guest instructions exactly and stop after this many; ``None`` does not count.
     ramdisk_bytes : size of the RAM disk, a multiple of 4 KB; 0 for none.
     adapters : SCSI adapters with their disks; the caller closes the disks when the machine is gone.
+    cards : network cards, each with the port that its cable is in.
     clock : one that its storage shares; a new one by default.
 
     Raises
@@ -123,6 +125,7 @@ class VirtualMachine:
         engine_options: dict[str, object] | None = None,
         ramdisk_bytes: int = 0,
         adapters: Sequence[ScsiAdapter] = (),
+        cards: Sequence[AttachedCard] = (),
         clock: VirtualClock | None = None,
     ) -> None:
         if engine not in ENGINES:
@@ -155,11 +158,14 @@ class VirtualMachine:
         self.cpu = Cpu(self.machine_memory, native_hook, rom_bytes=rom_bytes if engine == "bare" else 0)
         self.tape = Tape(self.console)
         self.adapters = tuple(adapters)
+        self.cards = tuple(cards)
+        check_cards(self.cards)
         self.buses = [self._make_bus(index, each) for index, each in enumerate(self.adapters)]
         self.pc = Pc(
             self.clock, self.log, self.tape, memory_bytes, on_interrupt=self._interrupt_changed,
             memory=DmaView(self.pmap), ramdisk_bytes=ramdisk_bytes,
             scsi=[(each.controller, bus) for each, bus in zip(self.adapters, self.buses, strict=True)],
+            cards=self.cards,
         )  # fmt: skip
         self.lapic = self.pc.lapic
         self.engine: Engine = self._make_engine(engine, engine_options or {})

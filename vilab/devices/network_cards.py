@@ -1,0 +1,9 @@
+"""The kinds of network cards there are, by the names that configuration files have for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vilab.devices.network_adapter import NetworkAdapter
+
+NETWORK_CARDS: dict[str, type[NetworkAdapter[Any]]] = {}
