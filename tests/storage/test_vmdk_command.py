@@ -74,6 +74,38 @@ def test_what_cannot_be_done_is_a_sentence_and_status_2(raw: Path, tmp_path: Pat
         assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["raw", "monolithicSparse", "twoGbMaxExtentSparse", "streamOptimized"])
+def test_an_empty_file_in_the_targets_place_is_lost_to_a_copy_only(kind: str, raw: Path, tmp_path: Path):
+    bad, out = tmp_path / "bad.vmdk", tmp_path / "out"
+    assert run("convert", raw, bad) == 0
+    content = bytearray(bad.read_bytes())
+    content[512:1024] = bytes(512)  # the descriptor
+    broken = tmp_path / "broken.vmdk"
+    broken.write_bytes(content)
+    short = tmp_path / "short.vmdk"
+    short.write_bytes(bad.read_bytes()[:-100_000])
+    out.touch(0o600)
+    before = out.stat()
+    for source in (tmp_path / "missing", tmp_path, broken, short):
+        assert run("convert", "--to", kind, source, out) == 2, source
+        now = out.stat()
+        assert (now.st_ino, now.st_mode, now.st_size) == (before.st_ino, before.st_mode, 0), source
+    assert run("convert", "--to", kind, raw, out) == 0
+    back = tmp_path / "back.raw"
+    assert run("convert", out, back) == 0
+    assert back.read_bytes() == raw.read_bytes()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_an_empty_file_stays_where_one_of_the_others_is_in_the_way(raw: Path, tmp_path: Path):
+    out = tmp_path / "out.vmdk"
+    out.touch()
+    (tmp_path / "out-flat.vmdk").write_bytes(b"somebody's")
+    assert run("convert", "--to", "monolithicFlat", raw, out) == 2
+    assert out.exists()
+    assert (tmp_path / "out-flat.vmdk").read_bytes() == b"somebody's"
+
+
 def test_what_is_no_virtual_disk_is_not_called_damaged(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for path in (raw, tmp_path, tmp_path / "missing"):
         assert run("check", path) == 2

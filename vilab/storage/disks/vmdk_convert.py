@@ -47,6 +47,8 @@ def convert(
 ) -> int:
     """Copy a disk; the bytes of its content. Refused where ``target`` exists and is not empty.
 
+    An empty file in its place is out of the way only while the copy is made: it is back if that fails.
+
     ``sync``: wait until the copy would survive a power cut; without it, as with ``cp``, the system writes it in its own
     time.
     """
@@ -58,23 +60,38 @@ def convert(
         raise AdminError(f"{target} exists already and is not overwritten. Remove it, or give another name.")
     disk = open_disk(source, files=files)
     try:
-        if target.exists():
-            target.unlink()
         sectors = disk.size_bytes // SECTOR_BYTES
         names = [line.file for line in extent_lines(target, sectors, to)] if to != "raw" else []
         made = [target, *(target.parent / name for name in names if name is not None and name != target.name)]
-        if existing := [path for path in made if path.exists()]:
+        if existing := [path for path in made[1:] if path.exists()]:
             raise AdminError(f"{existing[0]} exists already and is not overwritten. Remove it, or give another name.")
-        try:
-            _copy_into(disk, target, to, space, files)
-        except BaseException:
-            for path in made:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-            raise
+        with _out_of_the_way(target):
+            try:
+                _copy_into(disk, target, to, space, files)
+            except BaseException:
+                for path in made:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+                raise
         return disk.size_bytes
     finally:
         disk.close()
+
+
+@contextlib.contextmanager
+def _out_of_the_way(empty: Path) -> Iterator[None]:
+    """The empty file of that name, if there is one, is gone afterwards, or back as it was if this fails."""
+    if not empty.exists():
+        yield
+        return
+    aside = empty.with_name(f".{empty.name[:40]}.{os.getpid()}")
+    empty.rename(aside)
+    try:
+        yield
+    except BaseException:
+        aside.rename(empty)
+        raise
+    aside.unlink()
 
 
 def _copy_into(disk: DiskChain | RawDisk, target: Path, to: str, space: Space, files: Files) -> None:
