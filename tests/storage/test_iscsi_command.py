@@ -113,6 +113,10 @@ def _hear(session: IscsiSession) -> None:
         (["--lun", "0=a.raw"], "given to"),
         (["--lun", "empty.raw"], "is empty"),
         (["--mutual-chap", "t:secretsecret"], "must ask for proof"),
+        (["--chap", "user:short"], "secret of user has 5 bytes; at least 12"),
+        (["--chap", "user:elevenbytes"], "secret of user has 11 bytes"),
+        (["--chap", "user:secretsecret", "--mutual-chap", "t:short"], "secret of t has 5 bytes"),
+        (["--chap", "user:secretsecret", "--mutual-chap", "t:secretsecret"], "must differ"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(

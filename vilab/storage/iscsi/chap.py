@@ -11,6 +11,11 @@
       and if the target has to prove itself, too:
     CHAP_I=2 CHAP_C=0x...                ──>
                                          <──    CHAP_N=target CHAP_R=0x...
+
+Who sees one exchange can try secrets against it for as long as he likes. So the RFC wants at least 96 random bits
+where no IPsec is (section 9.2.1). A target that this project offers takes no shorter ones, as disk arrays and the
+initiator of Windows do not. Targets of Linux (tgt, LIO) do take them, and so the initiators here prove whatever secret
+somebody else's target has been given.
 """
 
 from __future__ import annotations
@@ -28,6 +33,8 @@ CHALLENGE_BYTES = 16
 MAX_CHALLENGE_BYTES = 1024
 ALGORITHMS = {"5": "md5", "7": "sha256"}
 """CHAP_A: IANA's numbers and hashlib's names, what we prefer first."""
+LEAST_SECRET_BYTES = 12
+"""RFC 7143, section 9.2.1: 96 bits."""
 
 Pairs = list[tuple[str, str]]
 
@@ -45,13 +52,27 @@ class Credentials(msgspec.Struct, frozen=True):
             raise AdminError("CHAP needs USER:SECRET, both of them not empty.")
         return Credentials(user, secret)
 
+    def refuse_short_secret(self) -> None:
+        """``AdminError`` for a secret that is quickly found by trying."""
+        size = len(_bytes(self.secret))
+        if size < LEAST_SECRET_BYTES:
+            raise AdminError(
+                f"The CHAP secret of {self.user} has {size} bytes; at least {LEAST_SECRET_BYTES} are needed, or who "
+                "listens to one login finds it by trying."
+            )
+
+
+def _bytes(text: str) -> bytes:
+    """As they were typed, even where they are no UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
+
 
 def respond(algorithm: str, identifier: int, secret: str, challenge: bytes) -> bytes:
     """
     >>> respond("5", 1, "secret", b"challenge").hex()
     '46e47770030e2b4e26a0db72a7efec00'
     """
-    data = bytes((identifier,)) + secret.encode() + challenge
+    data = bytes((identifier,)) + _bytes(secret) + challenge
     return hashlib.new(ALGORITHMS[algorithm], data, usedforsecurity=False).digest()
 
 
@@ -70,7 +91,7 @@ class Challenger:
         """Raises ``TextError`` if the proof is not even one."""
         proof = decode_binary(said.get("CHAP_R", ""))
         expected = respond(self.algorithm, self.identifier, credentials.secret, self.challenge)
-        right_name = hmac.compare_digest(said.get("CHAP_N", "").encode(), credentials.user.encode())
+        right_name = hmac.compare_digest(_bytes(said.get("CHAP_N", "")), _bytes(credentials.user))
         return hmac.compare_digest(proof, expected) and right_name
 
 

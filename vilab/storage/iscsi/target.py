@@ -63,6 +63,9 @@ class IscsiTarget:
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         check_iscsi_name(name)
+        for each in (credentials, mutual):
+            if each is not None:
+                each.refuse_short_secret()
         if mutual is not None and credentials is None:
             raise AdminError("A target that proves itself must ask for proof, too: give CHAP credentials of both.")
         if mutual is not None and credentials is not None and mutual.secret == credentials.secret:
