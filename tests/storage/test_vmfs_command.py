@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,7 @@ def test_what_is_refused(image: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         ("mkfs", "--size", "lots", tmp_path / "x"),
         ("mkfs", "--size", "9999T", tmp_path / "x"),
         ("mkfs", "--size", "1G", "--block-size", "3M", tmp_path / "x"),
+        ("mkfs", "--size", "0", tmp_path / "x"),
     ):
         assert vmfs(*words) == REFUSED, words
         said = capsys.readouterr().err
@@ -120,6 +122,49 @@ def test_what_is_refused(image: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "out").exists()
     assert vmfs("check", image) == 0
     capsys.readouterr()
+    assert vmfs("ls", image) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("size", ["1", "1K", "255M", str((256 << 20) - 1)])
+def test_a_size_below_the_smallest_is_refused_with_it(size: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert vmfs("mkfs", "--size", size, tmp_path / "x") == REFUSED
+    said = capsys.readouterr().err
+    assert "the smallest has 268435456 bytes, which is 256M" in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert vmfs("mkfs", "--size", "268435456", tmp_path / "x") == 0
+
+
+def test_a_full_disk_is_said_of_the_file_that_was_asked_for(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.write_bytes(os.urandom(3 << 20))
+    assert vmfs("cp", source, f"{image}:/disk") == 0
+    target.write_bytes(b"before")
+    capsys.readouterr()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))  # as if no more room were on the disk
+    try:
+        assert vmfs("cp", f"{image}:/disk", target) == REFUSED
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capsys.readouterr().err == f"vilab: {target} cannot be written: File too large.\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "v.img"]
+    assert target.read_bytes() == b"before"
+
+
+def test_a_full_volume_is_said_of_the_file_that_was_asked_for(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = tmp_path / "in"
+    source.write_bytes(os.urandom(1 << 20) * 300)
+    capsys.readouterr()
+    assert vmfs("cp", source, f"{image}:/disk") == REFUSED
+    said = capsys.readouterr().err
+    assert "no" in said
+    assert f".disk.{os.getpid()}" not in said
     assert vmfs("ls", image) == 0
     assert capsys.readouterr().out == ""
 

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from vilab.errors import AdminError
 from vilab.events import EventLog
+from vilab.storage.block import BlockError
 from vilab.storage.disk_file import REAL_FILES, DiskFile
 from vilab.storage.raw_disk import RawDisk
 from vilab.storage.vmfs.block_id import INODE
@@ -209,11 +210,13 @@ class LocalSide:
         target = Path(path)
         if not target.parent.is_dir():
             raise AdminError(f"{path} cannot be made: there is no folder {target.parent}.")
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        temporary = target.with_name(f".{target.name[:40]}.{os.getpid()}")
         try:
             with contextlib.closing(DiskFile(temporary, create=True)) as file:
                 pour(source, file)
             REAL_FILES.rename(temporary, target)
+        except BlockError as error:
+            raise BlockError(error.kind, str(error).replace(str(temporary), path)) from None
         except OSError as error:
             raise AdminError(f"{path} cannot be written: {error.strerror}.") from None
         finally:

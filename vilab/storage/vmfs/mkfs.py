@@ -80,11 +80,16 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(size_bytes: int, block_bytes: int = on_disk.MIB, files: int = DEFAULT_FILES) -> Plan:
-    """For a logical volume of at least ``size_bytes``: it consists of whole extents of 256 MiB."""
+    """For a logical volume of ``size_bytes``, or a little more: it consists of whole extents of 256 MiB."""
     extents = -(-size_bytes // on_disk.EXTENT_BYTES)
     if block_bytes not in on_disk.BLOCK_SIZES:
         raise AdminError("A VMFS-3 volume has blocks of 1, 2, 4 or 8 MiB.")
-    if not 0 < extents <= on_disk.MOST_EXTENTS:
+    if size_bytes < on_disk.EXTENT_BYTES:
+        raise AdminError(
+            f"A volume of {size_bytes} bytes cannot be made; the smallest has {on_disk.EXTENT_BYTES} bytes, which is "
+            f"{on_disk.EXTENT_BYTES >> 20}M."
+        )
+    if extents > on_disk.MOST_EXTENTS:
         most = on_disk.MOST_EXTENTS * on_disk.EXTENT_BYTES >> 40
         raise AdminError(f"A volume of {size_bytes} bytes cannot be made; it can have up to {most} TiB.")
     if not 32 <= files <= 30720:
