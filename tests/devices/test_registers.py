@@ -51,7 +51,7 @@ def test_every_register_of_a_table_is_answered_by_its_device(name: str) -> None:
 
 def test_the_local_apic_knows_every_register_of_its_table() -> None:
     pc, _, _ = make_pc()
-    for register in TABLES["lapic"]:
+    for register in TABLES["lapic_registers"]:
         if "R" in register.access:
             pc.read_mmio(register.port, 4)
         else:

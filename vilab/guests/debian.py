@@ -5,6 +5,7 @@
     linux-image-686 ─Depends─> linux-image-6.1.0-NN-686 ──> vmlinuz, modules ─┐
     busybox-static ──────────────────────────────────────> busybox ───────────┴─> initrd.gz (debian_root)
     e2fsprogs and libraries ─────────────────────────────> for disks ───────────> disks.cpio (debian_disks)
+                                        more modules ───────────────────────────> network.cpio (debian_network)
                                                                   all in guests_folder()/debian, with manifest.json
 
 ``fetch`` gets them from the distribution, ``take`` makes the same of files that a person has; ``find`` says what is
@@ -19,13 +20,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from vilab.errors import AdminError
-from vilab.guests import apt, debian_disks, debian_root, linux, module_files
+from vilab.guests import apt, debian_disks, debian_network, debian_root, linux, module_files, newc
 
 NAME = "debian"
 MEMORY_BYTES = 128 << 20
@@ -42,8 +43,8 @@ MODULES = (
 )  # fmt: skip
 """Drivers of VMware's balloon, disk controllers and network cards; what they need comes along."""
 
-KERNEL_FILE, INITRD_FILE, BUSYBOX_FILE, MODULES_FOLDER, MANIFEST, DISKS_FILE = (
-    "vmlinuz", "initrd.gz", "busybox", "modules", "manifest.json", "disks.cpio"
+KERNEL_FILE, INITRD_FILE, BUSYBOX_FILE, MODULES_FOLDER, MANIFEST, DISKS_FILE, NETWORK_FILE = (
+    "vmlinuz", "initrd.gz", "busybox", "modules", "manifest.json", "disks.cpio", "network.cpio"
 )  # fmt: skip
 HOW = "`vilab guests fetch debian` gets it"
 
@@ -73,12 +74,25 @@ class Debian(msgspec.Struct, frozen=True):
     def initrd(self) -> Path:
         return self.folder / INITRD_FILE
 
-    def initrd_for(self, controller: str) -> bytes:
-        """The initramfs of a guest with disks. Raises ``AdminError``: it was fetched without what it needs."""
-        if DISKS_FILE not in self.manifest.files:
-            raise AdminError(f"The Debian guest in {self.folder} has no tools for disks; {HOW} anew with --again.")
-        first, disks = self.initrd.read_bytes(), (self.folder / DISKS_FILE).read_bytes()
-        return debian_disks.initrd(first, disks, controller)
+    def initrd_for(self, controller: str | None, cards: Sequence[str] = ()) -> bytes:
+        """The initramfs of a guest with disks behind a controller, with network cards, or with both.
+
+        Raises ``AdminError``: it was fetched without what it needs.
+        """
+        archives, init = [self.initrd.read_bytes()], debian_root.INIT
+        if controller is not None:
+            archives.append(self._archive(DISKS_FILE, "tools for disks"))
+            init = debian_disks.init(controller, init)
+        if cards:
+            archives.append(self._archive(NETWORK_FILE, "modules for networks"))
+            init = debian_network.init(cards, init)
+        archives.append(newc.archive([newc.file("init", init.encode(), executable=True)]))
+        return newc.joined(archives)
+
+    def _archive(self, name: str, what: str) -> bytes:
+        if name not in self.manifest.files:
+            raise AdminError(f"The Debian guest in {self.folder} has no {what}; {HOW} anew with --again.")
+        return (self.folder / name).read_bytes()
 
     def describe(self) -> str:
         packages = ", ".join(f"{name} {version}" for name, version in self.manifest.packages.items())
@@ -134,8 +148,8 @@ def fetch() -> tuple[Debian, str]:
         there = module_files.find(kernel_files)
         modules = module_files.with_needs(MODULES, there)
         release = release_of(kernel.read_bytes())
-        disks = debian_disks.archive(release, modules, _more(there, modules), debian_disks.files(unpacked))
-        return _store(kernel.read_bytes(), busybox.read_bytes(), modules, packages, disks), complaint
+        archives = _archives(release, modules, there, debian_disks.files(unpacked))
+        return _store(kernel.read_bytes(), busybox.read_bytes(), modules, packages, archives), complaint
 
 
 def take(kernel: Path, busybox: Path, modules: Path | None = None) -> Debian:
@@ -148,14 +162,14 @@ def take(kernel: Path, busybox: Path, modules: Path | None = None) -> Debian:
             f"{busybox} is not a program for 32-bit x86; busybox has to be the i386 one, linked statically."
         )
     chosen: dict[str, bytes] = {}
-    disks = b""
+    archives: dict[str, bytes] = {}
     if modules is not None:
         there = module_files.find(modules)
         if not there:
             raise AdminError(f"There is no kernel module (*.ko) below {modules}.")
         chosen = module_files.with_needs([name for name in MODULES if name in there], there)
-        disks = debian_disks.archive(release_of(data), chosen, _more(there, chosen), {})
-    return _store(data, program, chosen, {str(kernel): "as given", str(busybox): "as given"}, disks)
+        archives = _archives(release_of(data), chosen, there, {})
+    return _store(data, program, chosen, {str(kernel): "as given", str(busybox): "as given"}, archives)
 
 
 def release_of(kernel: bytes) -> str:
@@ -165,21 +179,36 @@ def release_of(kernel: bytes) -> str:
     return found.group().decode() if found else "unknown"
 
 
-def _more(there: Mapping[str, Path], modules: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Modules for disks that the guest without disks does not have; of files that are here, those that are."""
-    wanted = module_files.with_needs([name for name in debian_disks.MODULES if name in there], there)
-    return {name: data for name, data in wanted.items() if name not in modules}
+def _archives(
+    release: str, modules: Mapping[str, bytes], there: Mapping[str, Path], programs: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """What is added to the first root file system where there are disks, and where there are network cards."""
+    for_disks = _more(there, debian_disks.MODULES, modules)
+    for_network = _more(there, debian_network.MODULES, {**modules, **for_disks})
+    return {
+        DISKS_FILE: debian_disks.archive(release, modules, for_disks, programs),
+        NETWORK_FILE: debian_network.archive(release, {**modules, **for_disks}, for_network),
+    }
+
+
+def _more(there: Mapping[str, Path], names: Sequence[str], but: Mapping[str, bytes]) -> dict[str, bytes]:
+    """These modules and what they need, without those of ``but``; of files that are here, those that are."""
+    wanted = module_files.with_needs([name for name in names if name in there], there)
+    return {name: data for name, data in wanted.items() if name not in but}
 
 
 def _store(
-    kernel: bytes, busybox: bytes, modules: Mapping[str, bytes], packages: dict[str, str], disks: bytes
+    kernel: bytes,
+    busybox: bytes,
+    modules: Mapping[str, bytes],
+    packages: dict[str, str],
+    archives: Mapping[str, bytes],
 ) -> Debian:
     """Put a complete guest in the place of what was there, in one step."""
     release = release_of(kernel)
     contents = {KERNEL_FILE: kernel, BUSYBOX_FILE: busybox, INITRD_FILE: debian_root.root(busybox, release, modules)}
     contents |= {f"{MODULES_FOLDER}/{name}.ko": data for name, data in modules.items()}
-    if disks:
-        contents[DISKS_FILE] = disks
+    contents |= archives
     digests = {name: _sha256(data) for name, data in contents.items()}
     manifest = Manifest(release, packages, list(modules), digests, _init_digest())
     target = guests_folder() / NAME
@@ -210,9 +239,9 @@ def _make_root_again(found: Debian) -> Debian:
     """This vilab has another /init than the one that the initramfs was made with."""
     folder, manifest = found.folder, found.manifest
     modules = {name: (folder / MODULES_FOLDER / f"{name}.ko").read_bytes() for name in manifest.modules}
-    disks = (folder / DISKS_FILE).read_bytes() if DISKS_FILE in manifest.files else b""
+    archives = {name: (folder / name).read_bytes() for name in (DISKS_FILE, NETWORK_FILE) if name in manifest.files}
     kernel, busybox = (folder / KERNEL_FILE).read_bytes(), (folder / BUSYBOX_FILE).read_bytes()
-    return _store(kernel, busybox, modules, manifest.packages, disks)
+    return _store(kernel, busybox, modules, manifest.packages, archives)
 
 
 def _init_digest() -> str:

@@ -82,18 +82,12 @@ def dependencies(modules: Mapping[str, bytes]) -> str:
     return "".join(f"{n}.ko:{''.join(f' {each}.ko' for each in order if each in needed[n])}\n" for n in modules)
 
 
-def init(controller: str) -> str:
+def init(controller: str, before: str = debian_root.INIT) -> str:
     """/init as it is without disks, with a few lines more before the shell."""
     modules = " ".join((DRIVERS[controller], "sd_mod", *MODULES))
     loading = _LOADING.format(modules=modules, most=MOST_WAITS)
-    assert debian_root.INIT.count(_WITHOUT) == 1
-    return debian_root.INIT.replace(_WITHOUT, loading + _WITHOUT)
-
-
-def initrd(first: bytes, disks: bytes, controller: str) -> bytes:
-    """All three archives, each on a boundary of 4 bytes as the kernel wants it."""
-    last = newc.archive([newc.file("init", init(controller).encode(), executable=True)])
-    return first + bytes(-len(first) % 4) + disks + last
+    assert before.count(_WITHOUT) == 1
+    return before.replace(_WITHOUT, loading + _WITHOUT)
 
 
 def command_line(without: str) -> str:

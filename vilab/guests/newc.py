@@ -62,6 +62,14 @@ def archive(entries: Iterable[Entry]) -> bytes:
     return bytes(out)
 
 
+def joined(archives: Iterable[bytes]) -> bytes:
+    """One after the other, compressed or not, each on a boundary of 4 bytes as the kernel wants it."""
+    out = bytearray()
+    for each in archives:
+        out += bytes(-len(out) % 4) + each
+    return bytes(out)
+
+
 def compressed(data: bytes) -> bytes:
     """Under gzip, the same bytes for the same data."""
     return gzip.compress(data, compresslevel=6, mtime=0)

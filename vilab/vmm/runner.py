@@ -70,6 +70,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     suspension: Suspension | None = None
     disks: tuple[Path, ...] = ()
     controller: str = "lsilogic"
+    cards: tuple[str, ...] = ()
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -126,7 +127,9 @@ def choose(options: RunOptions) -> Chosen:
     prompt = b""
     if options.image == debian.NAME:
         kernel, usual_bytes = options.kernel_path, debian.MEMORY_BYTES
-        usual_line = debian_disks.command_line(debian.COMMAND_LINE) if options.disks else debian.COMMAND_LINE
+        usual_line = debian.COMMAND_LINE
+        if options.disks or options.cards:
+            usual_line = debian_disks.command_line(usual_line)
         command_line = f"{usual_line} {options.append}".rstrip()
         if kernel is None or initrd is None:
             fetched = debian.find()
@@ -153,7 +156,9 @@ def choose(options: RunOptions) -> Chosen:
 
 
 def _usual_initrd(fetched: debian.Debian, options: RunOptions) -> bytes | None:
-    return fetched.initrd_for(options.controller) if options.disks else _read(fetched.initrd)
+    if not options.disks and not options.cards:
+        return _read(fetched.initrd)
+    return fetched.initrd_for(options.controller if options.disks else None, options.cards)
 
 
 def _read(path: Path | None) -> bytes | None:
