@@ -66,6 +66,15 @@ class VirtualClock:
             if action is not None:
                 action()
 
+    def run_to(self, until_ns: int) -> None:
+        """Make every call that is due until then, each at its own time; then it is ``until_ns``."""
+        while (at_ns := self.next_ns()) <= until_ns:
+            self.now_ns = max(self.now_ns, at_ns)
+            action = heapq.heappop(self._heap).action
+            if action is not None:
+                action()
+        self.now_ns = max(self.now_ns, until_ns)
+
     def skip_to_next(self) -> bool:
         """Jump to the next call (the processor is halted). False if nobody waits."""
         at_ns = self.next_ns()

@@ -205,3 +205,16 @@ def _with_value(text: str, escaped: str) -> str:
 
 def _escape(value: str) -> str:
     return _TO_ESCAPE.sub(lambda m: f"|{ord(m[0]):02X}", value)
+
+
+def truth(vmx: Vmx, key: str) -> bool:
+    """TRUE or FALSE; where the key is missing, FALSE."""
+    said = (vmx.get(key) or "FALSE").lower()
+    if said not in ("true", "false", "1", "0", "yes", "no"):
+        raise unfit(vmx, key, "TRUE or FALSE")
+    return said in ("true", "1", "yes")
+
+
+def unfit(vmx: Vmx, key: str, fit: str) -> AdminError:
+    """For a value that cannot be."""
+    return AdminError(f"{vmx.where(key)}: {key} is {vmx.get(key)!r}; it has to be {fit}.")

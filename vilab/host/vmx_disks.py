@@ -28,7 +28,7 @@ from typing import Literal
 import msgspec
 
 from vilab.errors import AdminError
-from vilab.host.vmx import Vmx
+from vilab.host.vmx import Vmx, truth, unfit
 from vilab.storage.scsi.parallel import ADAPTER_ID, TARGETS
 from vilab.vmm.scsi_disks import CONTROLLERS, MOST_ADAPTERS
 
@@ -68,7 +68,7 @@ class AdapterSettings(msgspec.Struct, frozen=True):
 def adapters_of(vmx: Vmx) -> tuple[AdapterSettings, ...]:
     """The adapters that are present. ``AdminError``, with the line, for what cannot be."""
     _check_nodes(vmx)
-    return tuple(_adapter(vmx, number) for number in range(MOST_ADAPTERS) if _truth(vmx, f"scsi{number}.present"))
+    return tuple(_adapter(vmx, number) for number in range(MOST_ADAPTERS) if truth(vmx, f"scsi{number}.present"))
 
 
 def set_file(vmx: Vmx, node: str, file_name: str) -> None:
@@ -79,7 +79,7 @@ def set_file(vmx: Vmx, node: str, file_name: str) -> None:
 def add_disk(vmx: Vmx, disk: DiskSettings, controller: str = "lsilogic") -> None:
     """Lines for one more disk, and for its adapter if that is not there."""
     adapter = disk.node.partition(":")[0]
-    if not _truth(vmx, f"{adapter}.present"):
+    if not truth(vmx, f"{adapter}.present"):
         vmx.set(f"{adapter}.present", "TRUE")
         vmx.set(f"{adapter}.virtualDev", controller)
     for key, value in (("present", "TRUE"), ("fileName", disk.file_name), ("mode", disk.mode)):
@@ -105,12 +105,12 @@ def _adapter(vmx: Vmx, number: int) -> AdapterSettings:
     name = f"scsi{number}"
     controller = (vmx.get(f"{name}.virtualDev") or CONTROLLERS[0]).lower()
     if controller not in CONTROLLERS:
-        raise _unfit(vmx, f"{name}.virtualDev", " or ".join(CONTROLLERS))
+        raise unfit(vmx, f"{name}.virtualDev", " or ".join(CONTROLLERS))
     if (vmx.get(f"{name}.sharedBus") or "none").lower() != "none":
-        raise _unfit(vmx, f"{name}.sharedBus", "none: disks are not shared between machines here")
+        raise unfit(vmx, f"{name}.sharedBus", "none: disks are not shared between machines here")
     nodes = [f"{name}:{target}" for target in range(TARGETS)]
     return AdapterSettings(
-        number, controller, tuple(_disk(vmx, node) for node in nodes if _truth(vmx, f"{node}.present"))
+        number, controller, tuple(_disk(vmx, node) for node in nodes if truth(vmx, f"{node}.present"))
     )
 
 
@@ -120,19 +120,8 @@ def _disk(vmx: Vmx, node: str) -> DiskSettings:
         raise AdminError(f"{vmx.where(f'{node}.present')}: {node} is present, but {node}.fileName does not say which.")
     mode = (vmx.get(f"{node}.mode") or "persistent").lower()
     if mode not in MODES:
-        raise _unfit(vmx, f"{node}.mode", ", ".join(MODES))
+        raise unfit(vmx, f"{node}.mode", ", ".join(MODES))
     device_type = vmx.get(f"{node}.deviceType") or DEVICE_TYPES[0]
     if device_type.lower() not in [each.lower() for each in DEVICE_TYPES]:
-        raise _unfit(vmx, f"{node}.deviceType", "scsi-hardDisk: there are no other SCSI devices here")
+        raise unfit(vmx, f"{node}.deviceType", "scsi-hardDisk: there are no other SCSI devices here")
     return DiskSettings(node, file_name, mode, device_type)
-
-
-def _truth(vmx: Vmx, key: str) -> bool:
-    said = (vmx.get(key) or "FALSE").lower()
-    if said not in ("true", "false", "1", "0", "yes", "no"):
-        raise _unfit(vmx, key, "TRUE or FALSE")
-    return said in ("true", "1", "yes")
-
-
-def _unfit(vmx: Vmx, key: str, fit: str) -> AdminError:
-    return AdminError(f"{vmx.where(key)}: {key} is {vmx.get(key)!r}; it has to be {fit}.")

@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
+import msgspec
+
 from vilab.errors import AdminError
-from vilab.protocols import NetworkPort
+from vilab.protocols import NetworkInterface, NetworkPort
 
 CARDS = ("vlance", "e1000", "vmxnet3")
 """As configuration files call them: AMD PCnet32, Intel 82545EM, VMware's own."""
@@ -21,12 +23,44 @@ GENERATED_PREFIX = bytes.fromhex("000c29")
 """VMware's, for addresses that a host makes itself; those that a person chooses begin with 00:50:56."""
 
 
+class Unplugged:
+    """The port of a card whose cable is in none."""
+
+    link_up = False
+
+    def plug(self, interface: NetworkInterface) -> None:
+        pass
+
+    def transmit(self, frame: bytes) -> None:
+        pass
+
+    def listen(self, address: bytes, promiscuous: bool) -> None:
+        pass
+
+    def save_state(self) -> bytes:
+        return b""
+
+    def load_state(self, state: bytes) -> None:
+        """What was on its way to the card when the cable was pulled is lost."""
+
+
+class CardRecord(msgspec.Struct, frozen=True):
+    """What a suspended machine says of one of its cards. Where its cable is, is not its own affair."""
+
+    kind: str
+    address: bytes
+
+
 class AttachedCard(NamedTuple):
     """One card."""
 
     kind: str
     port: NetworkPort
     address: bytes
+
+    @property
+    def record(self) -> CardRecord:
+        return CardRecord(self.kind, self.address)
 
 
 def generated_address(name: str, number: int = 0) -> bytes:

@@ -34,10 +34,12 @@ import msgspec
 import numpy as np
 
 from vilab.addresses import PAGE_BYTES
+from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.guests.image import LoadedImage
-from vilab.protocols import Console
+from vilab.protocols import Console, NetworkPort
+from vilab.vmm.network import AttachedCard, CardRecord, Unplugged
 from vilab.vmm.scsi_disks import DiskRecord, ScsiAdapter, reattach
 from vilab.vmm.vm import ENGINES, VirtualMachine, VmState
 
@@ -66,6 +68,7 @@ class Header(msgspec.Struct, frozen=True):
     prompt: bytes = b""
     said: bytes = b""
     disks: tuple[DiskRecord, ...] = ()
+    cards: tuple[CardRecord, ...] = ()
 
 
 class Suspended(msgspec.Struct, frozen=True):
@@ -79,10 +82,13 @@ class Suspended(msgspec.Struct, frozen=True):
         console: Console | None = None,
         log: EventLog | None = None,
         adapters: Sequence[ScsiAdapter] | None = None,
+        ports: Sequence[NetworkPort] = (),
+        clock: VirtualClock | None = None,
     ) -> VirtualMachine:
         """The machine, ready to run on. Raises ``AdminError`` if it does not fit this vilab.
 
         ``adapters``: disks in the place of those that the file names, with the content that those had.
+        ``ports``: for its network cards; without them their cables are pulled. ``clock``: the one that the ports know.
         """
         header = self.header
         log = log if log is not None else EventLog()
@@ -90,10 +96,13 @@ class Suspended(msgspec.Struct, frozen=True):
         vm: VirtualMachine | None = None
         opened = () if adapters is not None else reattach(header.disks, header.image.name)
         try:
+            cables = ports or [Unplugged() for _ in header.cards]
+            cards = [AttachedCard(c.kind, p, c.address) for c, p in zip(header.cards, cables, strict=True)]
             vm = VirtualMachine(
                 header.image, header.engine, header.memory_bytes, console=console, log=log,
                 count_instructions=None if header.instructions is None else 1 << 60,
                 engine_options=dict(header.engine_options), adapters=opened if adapters is None else adapters,
+                cards=cards, clock=clock,
             )  # fmt: skip
             vm.load_state(self.state)
             if header.instructions is not None:
@@ -126,7 +135,16 @@ def encode(
         bus.flush()
     disks = tuple(record for adapter in vm.adapters for record in adapter.records())
     header = Header(
-        vm.engine.name, engine_options or {}, vm.memory_bytes, image, int(here.sum()), instructions, prompt, said, disks
+        vm.engine.name,
+        engine_options or {},
+        vm.memory_bytes,
+        image,
+        int(here.sum()),
+        instructions,
+        prompt,
+        said,
+        disks,
+        tuple(card.record for card in vm.cards),
     )
     packer = zlib.compressobj(COMPRESSION)
     body = bytearray()
