@@ -129,7 +129,7 @@ class Pc:
     memory : guest physical memory, for devices that read and write it by themselves.
     ramdisk_bytes : size of the RAM disk, 0 for none; a state record that has one brings it along.
     scsi : an adapter's kind (one of ``SCSI_ADAPTERS``) and its bus, for each; at most ``MOST_SCSI_ADAPTERS``.
-    cards : a network card's kind (one of ``NETWORK_CARDS``), its port and its address, for each.
+    cards : a network card's kind (one of ``NETWORK_CARDS``), its port, its address and its ROM, if any, for each.
 
     ``reads`` and ``writes`` count accesses by port, ``mmio_reads`` and ``mmio_writes`` by address; they are statistics,
     not state.
@@ -147,7 +147,7 @@ class Pc:
         memory: SizedMemory | None = None,
         ramdisk_bytes: int = 0,
         scsi: Sequence[tuple[str, ScsiBus]] = (),
-        cards: Sequence[tuple[str, NetworkPort, bytes]] = (),
+        cards: Sequence[tuple[str, NetworkPort, bytes, bytes]] = (),
     ) -> None:
         self.clock = clock
         self.log = log
@@ -185,8 +185,10 @@ class Pc:
             self._add_adapter(FIRST_SCSI_SLOT + index, kind, bus)
         self.cards: dict[int, NetworkAdapter[Any]] = {}
         self._card_kinds: dict[int, str] = {}
-        for index, (kind, port, address) in enumerate(cards):
+        for index, (kind, port, address, rom) in enumerate(cards):
             self._add_card(FIRST_NETWORK_SLOT + index, kind, port, address)
+            if rom:
+                self.cards[FIRST_NETWORK_SLOT + index].fit_rom(rom)
 
     def _add_adapter(self, slot: int, kind: str, bus: ScsiBus) -> None:
         if self._memory is None or kind not in SCSI_ADAPTERS or slot >= FIRST_SCSI_SLOT + MOST_SCSI_ADAPTERS:
@@ -259,12 +261,12 @@ class Pc:
         window = self.pci.port_window(port)
         if window is None:
             return (1 << 8 * size_bytes) - 1
-        return window.function.read_bar(window.index, port - window.first, size_bytes)
+        return window.function.read_window(window.index, port - window.first, size_bytes)
 
     def _write_window(self, port: int, size_bytes: int, value: int) -> None:
         window = self.pci.port_window(port)
         if window is not None:
-            window.function.write_bar(window.index, port - window.first, size_bytes, value)
+            window.function.write_window(window.index, port - window.first, size_bytes, value)
 
     def read_mmio(self, gpa: int, size_bytes: int) -> int:
         """A read where there is no memory; all ones where there is no device either."""
@@ -280,7 +282,7 @@ class Pc:
             if window is None:
                 value = (1 << 8 * size_bytes) - 1
             else:
-                value = window.function.read_bar(window.index, gpa - window.first, size_bytes)
+                value = window.function.read_window(window.index, gpa - window.first, size_bytes)
         if self.log.active:
             self.log.emit(MmioRead(self.clock.now_ns, gpa, size_bytes, value))
         return value
@@ -299,7 +301,7 @@ class Pc:
         else:
             window = self.pci.memory_window(gpa)
             if window is not None:
-                window.function.write_bar(window.index, gpa - window.first, size_bytes, value)
+                window.function.write_window(window.index, gpa - window.first, size_bytes, value)
 
     def _wide_device(self, port: int, size_bytes: int) -> PortDevice | None:
         if port & ~3 == pci.CONFIG_DATA and (port & 3) + size_bytes <= 4:

@@ -10,6 +10,7 @@
     10-24   six base addresses:   memory  | address 31-4 | prefetch 3 | type 2-1 | 0 |
                                   I/O     | address 31-2 |             0         | 1 |
     2c      subsystem id          subsystem vendor
+    30      expansion ROM:        address 31-11 | 0 | enable 0        only where there is one (fit_rom)
     3c      max lat    min gnt    interrupt pin  interrupt line
 
     sizing: write ffffffff, read back: the zeros say how much room the base address needs
@@ -24,13 +25,17 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-COMMAND, STATUS, REVISION, HEADER_TYPE, BAR0, SUBSYSTEM, INTERRUPT_LINE, INTERRUPT_PIN = (
-    0x04, 0x06, 0x08, 0x0E, 0x10, 0x2C, 0x3C, 0x3D,
+COMMAND, STATUS, REVISION, HEADER_TYPE, BAR0, SUBSYSTEM, ROM, INTERRUPT_LINE, INTERRUPT_PIN = (
+    0x04, 0x06, 0x08, 0x0E, 0x10, 0x2C, 0x30, 0x3C, 0x3D,
 )  # fmt: skip
 COMMAND_IO, COMMAND_MEMORY, COMMAND_MASTER, COMMAND_NO_INTERRUPT = 1 << 0, 1 << 1, 1 << 2, 1 << 10
 COMMAND_WRITABLE = COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | 1 << 6 | 1 << 8 | COMMAND_NO_INTERRUPT
 MULTIFUNCTION = 0x80
 BAR_IS_IO = 1
+ROM_ENABLE = 1
+ROM_WINDOW = 6
+"""The index of the expansion ROM among the windows, behind those of the six base addresses."""
+MOST_ROM_BYTES = 1 << 20
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -67,6 +72,7 @@ class PciFunction:
         self.cleared_by_ones = bytearray(256)
         """Which bits a write of 1 clears."""
         self.bars = bars
+        self.rom = b""
         self.windows_changed: Callable[[], None] = lambda: None
         self.put(0x00, vendor | device << 16, 4)
         self.put(REVISION, class_code << 8 | revision, 4)
@@ -81,6 +87,14 @@ class PciFunction:
         for index, bar in enumerate(bars):
             self.allow(BAR0 + 4 * index, ~(bar.size_bytes - 1) & 0xFFFF_FFFF, 4)
             self.put(BAR0 + 4 * index, 0 if bar.is_memory else BAR_IS_IO, 4)
+
+    def fit_rom(self, content: bytes) -> None:
+        """Put a ROM on the card: code that a BIOS copies and runs. ``ValueError`` if it is none or too large."""
+        if content[:2] != b"\x55\xaa" or len(content) > MOST_ROM_BYTES:
+            raise ValueError(f"{len(content)} bytes are no expansion ROM: one begins with 55 aa and has up to 1 MB")
+        size_bytes = max(0x800, 1 << (len(content) - 1).bit_length())
+        self.rom = content.ljust(size_bytes, b"\xff")
+        self.allow(ROM, ~(size_bytes - 1) & 0xFFFF_F800 | ROM_ENABLE, 4)
 
     def put(self, offset: int, value: int, size_bytes: int) -> None:
         """Set a register from inside."""
@@ -101,7 +115,7 @@ class PciFunction:
             byte, old, writable = value & 0xFF, self.config[at], self.writable[at]
             self.config[at] = (old & ~writable | byte & writable) & ~(byte & self.cleared_by_ones[at])
             value >>= 8
-        if offset < SUBSYSTEM and offset + size_bytes > COMMAND:
+        if offset < INTERRUPT_LINE and offset + size_bytes > COMMAND:
             self.windows_changed()
         self.config_written(offset, size_bytes)
 
@@ -120,6 +134,20 @@ class PciFunction:
             enabled = command & (COMMAND_MEMORY if bar.is_memory else COMMAND_IO)
             if enabled and address and (bar.is_memory or address < 0x10000):
                 yield index, address, bar.size_bytes, bar.is_memory
+        address = self.get(ROM, 4)
+        if self.rom and address & ROM_ENABLE and command & COMMAND_MEMORY:
+            yield ROM_WINDOW, address & ~(len(self.rom) - 1), len(self.rom), True
+
+    def read_window(self, index: int, offset: int, size_bytes: int) -> int:
+        """A read behind a base address, or of the expansion ROM."""
+        if index == ROM_WINDOW:
+            return int.from_bytes(self.rom[offset : offset + size_bytes], "little")
+        return self.read_bar(index, offset, size_bytes)
+
+    def write_window(self, index: int, offset: int, size_bytes: int, value: int) -> None:
+        """A write behind a base address; a ROM keeps what it has."""
+        if index != ROM_WINDOW:
+            self.write_bar(index, offset, size_bytes, value)
 
     def read_bar(self, index: int, offset: int, size_bytes: int) -> int:
         """A read behind base address ``index``."""

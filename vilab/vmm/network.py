@@ -52,11 +52,12 @@ class CardRecord(msgspec.Struct, frozen=True):
 
 
 class AttachedCard(NamedTuple):
-    """One card."""
+    """One card. ``rom``: an expansion ROM, which a BIOS starts from the network with."""
 
     kind: str
     port: NetworkPort
     address: bytes
+    rom: bytes = b""
 
     @property
     def record(self) -> CardRecord:
@@ -75,6 +76,8 @@ def check_cards(cards: tuple[AttachedCard, ...]) -> None:
     for card in cards:
         if card.kind not in CARDS:
             raise AdminError(f"There is no network card {card.kind!r}; there are {', '.join(CARDS)}.")
+        if card.rom and (card.rom[:2] != b"\x55\xaa" or len(card.rom) > 1 << 20):
+            raise AdminError("An expansion ROM begins with the bytes 55 aa and has 1 MB at most; this one does not.")
         if len(card.address) != 6 or card.address[0] & 1:
             raise AdminError(
                 f"{card.address.hex(':')} is no address for a network card: six bytes, the first one even."
