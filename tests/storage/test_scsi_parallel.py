@@ -132,6 +132,17 @@ def test_each_disk_counts_what_its_arm_does() -> None:
     assert bus.statistics[3] == DiskStatistics()
 
 
+def test_counting_begins_anew_and_what_is_under_way_is_counted_still() -> None:
+    bus, clock = make()
+    served(bus, clock, 0, 1, READ)
+    bus.begin(0, 0, 2, READ)
+    bus.restart_statistics()
+    assert bus.statistics[0] == DiskStatistics()
+    clock.now_ns += 1512
+    bus.finish(0, 2, b"")
+    assert (bus.statistics[0].requests, bus.statistics[0].busy_ns) == (1, 1512)
+
+
 def test_what_failed_or_was_withdrawn_is_counted_as_that() -> None:
     bus, clock = make()
     outside = bytes.fromhex("2800000fffff00000100")
@@ -144,7 +155,7 @@ def test_what_failed_or_was_withdrawn_is_counted_as_that() -> None:
     bus.reset()
     counted = bus.statistics[0]
     assert (counted.read.failed, counted.read.cancelled, counted.read.requests, counted.deepest_queue) == (1, 2, 0, 2)
-    assert counted.busy_ns == 1512 + 200
+    assert (counted.busy_ns, counted.waited_ns) == (1512 + 200, 100)
     assert bus.finish(0, 2, b"") is None
     assert counted.read.cancelled == 2
 

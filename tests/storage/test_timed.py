@@ -42,7 +42,8 @@ def test_a_request_takes_its_position_and_its_bytes_and_a_following_one_no_posit
     statistics = desk.disk.statistics
     assert (statistics.write.requests, statistics.read.bytes, statistics.deepest_queue) == (1, 1024, 2)
     assert statistics.read.latency_ns == 2546
-    assert statistics.busy_ns == 2546
+    assert (statistics.busy_ns, statistics.waited_ns) == (2546, 1512)
+    assert (statistics.requests, statistics.latency_ns) == (2, 2546 + 1512)
     assert [event.took_ns for event in desk.log.of(DiskRequestDone)] == [1512, 2546]
 
 

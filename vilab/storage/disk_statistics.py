@@ -43,6 +43,8 @@ class DiskStatistics(msgspec.Struct):
     deepest_queue: int = 0
     busy_ns: int = 0
     """Sum over the lanes of the time in which they served."""
+    waited_ns: int = 0
+    """Sum over the requests of the time before they were served."""
     latency_histogram: list[int] = msgspec.field(default_factory=lambda: [0] * BINS)
     """Entry n: requests that took at least 2**n and less than 2**(n+1) microseconds; 0 also holds the shorter ones."""
 
@@ -59,6 +61,7 @@ class DiskStatistics(msgspec.Struct):
     ) -> None:
         """A request is over. ``begun_ns`` not before ``now_ns``: it was withdrawn while it was waiting."""
         self.busy_ns += max(0, now_ns - begun_ns)
+        self.waited_ns += min(begun_ns, now_ns) - submitted_ns
         counts, took_ns = self.of(operation), now_ns - submitted_ns
         if how == "failed":
             counts.failed += 1
@@ -70,6 +73,16 @@ class DiskStatistics(msgspec.Struct):
             counts.latency_ns += took_ns
             counts.longest_ns = max(counts.longest_ns, took_ns)
             self.latency_histogram[min(BINS - 1, max(1, took_ns // 1000).bit_length() - 1)] += 1
+
+    @property
+    def requests(self) -> int:
+        """All that have completed."""
+        return sum(self.of(operation).requests for operation in OPERATIONS)
+
+    @property
+    def latency_ns(self) -> int:
+        """Sum over those."""
+        return sum(self.of(operation).latency_ns for operation in OPERATIONS)
 
     def copy(self) -> DiskStatistics:
         """As it is now."""

@@ -20,7 +20,8 @@ answer) reads, writes and flushes are tried again every second: the guest sees a
 
 A LUN behind a physical raw device mapping gets the guest's commands as they are.
 
-``statistics`` has for each disk what its arm has done, from power-on or from the resumption of a saved machine.
+``statistics`` has for each disk what its arm has done, from power-on, from the resumption of a saved
+machine, or from ``restart_statistics``.
 
 MODEL: when a command is withdrawn, those behind it do not move forward.
 """
@@ -165,6 +166,10 @@ class ParallelBus:
             self._queues[number] = DiskQueue([0] * self.latency.lanes)
             self.statistics[number], self._served[number] = DiskStatistics(), {}
 
+    def restart_statistics(self) -> None:
+        """Count from zero; what is under way will still be counted."""
+        self.statistics = {number: DiskStatistics() for number in self.targets}
+
     def present(self, target: int) -> bool:
         return target in self.targets
 
@@ -261,7 +266,7 @@ class ParallelBus:
         for number, each in saved.targets.items():
             self.targets[number].load_state(each)
         self._queues = saved.queues
-        self.statistics = {number: DiskStatistics() for number in self.targets}
+        self.restart_statistics()
         self._served = {number: {} for number in self.targets}
         for queue in self._queues.values():
             if len(queue.free_ns) != self.latency.lanes:
