@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from vilab.clock import VirtualClock
+from vilab.course.disk_time import ListenedTo
 from vilab.devices.scsi_events import CommandCompleted, RequestFetched
 from vilab.errors import VmmBug
 from vilab.events import Event, EventLog
@@ -32,9 +33,11 @@ from vilab.storage.disks.redo_log import SnapshotDisk
 from vilab.storage.disks.vmdk_create import create
 from vilab.storage.raw_disk import RawDisk
 from vilab.storage.scsi.lun_disk import LunDisk, nexus_to
+from vilab.storage.scsi.parallel import ParallelBus
 from vilab.storage.scsi.request import ScsiCommand
 from vilab.storage.scsi.state import Identity, Nexus
 from vilab.storage.scsi.target import Target
+from vilab.storage.timed import Latency
 from vilab.storage.vmfs import layout as on_disk
 from vilab.storage.vmfs import mkfs as vmfs_mkfs
 from vilab.storage.vmfs.datastore import VmfsDatastore
@@ -56,7 +59,7 @@ class Stack:
     ``log`` has everything from here on; ``events`` is what has happened since ``take`` was called last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, latency: Latency | None = None) -> None:
         self.clock, self.log = VirtualClock(), EventLog()
         self._events: list[Event] = []
         self._folder = tempfile.TemporaryDirectory(prefix="vilab-lun-")
@@ -76,7 +79,7 @@ class Stack:
         create(base, DISK_MB << 11, "vmfs", files=self.files)
         self.disk = SnapshotDisk(base, self.files, self.log, self.clock)
         self.disk.snapshot()
-        adapter = ScsiAdapter("lsilogic", (AttachedDisk(0, self.disk.chain, Identity("DISK0")),))
+        adapter = ScsiAdapter("lsilogic", (AttachedDisk(0, self.disk.chain, Identity("DISK0")),), latency or Latency())
         self.console = QuietConsole()
         self.vm = VirtualMachine(
             load("kernel-disk", memory_bytes=GUEST_MB << 20), "bt", GUEST_MB << 20, console=self.console,
@@ -103,6 +106,12 @@ class Stack:
                 raise VmmBug(f"The guest of this lesson has ended: {ended.sentence}")
         raise VmmBug("The guest of this lesson does not come back to its prompt.")
 
+    def bus(self) -> ParallelBus:
+        """The guest's SCSI bus; its disk has the number 0."""
+        bus = self.vm.buses[0]
+        assert isinstance(bus, ParallelBus)
+        return bus
+
     def take(self) -> list[Event]:
         found = self._events[:]
         self._events.clear()
@@ -120,15 +129,19 @@ class OneWrite:
 
     Parameters
     ----------
-    line : what is typed; something that ends on the disk. before : lines typed first.
+    name, text : what is typed; something that ends on the disk. before : lines typed first.
+    latency : what the disk is made of; without it, an arm of 2006.
     """
 
-    def __init__(self, name: str = "hello", text: str = "Hello, disk", before: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str = "hello", text: str = "Hello, disk", before: Sequence[str] = (), latency: Latency | None = None
+    ) -> None:
         self.name, self.text = name, text
-        self.stack = Stack()
+        self.stack = Stack(latency)
         for line in before:
             self.stack.type(line)
         self.stack.take()
+        self.requests = ListenedTo(self.stack.bus(), self.stack.log)
         self.said = self.stack.type(f"put {name} {text}")
         self.events = self.stack.take()
 
