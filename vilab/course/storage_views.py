@@ -73,6 +73,7 @@ def all_at_once(question: str, run: OneWrite, ask: bool = False) -> Player:
     """The same requests given to a disk of the same make by a driver that does not wait for the answers."""
     once = AtOnce(run.requests.cdbs, run.requests.bus.latency, DISK_MB << 20)
     track = DiskStatisticsTrack(once, question)
+    why = "there is one arm" if once.lanes == 1 else "nothing passes a flush"
 
     def before(position: int) -> Prediction | None:
         if position:
@@ -81,8 +82,8 @@ def all_at_once(question: str, run: OneWrite, ask: bool = False) -> Player:
             "All of them are given in the same moment. Against one by one, when is the last one done?",
             ("Much sooner: they overlap.", "Hardly sooner.", "Later: they are in each other's way."),
             (0.8, 1.0), lambda: once.moments()[-1].at_ns / run.requests.moments()[-1].at_ns,
-            lambda ratio: f"It takes {100 * ratio:.1f} % of the time: there is one arm. Each of them takes longer, "
-            "because it waits for those before it.",
+            lambda ratio: f"It takes {100 * ratio:.1f} % of the time: {why}. Each of them takes longer, because it "
+            "waits for those before it.",
         )  # fmt: skip
 
     return Player(Playback(track, before if ask else None))
