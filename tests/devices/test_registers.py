@@ -15,6 +15,8 @@ from vilab.devices.registers import render
 TABLES = register_tables()
 SCSI = ("lsi_registers", "buslogic_registers")
 """Behind base addresses, in a PC that has the adapter: test_lsi_registers and test_buslogic answer for them."""
+CARDS = ("vmxnet3_registers",)
+"""The same of network cards: the test of each answers for its table."""
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -37,7 +39,7 @@ def answers(pc: Pc, name: str, port: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in TABLES if name not in ("absent", "backdoor", "balloon_port", "ramdisk", *SCSI)]
+    "name", [name for name in TABLES if name not in ("absent", "backdoor", "balloon_port", "ramdisk", *SCSI, *CARDS)]
 )
 def test_every_register_of_a_table_is_answered_by_its_device(name: str) -> None:
     pc, _, _ = make_pc()

@@ -18,6 +18,7 @@
 ``scsi_adapter`` ``scsi_initiator`` ``scsi_events``   what SCSI adapters share: commands under way on a bus
 ``lsi_*``                 LSI Logic 53C1030: registers, messages, scatter-gather lists, pages, doorbell, firmware
 ``buslogic_*``            BusLogic BT-958: registers, commands, mailboxes and what is in them
+``vmxnet3_*``             VMware's own network card: registers, what it shares with its driver, rings, offloads, commands
 ``balloon_port``          the channel between a guest's balloon driver and its host
 ``absent``                what is not there, and what that looks like
 ``pc``                    all of them together

@@ -5,5 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from vilab.devices.network_adapter import NetworkAdapter
+from vilab.devices.vmxnet3 import Vmxnet3
 
-NETWORK_CARDS: dict[str, type[NetworkAdapter[Any]]] = {}
+NETWORK_CARDS: dict[str, type[NetworkAdapter[Any]]] = {"vmxnet3": Vmxnet3}

@@ -56,6 +56,7 @@ from vilab.devices import (
     ramdisk,
     rtc,
     uart,
+    vmxnet3_registers,
 )
 from vilab.devices.bus_master import SizedMemory
 from vilab.devices.buslogic_bt958 import BusLogic958, BuslogicState
@@ -461,6 +462,7 @@ def register_tables() -> dict[str, tuple[Register, ...]]:
         "ramdisk": ramdisk.REGISTERS,
         "lsi_registers": lsi_registers.REGISTERS,
         "buslogic_registers": buslogic_registers.REGISTERS,
+        "vmxnet3_registers": vmxnet3_registers.REGISTERS,
         "backdoor": backdoor.REGISTERS,
         "balloon_port": balloon_port.REGISTERS,
         "absent": absent.REGISTERS,
