@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vilab.devices.network_adapter import NetworkAdapter
+from vilab.devices.pcnet_am79c970a import PcnetAm79c970a
 from vilab.devices.vmxnet3 import Vmxnet3
 
-NETWORK_CARDS: dict[str, type[NetworkAdapter[Any]]] = {"vmxnet3": Vmxnet3}
+NETWORK_CARDS: dict[str, type[NetworkAdapter[Any]]] = {"vlance": PcnetAm79c970a, "vmxnet3": Vmxnet3}

@@ -13,7 +13,7 @@ from typing import Literal
 
 from vilab.events import Event
 
-Refusal = Literal["off", "filter", "no_descriptor", "too_long", "too_short", "bad_descriptor"]
+Refusal = Literal["off", "filter", "no_descriptor", "too_long", "too_short", "bad_descriptor", "bad_fcs"]
 
 
 class FrameFetched(Event, frozen=True, tag=True):
