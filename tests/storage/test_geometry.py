@@ -14,7 +14,7 @@ from vilab.host.hosted_disk import HostedDisk
 from vilab.protocols import BlockDevice, Geometry
 from vilab.storage.block import MemoryDisk
 from vilab.storage.disks.disk_chain import DiskChain, open_chain
-from vilab.storage.disks.redo_log import snapshot_file
+from vilab.storage.disks.redo_log_child import snapshot_file
 from vilab.storage.disks.vmdk import read_descriptor
 from vilab.storage.disks.vmdk_convert import convert
 from vilab.storage.disks.vmdk_create import create

@@ -66,7 +66,7 @@ def chain_of(folder: Path, kind: str) -> Path:
 
 def open_snapshot(folder: Path) -> SnapshotDisk:
     """A stream cannot be written, but what stands above it can."""
-    from vilab.storage.disks.redo_log import snapshot_file
+    from vilab.storage.disks.redo_log_child import snapshot_file
 
     return SnapshotDisk(snapshot_file(folder / "vm.vmdk"))
 

@@ -15,7 +15,8 @@ from tests.storage.vmdk_judges import dissect_reads, qemu_agrees, qemu_img, qemu
 from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.storage.disks.disk_chain import MOST_SNAPSHOTS, open_chain
-from vilab.storage.disks.redo_log import SnapshotDisk, snapshot_file
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.redo_log_child import snapshot_file
 from vilab.storage.disks.vmdk import read_descriptor
 from vilab.storage.disks.vmdk_create import create
 from vilab.storage.storage_events import SnapshotCommitted, SnapshotTaken

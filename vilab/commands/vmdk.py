@@ -17,7 +17,7 @@ from vilab.errors import AdminError
 from vilab.storage.block import SECTOR_BYTES
 from vilab.storage.disks.descriptor import Descriptor
 from vilab.storage.disks.disk_chain import MOST_SNAPSHOTS
-from vilab.storage.disks.redo_log import snapshot_file
+from vilab.storage.disks.redo_log_child import snapshot_file
 from vilab.storage.disks.vmdk import is_vmdk, read_descriptor
 from vilab.storage.disks.vmdk_check import check
 from vilab.storage.disks.vmdk_convert import convert, default_target

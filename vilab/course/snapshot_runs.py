@@ -19,7 +19,8 @@ import msgspec
 from vilab.errors import AdminError
 from vilab.storage.counted_files import CountedFiles, FileAccess
 from vilab.storage.disks.disk_chain import open_chain
-from vilab.storage.disks.redo_log import SnapshotDisk, snapshot_file
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.redo_log_child import snapshot_file
 from vilab.storage.disks.vmdk_create import create
 from vilab.storage.timed import Latency
 from vilab.view import disk_run as deeds

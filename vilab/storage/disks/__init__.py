@@ -6,6 +6,7 @@
 ``vmdk``           one disk without its parents; ``vmdk_create``: new ones; ``vmdk_convert``: one kind into another
 ``vmdk_check``     looking for damage
 ``disk_chain``     a disk with its parents, as a block device
+``redo_log_child`` new redo logs; ``redo_log_merge``: what one holds goes into its parent
 ``redo_log``       snapshots: taken, reverted, merged while the virtual machine writes
 ``vm_snapshots``   all disks of a machine and its state, in a tree; ``snapshot_graph``, ``vmsd``, ``vmsn``: its files
 ``rdm``            a file that stands for a LUN; ``lun_extent``: the LUN as a piece of a disk

@@ -20,91 +20,31 @@ the new one will be: either is right (``descriptor.PENDING``)::
 
     merge all, sync | child above: parent, "parentCID becomes N" | parent: CID=N | child above: parentCID=N | remove
 
-Source: VMware, Virtual Disk Format 1.1, "Delta links"; ESX 3 names the files this way.
+``redo_log_child`` makes the new ones, ``redo_log_merge`` moves the grains. Source: VMware, Virtual Disk Format 1.1,
+"Delta links".
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
-from vilab.storage.block import SECTOR_BYTES, BlockError
 from vilab.storage.disk_file import REAL_FILES, Files
 from vilab.storage.disks import descriptor as text
-from vilab.storage.disks.disk_chain import MOST_SNAPSHOTS, DiskChain, open_chain
-from vilab.storage.disks.extent import SECTOR_MASK, SLOT_SHIFT
+from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.disks.redo_log_child import new_child
+from vilab.storage.disks.redo_log_merge import branches, merge
 from vilab.storage.disks.sparse_extent import SparseExtent
-from vilab.storage.disks.vmdk import VirtualDisk, new_cid, read_descriptor
-from vilab.storage.disks.vmdk_create import create, write_cowd, write_kdmv
+from vilab.storage.disks.vmdk import VirtualDisk, new_cid
+from vilab.storage.disks.vmdk_create import write_cowd, write_kdmv
 from vilab.storage.storage_events import GrainsAllocated, SnapshotCommitted, SnapshotReverted, SnapshotTaken
-
-STEP_SECTORS = 4096
-"""2 MB: what is merged between two looks at whether the virtual machine wants something."""
-
-_NUMBERED = re.compile(r"(.*)-(\d{6})\Z")
-_HOSTED = ("monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized")
-
-
-def next_name(path: Path, files: Files = REAL_FILES) -> Path:
-    """``vm-000001.vmdk`` for ``vm.vmdk``: the first number that no file of the folder uses, counting from the top."""
-    stem = path.name.removesuffix(".vmdk")
-    match = _NUMBERED.match(stem)
-    base = match[1] if match else stem
-    used = [int(match[2]) if match else 0]
-    for name in files.names(path.parent):
-        found = re.fullmatch(re.escape(base) + r"-(\d{6})(-delta)?\.vmdk", name)
-        if found:
-            used.append(int(found[1]))
-    if max(used) >= 999_999:
-        raise AdminError(f"There is no name left for another snapshot of {path}.")
-    return path.with_name(f"{base}-{max(used) + 1:06}.vmdk")
-
-
-def child_type(parent: text.Descriptor) -> str:
-    """What kind of redo log stands above a disk: ESX's, or a hosted one."""
-    return "monolithicSparse" if parent.create_type in _HOSTED else "vmfsSparse"
-
-
-def snapshot_file(path: Path, files: Files = REAL_FILES) -> Path:
-    """Take a snapshot of a disk that nobody has open; the new top."""
-    with open_chain(path, files=files) as chain:
-        return _new_child(chain, len(chain.links) - 1, files)
-
-
-def _new_child(chain: DiskChain, below: int, files: Files, helper: bool = False, path: Path | None = None) -> Path:
-    """An empty redo log above link number ``below``."""
-    if below + 1 > MOST_SNAPSHOTS + helper:
-        raise AdminError(
-            f"No snapshot of {chain.links[below].path} was taken: there are {MOST_SNAPSHOTS} in a row, the most "
-            "that are possible. Delete some of them first."
-        )
-    parent = chain.links[below]
-    if parent.descriptor.create_type == text.PHYSICAL_MAPPING:
-        raise AdminError(
-            f"No snapshot of {parent.path} was taken: it is a raw device mapping in physical compatibility mode, and "
-            "what its guest does to the LUN cannot be kept apart. Map the LUN in virtual compatibility mode."
-        )
-    path = path or next_name(parent.path, files)
-    create(
-        path,
-        parent.sectors,
-        child_type(parent.descriptor),
-        adapter=parent.descriptor.database("ddb.adapterType") or "lsilogic",
-        parent=(parent.descriptor.cid, parent.path.name),
-        cid=parent.descriptor.cid,
-        files=files,
-        geometry=chain.geometry_at(below),
-    )
-    return path
 
 
 class SnapshotDisk:
@@ -151,17 +91,17 @@ class SnapshotDisk:
     def make_child(self, path: Path, helper: bool = False) -> None:
         """An empty redo log above the top, for ``adopt``; nothing goes there yet. What was written is on the disk."""
         self.chain.flush()
-        _new_child(self.chain, len(self.chain.links) - 1, self.files, helper, path)
+        new_child(self.chain, len(self.chain.links) - 1, self.files, helper, path)
 
     def make_child_of(self, parent: Path, path: Path) -> None:
         """The same above another disk, for ``switch_to``: of this chain, or one that nobody has open for writing."""
         self.chain.flush()
         for link, each in enumerate(self.chain.links):
             if self.files.resolve(each.path) == self.files.resolve(parent):
-                _new_child(self.chain, link, self.files, path=path)
+                new_child(self.chain, link, self.files, path=path)
                 return
         with open_chain(parent, files=self.files) as chain:
-            _new_child(chain, len(chain.links) - 1, self.files, path=path)
+            new_child(chain, len(chain.links) - 1, self.files, path=path)
 
     def adopt(self, path: Path) -> None:
         """A child of the top, which takes the writes from now on."""
@@ -176,7 +116,7 @@ class SnapshotDisk:
         self._listen(self.chain.top)
 
     def _branch(self, below: int, helper: bool = False) -> Path:
-        path = _new_child(self.chain, below, self.files, helper)
+        path = new_child(self.chain, below, self.files, helper)
         self._go_on(below, path)
         return path
 
@@ -275,18 +215,18 @@ class SnapshotDisk:
             raise AdminError(f"{self.top} has no snapshot {link}: there are {len(chain.links) - 1}.")
         chain.flush()
         child, old_parent = chain.links[link], chain.links[link - 1]
-        self._branches(old_parent.path, child.path)
+        branches(chain, old_parent.path, child.path, self.files)
         self._writable(link - 1)
-        yield from _merge(chain.links[:link], chain.links[link])
+        yield from merge(chain.links[:link], chain.links[link])
 
     def finish_merge(self, link: int, before_removal: Callable[[Path], None] | None = None) -> None:
         """The second half: what stood on ``link`` stands on its parent, and the files of ``link`` are free to go."""
         chain = self.chain
         child = chain.links[link]
-        branches = self._branches(chain.links[link - 1].path, child.path)
+        branching = branches(chain, chain.links[link - 1].path, child.path, self.files)
         parent = self._writable(link - 1)
         child = self._writable(link)
-        self._rewire(link, branches)
+        self._rewire(link, branching)
         if before_removal is not None:
             before_removal(parent.path)
         chain.links.remove(child)
@@ -313,14 +253,14 @@ class SnapshotDisk:
         self.chain.rebuild()
         self.chain.cid_changed = changed
 
-    def _rewire(self, link: int, branches: list[Path]) -> None:
+    def _rewire(self, link: int, branching: list[Path]) -> None:
         """The order of the picture above, for the link above and for the other branches that stand on ``link``."""
         chain = self.chain
         parent, child = chain.links[link - 1], chain.links[link]
         above = [self._writable(link + 1)] if link + 1 < len(chain.links) else []
         others: list[VirtualDisk] = []
         try:
-            others += [VirtualDisk(path, True, self.files) for path in branches]
+            others += [VirtualDisk(path, True, self.files) for path in branching]
             movers = above + others
             cid = new_cid(*(each.descriptor.cid for each in (*chain.links, *others)))
             # It holds the same as the parent now, and may be named somewhere still.
@@ -347,30 +287,6 @@ class SnapshotDisk:
             above[0].close()
             chain.links[link + 1] = VirtualDisk(above[0].path, files=self.files)
 
-    def _branches(self, parent: Path, child: Path) -> list[Path]:
-        """Other disks that stand on ``child``. Refused where others stand on ``parent``: it is about to change."""
-        resolve = self.files.resolve
-        inside = {resolve(link.path) for link in self.chain.links}
-        found: list[Path] = []
-        for name in self.files.names(parent.parent):
-            other = parent.parent / name
-            if not name.endswith(".vmdk") or resolve(other) in inside:
-                continue
-            try:
-                described = read_descriptor(other, self.files)
-            except AdminError:
-                continue  # an extent, or no disk at all
-            at = None if described.parent_hint is None else resolve(other.parent / described.parent_hint)
-            moved = at == resolve(parent) and described.pending_parent_cid is not None  # by a merge that was cut short
-            if at == resolve(child) or moved:
-                found.append(other)
-            elif at == resolve(parent):
-                raise AdminError(
-                    f"{child.name} was not merged into {parent.name}: {name} is another branch that needs it as it "
-                    "is. Delete that branch first, or convert it to a disk of its own."
-                )
-        return found
-
     def _listen(self, link: VirtualDisk) -> None:
         """Have grains that a link gets reported."""
         if self.log is None:
@@ -389,36 +305,3 @@ class SnapshotDisk:
     def _say(self, event: SnapshotTaken | SnapshotReverted | SnapshotCommitted) -> None:
         if self.log is not None and self.log.active:
             self.log.emit(event)
-
-
-def _merge(below: list[VirtualDisk], child: VirtualDisk) -> Iterator[int]:
-    """Write what ``child`` holds into the last of ``below``; then sync. Yields sectors, a step at a time."""
-    readers = {extent.slot: extent.reader() for extent in child.extents}
-    target = DiskChain(below, new_content=False)  # gives the links the slots that they have already
-    for first in _steps(child, min(child.sectors, target.sectors)):
-        places = np.full(min(STEP_SECTORS, child.sectors - first, target.sectors - first), -1, np.int64)
-        child.locate(first, places)
-        here = np.flatnonzero(places >= 0)
-        if not len(here):
-            continue
-        found = places[here]
-        cuts = np.flatnonzero((np.diff(here) != 1) | (np.diff(found) != 1)) + 1
-        for low, high in zip([0, *cuts.tolist()], [*cuts.tolist(), len(here)], strict=True):
-            place, size = int(found[low]), (high - low) * SECTOR_BYTES
-            read = readers.get(place >> SLOT_SHIFT)
-            data = bytes(size) if read is None else read(size, (place & SECTOR_MASK) * SECTOR_BYTES)
-            if len(data) != size:
-                raise BlockError(
-                    "medium", f"{child.path} is damaged: a table names sectors behind the end of its file."
-                )
-            target.write((first + int(here[low])) * SECTOR_BYTES, data)
-        yield len(here)
-    target.flush()
-
-
-def _steps(child: VirtualDisk, end: int) -> Iterator[int]:
-    """Where to look for what ``child`` holds; tables that it does not have are skipped."""
-    first = child.next_known(0)
-    while first < end:
-        yield first
-        first = child.next_known(first + STEP_SECTORS) if first + STEP_SECTORS < end else end

@@ -38,7 +38,8 @@ from vilab.protocols import ReadableBytes
 from vilab.storage.disk_file import REAL_FILES, DiskFile, Files
 from vilab.storage.disks import vmsd, vmsn
 from vilab.storage.disks.disk_chain import MOST_SNAPSHOTS, DiskChain
-from vilab.storage.disks.redo_log import SnapshotDisk, child_type, next_name
+from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.redo_log_child import child_type, next_name
 from vilab.storage.disks.snapshot_graph import DiskGraph, files_of
 from vilab.storage.disks.vmdk_create import extent_lines
 from vilab.storage.disks.vmsd import Change, DiskAt, Snapshot, SnapshotList
