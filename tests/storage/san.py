@@ -8,14 +8,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+
 from vilab.clock import VirtualClock
 from vilab.events import EventLog
-from vilab.storage.block import MemoryDisk
+from vilab.storage.block import BlockError, MemoryDisk
 from vilab.storage.luns.fc_array import Kind, StorageArray
 from vilab.storage.luns.fc_fabric import Fabric
 from vilab.storage.luns.fc_hba import FcPath, HostBusAdapter
 from vilab.storage.luns.fc_names import Wwn, numbered
-from vilab.storage.luns.paths import MultipathLun, Policy, claim
+from vilab.storage.luns.paths import MultipathLun, Path, Policy
+from vilab.storage.scsi.lun_identity import LunIdentity, ask_name, identify
 from vilab.storage.scsi.state import Identity
 
 DISK_BYTES = 4 << 20
@@ -66,3 +70,31 @@ def state_of(lun: MultipathLun, path: str) -> str:
 
 def wwpn_of(host: Host, adapter: int) -> Wwn:
     return host.wwpns[adapter]
+
+
+def claim(
+    paths: Sequence[Path], policy: Policy = "fixed", clock: VirtualClock | None = None, log: EventLog | None = None
+) -> list[MultipathLun]:
+    """Sort paths by the disk they lead to; one LUN for each, in the order in which they were found.
+
+    Paths that do not answer, or lead to no disk, are left out, and so are disks that do not tell their size because
+    another host has reserved them: a later rescan finds them.
+    """
+    by_name: dict[str, list[Path]] = {}
+    for path in paths:
+        with contextlib.suppress(BlockError):
+            by_name.setdefault(ask_name(path.submit), []).append(path)
+    luns = []
+    for ways in by_name.values():
+        identity = _identity_by_any(ways)
+        if identity is not None:
+            luns.append(MultipathLun(ways, identity, policy, None, clock, log))
+    return luns
+
+
+def _identity_by_any(ways: Sequence[Path]) -> LunIdentity | None:
+    """Passive paths do not tell how large the disk is."""
+    for path in ways:
+        with contextlib.suppress(BlockError):
+            return identify(path.submit)
+    return None

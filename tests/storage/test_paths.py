@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.storage.san import DISK_BYTES, PORTS, San
+from tests.storage.san import DISK_BYTES, PORTS, San, claim
 from vilab.errors import AdminError
 from vilab.protocols import Lun, ReadableBytes
 from vilab.storage.block import BlockError, ReservationConflict, ReservationLost
 from vilab.storage.luns.fc_events import LunTrespassed
-from vilab.storage.luns.paths import EVALUATION_NS, MultipathLun, claim
+from vilab.storage.luns.paths import EVALUATION_NS, MultipathLun
 from vilab.storage.scsi.lun_identity import Answer
 from vilab.storage.storage_events import PathsLost, PathStateChanged, PathSwitched, ReservationMoved
 

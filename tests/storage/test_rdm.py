@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.storage.san import DISK_BYTES, San
+from tests.storage.san import DISK_BYTES, San, claim
 from tests.storage.vmdk_judges import patchwork, qemu_img
 from vilab.errors import AdminError
 from vilab.protocols import Lun
@@ -20,7 +20,7 @@ from vilab.storage.disks.redo_log import SnapshotDisk
 from vilab.storage.disks.vm_snapshots import VmSnapshots
 from vilab.storage.disks.vmdk import read_descriptor
 from vilab.storage.disks.vmdk_convert import convert
-from vilab.storage.luns.paths import MultipathLun, claim
+from vilab.storage.luns.paths import MultipathLun
 from vilab.storage.scsi.lun_disk import RESERVE_6, read_cdb, write_cdb
 from vilab.storage.scsi.lun_identity import INQUIRY_NAMES, REPORT_LUNS, luns_of, name_of
 from vilab.storage.scsi.sense import Status

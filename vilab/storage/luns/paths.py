@@ -31,7 +31,6 @@ Sources: VMware, SAN Configuration Guide (ESX 3), "Multipathing", "Path States";
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -41,7 +40,7 @@ from vilab.events import Event, EventLog
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import BlockError, ReservationLost
 from vilab.storage.scsi.lun_disk import ENDS_RESERVATION, RELEASE_6, RESERVE_6, START_UNIT, LunDisk
-from vilab.storage.scsi.lun_identity import TEST_UNIT_READY, Answer, LunIdentity, ask, ask_name, identify
+from vilab.storage.scsi.lun_identity import TEST_UNIT_READY, Answer, LunIdentity, ask
 from vilab.storage.scsi.sense import SenseKey, Status, parse_sense
 from vilab.storage.storage_events import PathsLost, PathStateChanged, PathSwitched, ReservationMoved
 
@@ -329,31 +328,3 @@ class MultipathLun(LunDisk):
     def _say(self, event: Event) -> None:
         if self.log.active:
             self.log.emit(event)
-
-
-def claim(
-    paths: Sequence[Path], policy: Policy = "fixed", clock: VirtualClock | None = None, log: EventLog | None = None
-) -> list[MultipathLun]:
-    """Sort paths by the disk they lead to; one LUN for each, in the order in which they were found.
-
-    Paths that do not answer, or lead to no disk, are left out, and so are disks that do not tell their size because
-    another host has reserved them: a later rescan finds them.
-    """
-    by_name: dict[str, list[Path]] = {}
-    for path in paths:
-        with contextlib.suppress(BlockError):
-            by_name.setdefault(ask_name(path.submit), []).append(path)
-    luns = []
-    for ways in by_name.values():
-        identity = _identity_by_any(ways)
-        if identity is not None:
-            luns.append(MultipathLun(ways, identity, policy, None, clock, log))
-    return luns
-
-
-def _identity_by_any(ways: Sequence[Path]) -> LunIdentity | None:
-    """Passive paths do not tell how large the disk is."""
-    for path in ways:
-        with contextlib.suppress(BlockError):
-            return identify(path.submit)
-    return None
