@@ -13,9 +13,9 @@ from vilab.devices.pc import Pc, register_tables
 from vilab.devices.registers import render
 
 TABLES = register_tables()
-SCSI = ("lsi_registers", "buslogic_registers", "pcnet_registers")
-"""Behind base addresses, in a PC that has the adapter: test_lsi_registers, test_buslogic and test_pcnet_registers answer for them."""
-CARDS = ("vmxnet3_registers",)
+SCSI = ("lsi_registers", "buslogic_registers")
+"""Behind base addresses, in a PC that has the adapter: test_lsi_registers and test_buslogic answer for them."""
+CARDS = ("e1000_registers", "pcnet_registers", "vmxnet3_registers")
 """The same of network cards: the test of each answers for its table."""
 
 
