@@ -8,6 +8,8 @@
 ``disk_chain``     a disk with its parents, as a block device
 ``redo_log_child`` new redo logs; ``redo_log_merge``: what one holds goes into its parent
 ``redo_log``       snapshots: taken, reverted, merged while the virtual machine writes
-``vm_snapshots``   all disks of a machine and its state, in a tree; ``snapshot_graph``, ``vmsd``, ``vmsn``: its files
+``vmsd``, ``vmsn`` the files of a machine's snapshots; ``snapshot_graph``: which disk stands on which
+``snapshot_journal`` the list, and what is done when an operation was cut short
+``vm_snapshots``   all disks of a machine and its state, in a tree: taken, reverted, deleted
 ``rdm``            a file that stands for a LUN; ``lun_extent``: the LUN as a piece of a disk
 """

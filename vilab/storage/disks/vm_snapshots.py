@@ -10,23 +10,16 @@
     take      a child above every disk, then the list           revert   new children above the disks of a snapshot
     delete    out of the list, then its redo logs are merged    delete all, consolidate
 
-An operation changes several files, and the program may be killed between any two. So each has one moment at which it
-happens, the replacement of ``vm.vmsd``, and what goes before or after can be done again::
+An operation changes several files, and the program may be killed between any two: ``snapshot_journal`` sees to it that
+it has happened, or has not. ``configure`` writes the machine's configuration, in which its disks are named
+(``vm.vmx``), and does it in one step.
 
-    take, revert    list: doomed = the new files │ make them │ LIST: snapshot, changes │ configuration │ list: done
-    merge           child into parent │ LIST: names, merged, doomed │ configuration │ others off the child │ remove
-                    └─ killed here: as if nothing had been       └─ killed here: finished when it is opened again
-
-``configure`` writes the machine's configuration, in which its disks are named (``vm.vmx``), and does it in one step.
-
-MODEL: ``vm.vmsd.lock`` keeps a second program out; ESX has the lock of its file system for that.
 Source: VMware, Basic System Administration (VI3), "Managing Virtual Machines: Using Snapshots".
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -35,21 +28,19 @@ from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.protocols import ReadableBytes
-from vilab.storage.disk_file import REAL_FILES, DiskFile, Files
+from vilab.storage.disk_file import REAL_FILES, Files
 from vilab.storage.disks import vmsd, vmsn
 from vilab.storage.disks.disk_chain import MOST_SNAPSHOTS, DiskChain
 from vilab.storage.disks.redo_log import SnapshotDisk
 from vilab.storage.disks.redo_log_child import child_type, next_name
-from vilab.storage.disks.snapshot_graph import DiskGraph, files_of
+from vilab.storage.disks.snapshot_graph import DiskGraph
+from vilab.storage.disks.snapshot_journal import Configure, SnapshotJournal, disks_named
 from vilab.storage.disks.vmdk_create import extent_lines
-from vilab.storage.disks.vmsd import Change, DiskAt, Snapshot, SnapshotList
+from vilab.storage.disks.vmsd import DiskAt, Snapshot, SnapshotList
 from vilab.storage.storage_events import SnapshotCommitted, VmSnapshotDeleted, VmSnapshotReverted, VmSnapshotTaken
 
-Configure = Callable[[Mapping[str, str]], None]
-"""Node -> file of the disk there: what the configuration shall say."""
 
-
-class VmSnapshots:
+class VmSnapshots(SnapshotJournal):
     """The disks of one virtual machine, open, and its snapshots.
 
     Parameters
@@ -73,43 +64,15 @@ class VmSnapshots:
         clock: VirtualClock | None = None,
         log: EventLog | None = None,
     ) -> None:
-        self.folder, self.name, self.configure, self.files = folder, name, configure, files
-        self.clock, self.log = clock or VirtualClock(), log
-        self.path = folder / f"{name}.vmsd"
-        self.config = dict(disks)
         self.disks: dict[str, SnapshotDisk] = {}
         self._merging = False
-        self._lock = self._take_lock()
+        super().__init__(folder, name, disks, configure, files, clock or VirtualClock(), log)
         try:
-            self.list = self._read_list()
-            self._finish()
             for node in sorted(self.config):
                 self.disks[node] = SnapshotDisk(folder / self.config[node], files, log, self.clock)
         except BaseException:
             self.close()
             raise
-
-    def _take_lock(self) -> DiskFile:
-        path = self.folder / f"{self.name}.vmsd.lock"
-        if not self.files.exists(path):
-            with contextlib.suppress(AdminError):
-                self.files.create(path).close()
-        file = self.files.open(path, writable=True)
-        try:
-            file.lock()
-        except BaseException:
-            file.close()
-            raise
-        return file
-
-    def _read_list(self) -> SnapshotList:
-        if not self.files.exists(self.path):
-            return SnapshotList()
-        file = self.files.open(self.path)
-        try:
-            return vmsd.parse(file.read_some(0, vmsd.MOST_BYTES + 1), str(self.path))
-        finally:
-            file.close()
 
     def __enter__(self) -> VmSnapshots:
         return self
@@ -196,15 +159,6 @@ class VmSnapshots:
         lines = extent_lines(path, top.sectors, child_type(top.descriptor))
         return sorted({path.name, *(line.file for line in lines if line.file is not None)})
 
-    def _make(self, names: list[str], make: Callable[[], None]) -> None:
-        """New files, of which the list knows before they are there that they belong to nothing yet."""
-        self._write(msgspec.structs.replace(self.list, doomed=tuple(names)))
-        try:
-            make()
-        except BaseException:
-            self._finish()
-            raise
-
     def revert(self, uid: int) -> dict[str, bytes]:
         """Go on from a snapshot; what was written since the last one is gone. Its state, by parts."""
         self._not_merging()
@@ -229,7 +183,7 @@ class VmSnapshots:
 
         self._make(new, make)
         after = msgspec.structs.replace(self.list, current=uid)
-        kept = DiskGraph(self.folder, self.files, [*_names(after), *(path.name for path in children.values())])
+        kept = DiskGraph(self.folder, self.files, [*disks_named(after), *(path.name for path in children.values())])
         gone = graph.parents.keys() - kept.parents.keys()
         self._happen(after, children, doomed=self._files_of(gone))
         for node, path in children.items():
@@ -307,7 +261,7 @@ class VmSnapshots:
     def _consolidate(self) -> Iterator[int]:
         helped: set[str] = set()
         while True:
-            pair = self._graph(self.list).mergeable(set(_names(self.list)) | set(self.config.values()))
+            pair = self._graph(self.list).mergeable(set(disks_named(self.list)) | set(self.config.values()))
             if pair is None:
                 break
             parent, child = pair
@@ -368,65 +322,3 @@ class VmSnapshots:
         return msgspec.structs.replace(
             self.list, snapshots=tuple(msgspec.structs.replace(s, disks=disks(s)) for s in self.list.snapshots)
         )
-
-    # --- the moment, and what comes after it --------------------------------------------------------------------------
-
-    def _write(self, listed: SnapshotList) -> None:
-        self.files.replace(self.path, vmsd.write(listed))
-        self.list = listed
-
-    def _happen(
-        self,
-        listed: SnapshotList,
-        moved: Mapping[str, Path],
-        doomed: list[str] | None = None,
-        merged: tuple[str, ...] = (),
-    ) -> None:
-        """Write the list, which makes it so; then the configuration."""
-        changes = tuple(Change(node, self.config[node], path.name) for node, path in moved.items())
-        self._write(msgspec.structs.replace(listed, changes=changes, doomed=tuple(doomed or ()), merged=tuple(merged)))
-        self._apply_changes()
-
-    def _apply_changes(self) -> None:
-        after = dict(self.config)
-        for change in self.list.changes:
-            if after.get(change.node) == change.before:
-                after[change.node] = change.after
-        if after != self.config:
-            self.configure(after)
-            self.config = after
-
-    def _settle(self) -> None:
-        """Everything has happened: remove what is doomed, and be done."""
-        for name in self.list.doomed:
-            self.files.remove(self.folder / name)
-        if self.list.changes or self.list.doomed or self.list.merged:
-            self._write(msgspec.structs.replace(self.list, changes=(), doomed=(), merged=()))
-
-    def _finish(self) -> None:
-        """What an operation that was cut short has left to do."""
-        self._apply_changes()
-        for name in self.list.merged:
-            if all(self.files.exists(self.folder / each) for each in self.list.doomed):
-                graph = DiskGraph(self.folder, self.files, [])
-                if graph.children_of(name):
-                    with SnapshotDisk(self.folder / name, self.files, self.log, self.clock) as disk:
-                        disk.finish_merge(len(disk.chain.links) - 1)
-        self._settle()
-
-    # --- looking ------------------------------------------------------------------------------------------------------
-
-    def _graph(self, listed: SnapshotList) -> DiskGraph:
-        """All disks that the snapshots and the machine itself are made of."""
-        return DiskGraph(self.folder, self.files, [*_names(listed), *self.config.values()])
-
-    def _files_of(self, names: Iterable[str]) -> list[str]:
-        return [file for name in sorted(names) for file in files_of(self.folder / name, self.files)]
-
-    def _say(self, event: VmSnapshotTaken | VmSnapshotReverted | VmSnapshotDeleted | SnapshotCommitted) -> None:
-        if self.log is not None and self.log.active:
-            self.log.emit(event)
-
-
-def _names(listed: SnapshotList) -> list[str]:
-    return [disk.file for snapshot in listed.snapshots for disk in snapshot.disks]
