@@ -18,6 +18,7 @@
 ``scsi_adapter`` ``scsi_initiator`` ``scsi_events``   what SCSI adapters share: commands under way on a bus
 ``lsi_*``                 LSI Logic 53C1030: registers, messages, scatter-gather lists, pages, doorbell, firmware
 ``buslogic_*``            BusLogic BT-958: registers, commands, mailboxes and what is in them
+``e1000_*``               Intel 82545EM: registers, EEPROM, PHY, rings, filter, offloads, interrupt delays
 ``vmxnet3_*``             VMware's own network card: registers, what it shares with its driver, rings, offloads, commands
 ``pcnet_*``               AMD PCnet-PCI II ("vlance"): registers, rings, filter, buffer management
 ``balloon_port``          the channel between a guest's balloon driver and its host

@@ -58,6 +58,7 @@ class E1000(NetworkAdapter[E1000State]):
         self.put(BAR0 + 4 * regs.MEMORY_BAR, regs.MEMORY_TYPE_64, 4)
         self._state.registers = regs.after_reset(address)
         self._state.phy.cable = port.link_up
+        self._told: tuple[bytes, bool] | None = (address, False)
 
     # --- registers ----------------------------------------------------------------------------------------------------
 
@@ -298,9 +299,17 @@ class E1000(NetworkAdapter[E1000State]):
         everything = r[regs.RCTL] & regs.RCTL_EN and (r[regs.RCTL] & regs.RCTL_UPE or e1000_filter.more_addresses(r))
         return e1000_filter.address_at(r, 0) or self.address, bool(everything)
 
+    def _listen(self) -> None:
+        """Drivers write their 16 addresses again and again: the port hears what has changed."""
+        wanted = self._listening()
+        if wanted != self._told:
+            self._told = wanted
+            super()._listen()
+
     # --- state --------------------------------------------------------------------------------------------------------
 
     def _loaded(self) -> None:
+        self._told = None
         super()._loaded()
         s = self._state
         if self.port.link_up != s.phy.cable:  # regs.LSC comes once everything is in place

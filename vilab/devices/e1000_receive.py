@@ -158,7 +158,7 @@ def store(s: E1000State, master: BusMaster) -> Batch:
 
 
 def _leave(s: E1000State) -> None:
-    s.arrived_bytes -= len(s.arrived.popleft()) + BUFFER_OVERHEAD_BYTES
+    s.arrived_bytes -= len(s.arrived.pop(0)) + BUFFER_OVERHEAD_BYTES
 
 
 def _stripped(r: dict[int, int], frame: bytes) -> tuple[bytes, int | None]:

@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import msgspec
 
 from vilab.devices.e1000_eeprom import EepromState
@@ -54,7 +52,7 @@ class E1000State(NetworkAdapterState):
     phy: PhyState = msgspec.field(default_factory=PhyState)
     eeprom: EepromState = msgspec.field(default_factory=EepromState)
     statistics: Counters = msgspec.field(default_factory=dict)
-    arrived: deque[bytes] = msgspec.field(default_factory=deque)
+    arrived: list[bytes] = msgspec.field(default_factory=list)
     arrived_bytes: int = 0
     packet: Packet = msgspec.field(default_factory=Packet)
     context: Context = msgspec.field(default_factory=Context)
