@@ -7,14 +7,13 @@
                                   manage   task management ──> Management.result
                                   ask      text            ──> Question.answer
 
-``receive`` takes bytes as they come, ``take_output`` hands over what goes back. Commands that the window (MaxCmdSN)
-does not let through yet wait here. Whatever a target sends, ``receive`` raises nothing: ``error`` says what was wrong.
+``receive`` takes bytes as they come, ``take_output`` hands over what goes back; ``initiator_sending`` is the half that
+makes those. Whatever a target sends, ``receive`` raises nothing: ``error`` says what was wrong.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable
 
 from vilab.clock import VirtualClock
@@ -24,21 +23,19 @@ from vilab.protocols import ReadableBytes
 from vilab.storage.iscsi.errors import IscsiError, SessionLostError
 from vilab.storage.iscsi.events import IscsiPdu
 from vilab.storage.iscsi.initiator_login import InitiatorConfig, InitiatorLogin
-from vilab.storage.iscsi.keys import Agreement
+from vilab.storage.iscsi.initiator_sending import Sender
 from vilab.storage.iscsi.layout import (
     CONTINUE,
     FINAL,
     HEADER,
     IMMEDIATE,
     NO_TAG,
-    READ,
     WITH_STATUS,
-    WRITE,
     AsyncEvent,
     Opcode,
     TaskCode,
 )
-from vilab.storage.iscsi.pdu import PduError, PduReader, PduWriter
+from vilab.storage.iscsi.pdu import PduError, PduReader
 from vilab.storage.iscsi.pending import Command, Management, Question
 from vilab.storage.iscsi.text import TextError, encode_text
 from vilab.storage.iscsi.transfer import lun_field
@@ -47,10 +44,9 @@ from vilab.storage.scsi.sense import Status, parse_sense
 
 LOGIN_DATA_BYTES = 8192
 NO_LUN = bytes(8)
-HALF = 1 << 31
 
 
-class Initiator:
+class Initiator(Sender):
     """One session from its login on."""
 
     def __init__(
@@ -60,30 +56,18 @@ class Initiator:
         log: EventLog | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        super().__init__(clock or VirtualClock(), log or EventLog())
         self.config = config
-        self.clock = clock or VirtualClock()
-        self.log = log or EventLog()
-        self.agreed = Agreement()
-        self.logged_in = False
         self.closed = False
         self.error: IscsiError | None = None
         self.logout_requested = False
         self._reader = PduReader(LOGIN_DATA_BYTES)
-        self._writer = PduWriter()
         self._login = InitiatorLogin(config, random)
-        self._cmd_sn = 1
-        self._exp_stat_sn = 0
-        self._max_cmd_sn = 1
         self._tag = 0
-        self._waiting: deque[Command] = deque()
-        self._commands: dict[int, Command] = {}
         self._others: dict[int, Management | Question] = {}
 
     def start(self) -> None:
         self._add(*self._login.start())
-
-    def take_output(self) -> bytes:
-        return self._writer.take()
 
     def receive(self, data: bytes) -> None:
         if self.closed:
@@ -167,63 +151,6 @@ class Initiator:
         self._tag = (self._tag + 1) % NO_TAG
         return self._tag
 
-    # sending ----------------------------------------------------------------------------------------------------------
-
-    def _send(
-        self, byte0: int, flags: int, lun: bytes, itt: int, second: int, *,
-        more: tuple[int, int, int, int] = (0, 0, 0, 0), data: ReadableBytes = b"",
-    ) -> None:  # fmt: skip
-        header = HEADER.pack(
-            byte0, flags, 0, 0, len(data), lun, itt, second, self._cmd_sn, self._exp_stat_sn, *more
-        )  # fmt: skip
-        self._add(header, data)
-
-    def _add(self, header: bytes, data: ReadableBytes) -> None:
-        self._writer.add(header, data)
-        if self.log.active:
-            self.log.emit(IscsiPdu(self.clock.now_ns, "initiator", True, header, len(data)))
-
-    def _send_commands(self) -> None:
-        while self._waiting and self.logged_in and (self._max_cmd_sn - self._cmd_sn) & 0xFFFF_FFFF < HALF:
-            self._send_command(self._waiting.popleft())
-
-    def _send_command(self, command: Command) -> None:
-        agreed, data = self.agreed, command.data_out
-        size = len(data)
-        self._commands[command.tag] = command
-        command.cmd_sn = self._cmd_sn
-        flags, immediate, burst = FINAL, 0, 0
-        if size:
-            burst = min(size, agreed.first_burst_bytes)
-            immediate = min(burst, agreed.peer_max_data_bytes) if agreed.immediate_data else 0
-            if agreed.initial_r2t:
-                burst = immediate
-            flags = WRITE | (0 if burst > immediate else FINAL)
-        elif command.data_in_bytes:
-            flags |= READ
-        header = HEADER.pack(
-            Opcode.SCSI_COMMAND, flags | 1, 0, 0, immediate, lun_field(command.lun), command.tag,
-            size or command.data_in_bytes, self._cmd_sn, self._exp_stat_sn, 0, 0, 0, 0,
-        )  # fmt: skip
-        self._add(header[:32] + command.cdb, data[:immediate])
-        command.sent_bytes = immediate
-        self._cmd_sn = (self._cmd_sn + 1) & 0xFFFF_FFFF
-        if burst > immediate:
-            self._send_data(command, NO_TAG, immediate, burst)
-
-    def _send_data(self, command: Command, ttt: int, start: int, end: int) -> None:
-        step, data_sn = self.agreed.peer_max_data_bytes, 0
-        lun = lun_field(command.lun)
-        while start < end:
-            stop = min(start + step, end)
-            header = HEADER.pack(
-                Opcode.DATA_OUT, FINAL if stop == end else 0, 0, 0, stop - start, lun, command.tag, ttt, 0,
-                self._exp_stat_sn, 0, data_sn, start, 0,
-            )  # fmt: skip
-            self._add(header, command.data_out[start:stop])
-            start, data_sn = stop, data_sn + 1
-        command.sent_bytes = end
-
     # receiving --------------------------------------------------------------------------------------------------------
 
     def _handle(self, header: bytes, data: bytes) -> None:
@@ -231,9 +158,7 @@ class Initiator:
         if not self.logged_in:
             self._handle_login(opcode, header, data)
             return
-        max_cmd_sn = int.from_bytes(header[32:36], "big")
-        if 0 < (max_cmd_sn - self._max_cmd_sn) & 0xFFFF_FFFF < HALF:
-            self._max_cmd_sn = max_cmd_sn
+        self._open_window(int.from_bytes(header[32:36], "big"))
         handler = HANDLERS.get(opcode)
         if handler is None:
             raise PduError(f"a PDU of kind {opcode:#04x} from a target")
