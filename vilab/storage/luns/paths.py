@@ -32,53 +32,22 @@ Sources: VMware, SAN Configuration Guide (ESX 3), "Multipathing", "Path States";
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 from vilab.clock import Timer, VirtualClock
 from vilab.errors import AdminError
 from vilab.events import Event, EventLog
 from vilab.protocols import ReadableBytes
 from vilab.storage.block import BlockError, ReservationLost
+from vilab.storage.luns.path import OF_OUR_LOGIN, PathState, Way, is_attention, is_passive, sense_of
+from vilab.storage.luns.path import Path as Path
 from vilab.storage.scsi.lun_disk import ENDS_RESERVATION, RELEASE_6, RESERVE_6, START_UNIT, LunDisk
 from vilab.storage.scsi.lun_identity import TEST_UNIT_READY, Answer, LunIdentity, ask
-from vilab.storage.scsi.sense import SenseKey, Status, parse_sense
+from vilab.storage.scsi.sense import Status
 from vilab.storage.storage_events import PathsLost, PathStateChanged, PathSwitched, ReservationMoved
 
-PathState = Literal["active", "standby", "dead", "disabled"]
 Policy = Literal["fixed", "mru"]
 EVALUATION_NS = 300_000_000_000
-OF_OUR_LOGIN = frozenset({0x2900, 0x2902, 0x2903, 0x2907})
-"""Unit attentions that a new session, or our own reset, leaves on a path: nobody above needs to hear them."""
-PASSIVE = frozenset({0x0403, 0x040B})
-"""NOT READY: this port's processor does not own the LUN."""
-
-
-class Path(Protocol):
-    """One way to one LUN."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def connected(self) -> bool:
-        """There is a session of which both ends know."""
-        ...
-
-    def submit(self, cdb: bytes, data_out: ReadableBytes = b"") -> Answer:
-        """``BlockError`` (away) where there is no answer."""
-        ...
-
-    def reset_unit(self) -> None: ...
-
-
-class _Way:
-    """A path with what is known of it. ``fresh``: the attentions of its login are still to come."""
-
-    __slots__ = ("fresh", "path", "state")
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.fresh = path, True
-        self.state: PathState = "standby"
 
 
 class MultipathLun(LunDisk):
@@ -102,12 +71,12 @@ class MultipathLun(LunDisk):
         if not paths:
             raise AdminError(f"There is no path to {identity.name}.")
         self.clock, self.log = clock or VirtualClock(), log or EventLog()
-        self._ways = [_Way(path) for path in paths]
+        self._ways = [Way(path) for path in paths]
         self.policy: Policy = policy
         self.preferred = preferred or paths[0].name
         self._find(self.preferred)
-        self._active: _Way | None = None
-        self._holder: _Way | None = None
+        self._active: Way | None = None
+        self._holder: Way | None = None
         self._timer: Timer | None = None
         super().__init__(self._submit, identity)
         self._switch(None, "the LUN was found")
@@ -156,10 +125,10 @@ class MultipathLun(LunDisk):
     def add(self, path: Path) -> None:
         """Another path, after a rescan."""
         if all(way.path is not path for way in self._ways):
-            self._ways.append(_Way(path))
+            self._ways.append(Way(path))
             self.check()
 
-    def _find(self, name: str) -> _Way:
+    def _find(self, name: str) -> Way:
         for way in self._ways:
             if way.path.name == name:
                 return way
@@ -189,23 +158,22 @@ class MultipathLun(LunDisk):
             return answer
         raise BlockError("away", f"All paths to {self.identity.name} are dead: {', '.join(self.states)}.")
 
-    def _belongs_to_path(self, way: _Way, answer: Answer) -> bool:
+    def _belongs_to_path(self, way: Way, answer: Answer) -> bool:
         """Is this the path's matter, after which the command is sent again?"""
-        status, _, sense = answer
-        parsed = parse_sense(sense) if status == Status.CHECK_CONDITION else None
-        if parsed is not None and parsed.key == SenseKey.UNIT_ATTENTION and parsed.code in OF_OUR_LOGIN and way.fresh:
+        sense = sense_of(answer)
+        if is_attention(sense, OF_OUR_LOGIN) and way.fresh:
             return True
         way.fresh = False
-        if parsed is not None and parsed.key == SenseKey.UNIT_ATTENTION and parsed.code in ENDS_RESERVATION:
+        if is_attention(sense, ENDS_RESERVATION):
             self._holder = None  # somebody has reset the LUN, and whoever gets this answer has to know
-        if parsed is not None and parsed.key == SenseKey.NOT_READY and parsed.code in PASSIVE:
+        if is_passive(sense):
             self._set(way, "standby", "its processor does not own the LUN any more")
             self._active = None
             self._switch(way, "its processor does not own the LUN any more")
             return True
         return False
 
-    def _note_reservation(self, way: _Way, cdb: bytes, answer: Answer) -> None:
+    def _note_reservation(self, way: Way, cdb: bytes, answer: Answer) -> None:
         if answer[0] == Status.GOOD and cdb[:1] in (RESERVE_6[:1], RELEASE_6[:1]):
             self._holder = way if cdb[0] == RESERVE_6[0] else None
 
@@ -237,10 +205,10 @@ class MultipathLun(LunDisk):
         self.check()
         self.watch()
 
-    def _probe(self, way: _Way) -> Literal["ready", "passive", "dead"]:
+    def _probe(self, way: Way) -> Literal["ready", "passive", "dead"]:
         """TEST UNIT READY. Any answer means that the path works, a reservation conflict too."""
         try:
-            status, _, sense = ask(way.path.submit, TEST_UNIT_READY)
+            answer = ask(way.path.submit, TEST_UNIT_READY)
         except BlockError as error:
             if error.kind != "away":
                 raise
@@ -248,11 +216,9 @@ class MultipathLun(LunDisk):
             return "dead"
         if way.state == "dead":
             self._set(way, "standby", "it answers")
-        parsed = parse_sense(sense) if status == Status.CHECK_CONDITION else None
-        passive = parsed is not None and parsed.key == SenseKey.NOT_READY and parsed.code in PASSIVE
-        return "passive" if passive else "ready"
+        return "passive" if is_passive(sense_of(answer)) else "ready"
 
-    def _switch(self, old: _Way | None, why: str) -> _Way | None:
+    def _switch(self, old: Way | None, why: str) -> Way | None:
         """Take another path into use: one whose processor owns the LUN, else one that can be given it."""
         if old is not None and old.state == "active":
             self._set(old, "standby", why)
@@ -273,7 +239,7 @@ class MultipathLun(LunDisk):
         self._say(PathsLost(self.clock.now_ns, self.identity.name))
         return None
 
-    def _start(self, way: _Way) -> bool:
+    def _start(self, way: Way) -> bool:
         """START STOP UNIT where the path is passive: its processor takes the LUN over."""
         try:
             if self._probe(way) == "passive":
@@ -283,7 +249,7 @@ class MultipathLun(LunDisk):
             self._set(way, "dead", str(error))
         return way.state != "dead"
 
-    def _use(self, way: _Way, old: _Way | None, why: str) -> None:
+    def _use(self, way: Way, old: Way | None, why: str) -> None:
         self._set(way, "active", why)
         self._active = way
         if old is not way:
@@ -292,7 +258,7 @@ class MultipathLun(LunDisk):
         if self._holder is not None and (self._holder is not way or way.fresh):
             self._move_reservation(self._holder, way)
 
-    def _move_reservation(self, old: _Way, new: _Way) -> None:
+    def _move_reservation(self, old: Way, new: Way) -> None:
         """As the table at the top says. ``ReservationLost`` where another host has reserved meanwhile."""
         self._holder = None
         try:
@@ -315,7 +281,7 @@ class MultipathLun(LunDisk):
                 f"reserved the LUN before {new.path.name} could."
             )
 
-    def _set(self, way: _Way, state: PathState, why: str) -> None:
+    def _set(self, way: Way, state: PathState, why: str) -> None:
         if state == way.state:
             return
         before, way.state = way.state, state
