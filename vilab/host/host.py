@@ -8,7 +8,9 @@
 
 Within a quantum every VM runs from its beginning to its end, one after another, in virtual time side by side.
 MODEL: as many physical CPUs as there are virtual ones; who waits for a CPU is the scheduler's affair, later. At the
-quantum's end the memory manager does what is due, and the host's clock makes its calls: heartbeats, renewals of locks.
+quantum's end the memory manager does what is due, and the host's clock makes its calls: heartbeats, renewals of locks,
+and the switching of the frames that were sent meanwhile, each at its own time. While machines send, quanta are
+``NETWORK_QUANTUM_NS``: an answer does not wait longer than that. (The first frame after 50 ms of silence may.)
 
 ``now_ns`` is how far the machines have run. The clock may be ahead: who waits for another host's lock (16 s or more)
 makes it go on, and the machines run on from where they are. Hosts that share storage in one program share a clock, and
@@ -22,18 +24,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from vilab.addresses import PAGE_BYTES
 from vilab.clock import VirtualClock
 from vilab.costs import DEFAULT_COSTS, CostModel
 from vilab.errors import AdminError, VmmBug
 from vilab.events import EventLog
 from vilab.guests.image import LoadedImage
+from vilab.host.host_network import HostNetwork, MachineCables, first_up
 from vilab.host.hosted_vm import HostedVm, Snapshot
 from vilab.host.machine_snapshots import MachineSnapshots
 from vilab.host.storage import HostStorage, StorageOptions
 from vilab.host.storage_time import WALL, pass_time
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
+from vilab.host.vmx_network import CardSettings
 from vilab.machine.memory import MachineMemory
 from vilab.memory.client import MemoryClient, MemoryConfig
 from vilab.memory.grant import MemoryGrant
@@ -43,6 +49,7 @@ from vilab.protocols import Console
 from vilab.vmm.vm import MONITOR_BYTES, VirtualMachine
 
 QUANTUM_NS = 10_000_000
+NETWORK_QUANTUM_NS = 200_000
 SVM_MONITOR_BYTES = 1152 * PAGE_BYTES
 """Control block and nested tables need this at most: a page for each 4 MB of the 4 GB that a guest can reach."""
 
@@ -58,7 +65,7 @@ class Host:
     quantum_ns : how long a VM runs before the next one does.
     page_in_ns : what it waits for a page from the swap file.
     clock : shared with other hosts of this program; one of its own if it is not given.
-    storage : of ``self.storage``, the datastores and LUNs.
+    storage : of ``self.storage``, the datastores and LUNs. ``self.network``: switches, port groups, physical cards.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class Host:
         self.clock = clock if clock is not None else VirtualClock()
         self.now_ns = self.clock.now_ns
         self.storage = HostStorage(name, self.clock, self.log, storage)
+        self.network = HostNetwork(self.clock, self.log, first_up)
 
     # Virtual machines --------------------------------------------------------------------------------------------
 
@@ -87,35 +95,40 @@ class Host:
         self, name: str, image: LoadedImage, config: MemoryConfig, *, engine: str = "svm",
         engine_options: dict[str, Any] | None = None, console: Console | None = None, ramdisk_bytes: int = 0,
         log: EventLog | None = None, swap_path: Path | None = None, disks: VmDisks | None = None,
+        cards: Sequence[CardSettings] = (),
     ) -> HostedVm:  # fmt: skip
         """Start a guest. ``swap_path``: its .vswp file, if not in the host's directory. ``disks``: its files, the
-        machine's from now on, and closed when it stops.
+        machine's from now on, and closed when it stops. ``cards``: network cards, and the port groups of their cables.
 
         Raises ``AdminError``: the name is taken, or memory or swap space is short.
         """
         options = engine_options or {}
-        hosted = self._load(name, image, config, engine, options, console, ramdisk_bytes, log, swap_path, disks)
+        hosted = self._load(name, image, config, engine, options, console, ramdisk_bytes, log, swap_path, disks, cards)
         self.memory.start_sampling(hosted.client)
         return hosted
 
     def _load(
         self, name: str, image: LoadedImage, config: MemoryConfig, engine: str, options: dict[str, Any],
         console: Console | None, ramdisk_bytes: int, log: EventLog | None, swap_path: Path | None = None,
-        disks: VmDisks | None = None,
+        disks: VmDisks | None = None, cards: Sequence[CardSettings] = (),
     ) -> HostedVm:  # fmt: skip
         """Admitted, and with its first memory content."""
         client = self._admit(name, config, engine, options, swap_path)
+        clock, cables = VirtualClock(), MachineCables()
         try:
+            cables = self.network.connect(name, cards, clock)
             grant = self._grant(client, image)
             vm = VirtualMachine(
                 image, engine, config.size_mb << 20, console=console, log=log, costs=self.costs, grant=grant,
                 engine_options=dict(options), ramdisk_bytes=ramdisk_bytes,
-                adapters=() if disks is None else disks.adapters,
+                adapters=() if disks is None else disks.adapters, cards=cables.cards, clock=clock,
             )  # fmt: skip
         except BaseException:
+            cables.unplug()
             self.memory.power_off(client)
             raise
-        hosted = HostedVm(name, config, client, vm, options, self.now_ns, ramdisk_bytes, disks=disks)
+        hosted = HostedVm(name, config, client, vm, options, self.now_ns, ramdisk_bytes, disks=disks, cables=cables)
+        cables.offset_ns = lambda: hosted.started_ns
         if disks is not None:
             disks.name, disks.on_lost = name, hosted.stop
         self.vms[name] = hosted
@@ -141,6 +154,7 @@ class Host:
             hosted = self._load(
                 name or snapshot.name, snapshot.image, config, snapshot.vm.engine_name, snapshot.engine_options,
                 console, snapshot.ramdisk_bytes, log, disks=disks,
+                cards=self._cards_of(snapshot, name),
             )  # fmt: skip
         except BaseException:
             if disks is not None:
@@ -155,6 +169,7 @@ class Host:
             raise AdminError(f"{hosted.name} is not powered on on {self.name} any more: {hosted.stopped}")
         del self.vms[hosted.name]
         hosted.vm.close()
+        hosted.cables.unplug()
         self.memory.power_off(hosted.client)
         hosted.stopped = hosted.stopped or f"{hosted.name} was powered off."
         hosted.give_back_disks()
@@ -175,7 +190,7 @@ class Host:
         try:
             new = self._load(
                 name, state.image, state.config, state.vm.engine_name, state.engine_options, console,
-                state.ramdisk_bytes, log, swap_path, disks,
+                state.ramdisk_bytes, log, swap_path, disks, state.cards,
             )  # fmt: skip
         except BaseException as error:
             hosted.disks, hosted.stopped = disks, f"{name} was powered off: {error}"
@@ -197,6 +212,12 @@ class Host:
             raise
         hosted.started_ns = self.now_ns - hosted.vm.clock.now_ns
         self.memory.start_sampling(hosted.client)
+
+    def _cards_of(self, snapshot: Snapshot, name: str | None) -> tuple[CardSettings, ...]:
+        """A clone has the cards that its memory knows, but their cables are in nothing: the addresses are another's."""
+        if name is None or name == snapshot.name:
+            return snapshot.cards
+        return tuple(msgspec.structs.replace(card, connected=False) for card in snapshot.cards)
 
     def _disks_of(self, snapshot: Snapshot) -> VmDisks | None:
         if not snapshot.home:
@@ -262,9 +283,16 @@ class Host:
     def run_until(self, until_ns: int) -> None:
         """Let virtual time pass until then. A VM that stops does not stop the others."""
         while self.now_ns < until_ns:
-            end_ns = min(self.now_ns + self.quantum_ns, until_ns)
+            end_ns = min(self.now_ns + self.step_ns, until_ns)
             self.run_quantum(end_ns)
             self.pass_to(end_ns)
+
+    @property
+    def step_ns(self) -> int:
+        """How long a quantum is now."""
+        if any(hosted.runs and hosted.cables.busy(self.now_ns) for hosted in self.vms.values()):
+            return min(self.quantum_ns, NETWORK_QUANTUM_NS)
+        return self.quantum_ns
 
     def run_quantum(self, end_ns: int) -> None:
         """Every machine until then. One from a file that has stopped goes off: its files and its memory are free."""
@@ -279,9 +307,7 @@ class Host:
     def pass_to(self, end_ns: int) -> None:
         """What is due at the end of a quantum."""
         self.now_ns = end_ns
-        if self.clock.now_ns < end_ns:
-            self.clock.now_ns = end_ns
-        self.clock.run_due()
+        self.clock.run_to(max(end_ns, self.clock.now_ns))
         WALL.run_due()
         self.memory.tick(end_ns)
 
@@ -335,13 +361,14 @@ class Host:
 
 
 def run_together(hosts: Sequence[Host], for_ns: int) -> None:
-    """Hosts that share a clock, side by side: a quantum of the first one's at a time."""
+    """Hosts that share a clock, side by side: the shortest one's quantum at a time."""
     clock = hosts[0].clock
     if any(host.clock is not clock for host in hosts):
         raise VmmBug("Hosts that run side by side share a clock: give each of them the same one.")
     ends = [host.now_ns + for_ns for host in hosts]
     while any(host.now_ns < end_ns for host, end_ns in zip(hosts, ends, strict=True)):
-        steps = [min(host.now_ns + hosts[0].quantum_ns, end) for host, end in zip(hosts, ends, strict=True)]
+        quantum_ns = min(host.step_ns for host in hosts)
+        steps = [min(host.now_ns + quantum_ns, end) for host, end in zip(hosts, ends, strict=True)]
         for host, end_ns in zip(hosts, steps, strict=True):
             host.run_quantum(end_ns)
         for host, end_ns in zip(hosts, steps, strict=True):

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 
 from vilab.errors import AdminError, GuestStopped
+from vilab.host.host_network import MachineCables
 from vilab.host.vm_disks import VmDisks
+from vilab.host.vmx_network import CardSettings
 from vilab.memory.balloon import BalloonState
 from vilab.memory.client import MemoryClient, MemoryConfig
 from vilab.memory.managed_pmap import PmapState
@@ -22,7 +24,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     ``vm``: vCPU, devices, time, and the content of guest memory, in order. ``pages``: what was behind each page;
     ``balloon``: the host's end of the driver's channel. ``home``: the configuration file, where there is one; disks are
-    opened again from there. ``cids``: what each of them held, by node.
+    opened again from there. ``cids``: what each of them held, by node. ``cards``: its network cards, with the port
+    groups that their cables were in.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     balloon: BalloonState
     home: str = ""
     cids: dict[str, int | None] = {}
+    cards: tuple[CardSettings, ...] = ()
 
 
 @dataclass
@@ -55,6 +59,7 @@ class HostedVm:
     disks: VmDisks | None = None
     merge: Iterator[int] | None = None
     merge_problem: str = ""
+    cables: MachineCables = field(default_factory=MachineCables)
 
     @property
     def runs(self) -> bool:
@@ -113,4 +118,5 @@ class HostedVm:
             self.name, image, self.engine_options, self.config, self.ramdisk_bytes, self.vm.save_state(),
             self.client.pmap.save_state(), self.client.balloon.save_state(),
             "" if self.disks is None else self.disks.home.where, {} if self.disks is None else self.disks.seal(),
+            self.cables.settings,
         )  # fmt: skip

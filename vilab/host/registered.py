@@ -31,6 +31,7 @@ from vilab.host.hosted_vm import HostedVm
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
 from vilab.host.vmx_disks import adapters_of
+from vilab.host.vmx_network import cards_of, write_addresses
 from vilab.host.vmx_settings import VmSettings, apply_settings, settings_of, swap_path
 from vilab.memory.client import MemoryConfig
 from vilab.protocols import Console
@@ -54,7 +55,8 @@ def memory_config(settings: VmSettings) -> MemoryConfig:
 def power_on_file(
     host: Host, where: Path | str, *, console: Console | None = None, log: EventLog | None = None, patience_ns: int = 0
 ) -> HostedVm:
-    """Start what a .vmx file describes; the file then says where the swap file is.
+    """Start what a .vmx file describes; the file then says where the swap file is,
+    and which addresses its network cards have.
 
     Parameters
     ----------
@@ -79,12 +81,12 @@ def power_on_file(
             f"{home.where} does not say what to run: set vilab.image to a bundled program, debian or a path."
         )
     engine = settings.engine or "svm"
-    adapters = adapters_of(config)
+    adapters, cards = adapters_of(config), cards_of(config, settings.display_name)
     chosen = choose(
         RunOptions(
             settings.image, engine, settings.memsize_mb << 20, config.get("vilab.append") or "",
             disks=tuple(Path(disk.file_name) for adapter in adapters for disk in adapter.disks),
-            controller=adapters[0].controller if adapters else CONTROLLERS[0],
+            controller=adapters[0].controller if adapters else CONTROLLERS[0], cards=tuple(card.kind for card in cards),
         )
     )  # fmt: skip
     ramdisk_bytes = _ramdisk_mb(config, home.where) << 20
@@ -96,18 +98,21 @@ def power_on_file(
             settings.display_name, chosen.image, memory_config(settings), engine=engine,
             engine_options=usual_for(chosen.image.kind, engine, {}), console=console, log=log,
             ramdisk_bytes=ramdisk_bytes, swap_path=None if swap is None else Path(swap), disks=disks,
+            cards=cards,
         )  # fmt: skip
     except BaseException:
         disks.close()
         raise
-    if swap is not None:
-        try:
-            config = home.read()
+    try:
+        config = home.read()
+        new = write_addresses(config, cards)
+        if swap is not None:
             apply_settings(config, msgspec.structs.replace(settings_of(config), swap_name=swap.name))
+        if new or swap is not None:
             home.write(config)
-        except BaseException:
-            host.power_off(hosted)
-            raise
+    except BaseException:
+        host.power_off(hosted)
+        raise
     return hosted
 
 

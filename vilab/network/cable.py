@@ -49,6 +49,8 @@ class VirtualCable:
     ) -> None:  # fmt: skip
         self.port, self._card_clock, self._network_clock = port, card_clock, network_clock
         self.offset_ns = offset_ns
+        self.sent_ns = -1
+        """When the last frame left the card, in the network's time; statistics, not state."""
         self._card: NetworkInterface | None = None
         self._state = CableState()
         self._timer: Timer | None = None
@@ -67,8 +69,8 @@ class VirtualCable:
         self.port.listen(address, promiscuous)
 
     def transmit(self, frame: bytes) -> None:
-        at_ns = self._card_clock.now_ns + self.offset_ns() + CABLE_NS
-        self._network_clock.at(at_ns, lambda: self.port.transmit(frame))
+        self.sent_ns = self._card_clock.now_ns + self.offset_ns()
+        self._network_clock.at(self.sent_ns + CABLE_NS, lambda: self.port.transmit(frame))
 
     # --- for the port -------------------------------------------------------------------------------------------------
 
