@@ -9,9 +9,10 @@
     ide         any                   16 x 63           ATA; at most 16,383 cylinders
 
 Whoever needs it asks the disk (``BlockDevice.geometry``). A virtual disk answers with what its descriptor says
-(``ddb.geometry.*``, of the nearest link that says it); a disk behind another one with what that one says; all others
-are ``ShapedBySize``. It goes to the guest in the mode pages 03h and 04h, and into the descriptor of a copy or a redo
-log. The adapters themselves say nothing of a disk: a BT-958 has one bit for all, which names the rule above.
+(``ddb.geometry.*``, of the nearest link that says it); a disk before another one with what that one says
+(``ShapedLike``); all others are ``ShapedBySize``. It goes to the guest in the mode pages 03h and 04h, and into the
+descriptor of a copy or a redo log. The adapters themselves say nothing of a disk: a BT-958 has one bit for all, which
+names the rule above.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from vilab.protocols import Geometry
+from vilab.protocols import BlockDevice, Geometry
 
 MOST_IDE_CYLINDERS = 16_383
 GIGABYTE_SECTORS = 1 << 21
@@ -61,3 +62,25 @@ class ShapedBySize:
     @property
     def geometry(self: _Sized) -> Geometry:
         return geometry_of(self.size_bytes // 512)
+
+
+class ShapedLike:
+    """Size, sectors, geometry, and whether it may be written: whatever the disk ``_behind`` it says at the moment."""
+
+    _behind: BlockDevice
+
+    @property
+    def size_bytes(self) -> int:
+        return self._behind.size_bytes
+
+    @property
+    def sector_bytes(self) -> int:
+        return self._behind.sector_bytes
+
+    @property
+    def geometry(self) -> Geometry:
+        return self._behind.geometry
+
+    @property
+    def read_only(self) -> bool:
+        return self._behind.read_only

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from vilab.protocols import Geometry, Lun, ReadableBytes
+from vilab.protocols import Lun, ReadableBytes
 from vilab.storage.block import BlockError
+from vilab.storage.geometry import ShapedLike
 from vilab.storage.scsi.cdb import decode
 from vilab.storage.scsi.inquiry import lun_list
 from vilab.storage.scsi.request import Response, ScsiCommand
@@ -25,27 +26,11 @@ FAILED = Sense(SenseKey.HARDWARE_ERROR, 0x4400)
 REPORT_LUNS: Final = 0xA0
 
 
-class PassthroughDisk:
+class PassthroughDisk(ShapedLike):
     """A LUN as a guest sees it through a physical mapping; the Protocol ``vilab.protocols.Lun``."""
 
     def __init__(self, lun: Lun) -> None:
-        self.lun = lun
-
-    @property
-    def size_bytes(self) -> int:
-        return self.lun.size_bytes
-
-    @property
-    def sector_bytes(self) -> int:
-        return self.lun.sector_bytes
-
-    @property
-    def geometry(self) -> Geometry:
-        return self.lun.geometry
-
-    @property
-    def read_only(self) -> bool:
-        return self.lun.read_only
+        self.lun = self._behind = lun
 
     def submit(self, cdb: bytes, data_out: ReadableBytes = b"") -> tuple[int, bytes, bytes]:
         """Every command goes to the LUN; REPORT LUNS is answered here: there is LUN 0, this one."""

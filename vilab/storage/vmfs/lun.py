@@ -21,9 +21,10 @@ from typing import Protocol, TypeVar
 
 from vilab.errors import AdminError
 from vilab.events import EventLog
-from vilab.protocols import BlockDevice, Geometry, ReadableBytes
+from vilab.protocols import BlockDevice, ReadableBytes
 from vilab.storage.block import BlockError, ReservationConflict
 from vilab.storage.disk_file import DiskFile
+from vilab.storage.geometry import ShapedLike
 from vilab.storage.raw_disk import RawDisk
 from vilab.storage.vmfs.events import VmfsReservation
 from vilab.storage.vmfs.time import SECOND_NS, Clock, Timing
@@ -64,32 +65,16 @@ class SharedDisk:
             self.reserved_by = None
 
 
-class SharedPort:
+class SharedPort(ShapedLike):
     """How one host sees a ``SharedDisk``."""
 
     def __init__(self, shared: SharedDisk, host: str) -> None:
-        self.shared, self.host = shared, host
+        self.shared, self.host, self._behind = shared, host, shared.device
 
     def _device(self) -> BlockDevice:
         if self.shared.reserved_by not in (None, self.host):
             raise ReservationConflict
         return self.shared.device
-
-    @property
-    def size_bytes(self) -> int:
-        return self.shared.device.size_bytes
-
-    @property
-    def sector_bytes(self) -> int:
-        return self.shared.device.sector_bytes
-
-    @property
-    def geometry(self) -> Geometry:
-        return self.shared.device.geometry
-
-    @property
-    def read_only(self) -> bool:
-        return self.shared.device.read_only
 
     def read(self, offset_bytes: int, size_bytes: int) -> bytes:
         return self._device().read(offset_bytes, size_bytes)
@@ -111,34 +96,18 @@ class SharedPort:
         self.shared.drop(self.host)
 
 
-class FileLun:
+class FileLun(ShapedLike):
     """An image file that several processes share. A lock of the operating system (flock) stands in for SCSI's
     reservation: exclusive while reserved, shared for the moment of any other command. It ends with the process, as a
     reservation ends with the nexus. Where the system has no such locks (Windows) one process at a time is right."""
 
     def __init__(self, path: Path, writable: bool = True) -> None:
-        self._disk = RawDisk.of(DiskFile(path, writable))
+        self._disk = self._behind = RawDisk.of(DiskFile(path, writable))
         self._lock = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self.reserved = False
         if not self._disk.size_bytes:
             self.close()
             raise AdminError(f"{path} is empty: there is no VMFS volume.")
-
-    @property
-    def size_bytes(self) -> int:
-        return self._disk.size_bytes
-
-    @property
-    def sector_bytes(self) -> int:
-        return self._disk.sector_bytes
-
-    @property
-    def geometry(self) -> Geometry:
-        return self._disk.geometry
-
-    @property
-    def read_only(self) -> bool:
-        return self._disk.read_only
 
     def _take(self, how: int) -> None:
         try:
@@ -192,28 +161,13 @@ class FileLun:
             self._lock = -1
 
 
-class PatientLun:
+class PatientLun(ShapedLike):
     """A LUN whose conflicts are waited for: after ``retry_ns``, twice that, ..., ``conflict_ns`` in all."""
 
     def __init__(self, lun: Lun, clock: Clock, timing: Timing, log: EventLog, host: str) -> None:
         self.lun, self.clock, self.timing, self.log, self.host = lun, clock, timing, log, host
+        self._behind = lun
         self.reserved_at_ns: int | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        return self.lun.size_bytes
-
-    @property
-    def sector_bytes(self) -> int:
-        return self.lun.sector_bytes
-
-    @property
-    def geometry(self) -> Geometry:
-        return self.lun.geometry
-
-    @property
-    def read_only(self) -> bool:
-        return self.lun.read_only
 
     def _insist(self, command: Callable[[], T]) -> T:
         pause, deadline = self.timing.retry_ns, self.clock.now_ns + self.timing.conflict_ns
