@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from tests.devices.helpers import FakeConsole, run_to
 from tests.devices.scsi_bench import MEMORY_BYTES, Memory
 from vilab.clock import VirtualClock
+from vilab.devices.network_events import FrameRefused
 from vilab.devices.pc import Pc
 from vilab.events import EventLog
 from vilab.protocols import NetworkInterface
@@ -190,3 +191,14 @@ class Driver:
         status, message = self.get(RECEIVE_RING, at)
         assert status & (OWN | ERR | STP | ENP) == STP | ENP, hex(status)
         return self.memory.read(BUFFERS + at * BUFFER_BYTES, message & 0xFFF)
+
+
+def started(bench: Bench, style: int = 2, **how: int) -> Driver:
+    driver = Driver(bench, style)
+    driver.start(**how)
+    return driver
+
+
+def refusals(bench: Bench) -> list[tuple[bool, str]]:
+    """Was it received, and why was it refused?"""
+    return [(event.received, event.why) for event in bench.log.of(FrameRefused)]

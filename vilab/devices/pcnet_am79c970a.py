@@ -95,10 +95,11 @@ class PcnetAm79c970a(PcnetBuffers):
         if number == 0:
             self._command(value)
         else:
+            waiting = not s.transmits or bool(s.csr[4] & r.TXDPOLL)
             control.write_csr(s, number, value)
             if r.PADR <= number <= r.MODE:
                 self._listen()
-            if number in (4, 5) and s.transmits and not s.look_ns:
+            if waiting and s.transmits:
                 self._look_by(self._clock.now_ns + FIRMWARE_NS)
         self._drive()
 
