@@ -248,7 +248,7 @@ class Driver:
         for size in pieces:
             parts.append(frame[at : at + size])
             at += size
-        parts.append(frame[at:])
+        parts = [part for part in (*parts, frame[at:]) if part]
         table, gpa, first_gen = list[tuple[int, int, int, int]](), TX_BUFFERS, self.tx_gen
         if first * 0x800 + len(frame) < 0x30000:
             gpa += first * 0x800
