@@ -136,8 +136,8 @@ def check(frame: bytes, ip: bool, tcp: bool, tag_type: bytes) -> Checked:
         return Checked()
     length = int.from_bytes(frame[at + 2 : at + 4], "big")
     if header_bytes < IPV4_BYTES or not header_bytes <= length <= len(frame) - at:
-        return Checked(ip=ip, ip_good=False)
-    ip_good = ones_sum(frame[at : at + header_bytes]) == 0xFFFF
+        return Checked(ip=ip, ip_good=not ip)
+    ip_good = not ip or ones_sum(frame[at : at + header_bytes]) == 0xFFFF
     found = Checked(ip=ip, ip_good=ip_good)
     fragment = int.from_bytes(frame[at + 6 : at + 8], "big") & 0x3FFF
     protocol, segment = frame[at + 9], frame[at + header_bytes : at + length]
