@@ -39,7 +39,8 @@ Tap = Callable[[int, bytes], None]
 
 
 class PortState(msgspec.Struct):
-    """``client``: who is connected, in words; an uplink's is the name of the physical card. ``shaper``: when saved. An ``initial`` address of ``None`` is the first one that the card listens to."""
+    """``client``: who is connected, in words; an uplink's is the name of the physical card. An ``initial`` address of
+    ``None`` is the first one that the card listens to. ``shaper`` is filled in where the record is saved."""
 
     number: int
     kind: Kind
