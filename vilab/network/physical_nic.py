@@ -44,6 +44,7 @@ class PhysicalNic:
     """A ``NetworkInterface`` in a port, as a rule one end of a ``Wire``.
 
     ``on_receive``, ``on_link`` belong to the virtual switch that has it; ``watchers`` are told of the link after it.
+    ``intercept`` sees a frame first; what it answers "true" to gets no further.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class PhysicalNic:
         self.on_receive: Callable[[bytes], None] = lambda frame: None
         self.on_link: Callable[[bool], None] = lambda up: None
         self.watchers: list[Callable[[], None]] = []
+        self.intercept: Callable[[bytes], bool] | None = None
         self._link_up = port.link_up
         self.statistics = NicStatistics()
         port.plug(self)
@@ -79,7 +81,8 @@ class PhysicalNic:
             return
         self.statistics.frames_in += 1
         self.statistics.octets_in += len(frame)
-        self.on_receive(frame)
+        if self.intercept is None or not self.intercept(frame):
+            self.on_receive(frame)
 
     def link_changed(self, up: bool) -> None:
         if up == self._link_up:
