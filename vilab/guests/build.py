@@ -9,6 +9,8 @@
                               -DMEMORY  --kernel.lds--->  prebuilt/kernel-memory.elf  (with balloon, swap, file cache)
                               -DMEMORY -DDISK  -------->  prebuilt/kernel-disk.elf  (and SCSI disks, files)
                               -DPARA -DDISK  ---------->  prebuilt/kernel-disk-para.elf
+                              -DMEMORY -DDISK -DNETWORK   prebuilt/kernel-network.elf  (and a network card)
+                              -DPARA -DDISK -DNETWORK ->  prebuilt/kernel-network-para.elf
     apic/*.c, apic/*.S                  --apic.lds----->  prebuilt/apic.elf         (Multiboot)
     bare/*.S                            --bare.lds----->  prebuilt/bare-*.elf       (no kernel at all)
                               -DPARA    --bare.lds----->  prebuilt/bare-*-para.elf  (those that name PARA)
@@ -46,6 +48,8 @@ KERNELS = {
     "memory": ("MEMORY",),
     "disk": ("MEMORY", "DISK"),
     "disk-para": ("PARA", "DISK"),
+    "network": ("MEMORY", "DISK", "NETWORK"),
+    "network-para": ("PARA", "DISK", "NETWORK"),
 }
 """What the kernel's builds are called, and the words that their sources ask for with ``#ifdef``."""
 
@@ -74,6 +78,13 @@ def _suffix(variant: str) -> str:
 
 def _defines(variant: str) -> list[str]:
     return [f"-D{word}" for word in KERNELS.get(variant, (variant.upper(),))]
+
+
+def _belongs_to(source: Path, variant: str) -> bool:
+    """Whether the kernel has anything of this file: one that begins with ``#ifdef WORD`` is all in it, or nothing."""
+    comment, _, rest = source.read_text().partition("*/")
+    asked_for = re.match(r"\s*#ifdef (\w+)$", rest, re.MULTILINE) if comment.startswith("/*") else None
+    return asked_for is None or asked_for[1] in KERNELS[variant]
 
 
 class _Builder:
@@ -107,7 +118,7 @@ class _Builder:
 def bundled_program_names(variant: str = "") -> list[str]:
     """The programs inside a kernel, in the order of ``kernel/programs.S``. ``variant``: one of ``KERNELS``."""
     source = (HERE / "kernel" / "programs.S").read_text()
-    for word in {"MEMORY", "DISK"}.difference(KERNELS[variant]):
+    for word in {"MEMORY", "DISK", "NETWORK"}.difference(KERNELS[variant]):
         source = re.sub(rf"^#ifdef {word}$.*?^#endif$", "", source, flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"^\s+PROGRAM ([\w-]+)$", source, re.MULTILINE)
 
@@ -122,7 +133,7 @@ def build(directory: Path = PREBUILT) -> list[Path]:
         builder = _Builder(scratch)
         programs_script = builder.script(HERE / "programs" / "program.lds")
         library = [builder.compile(HERE / "programs" / part) for part in ("start.S", "library.c")]
-        for program in bundled_program_names("disk"):
+        for program in bundled_program_names("network"):
             source = builder.compile(HERE / "programs" / f"{program}.c")
             builder.link(programs_script, "_start", [*library, source], scratch / f"{program}.elf")
         sources = sorted((HERE / "kernel").glob("*.[cS]"), key=lambda path: (path.name != "boot.S", path.name))
@@ -130,7 +141,8 @@ def build(directory: Path = PREBUILT) -> list[Path]:
         for variant in KERNELS:
             built.append(scratch / f"kernel{_suffix(variant)}.elf")
             script = builder.script(HERE / "kernel" / "kernel.lds", variant)
-            builder.link(script, "boot", [builder.compile(path, variant) for path in sources], built[-1])
+            objects = [builder.compile(path, variant) for path in sources if _belongs_to(path, variant)]
+            builder.link(script, "boot", objects, built[-1])
         for variant in ("", "para"):
             script = builder.script(HERE / "bare" / "bare.lds", variant)
             for source in sorted((HERE / "bare").glob("*.S")):

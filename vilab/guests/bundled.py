@@ -45,6 +45,10 @@ def _disk_program(name: str, what: str, usage: str = "") -> Bundled:
     return Bundled(name, "kernel-disk.elf", what, init=name, usage=usage, para="kernel-disk-para.elf")
 
 
+def _network_program(name: str, what: str, usage: str = "") -> Bundled:
+    return Bundled(name, "kernel-network.elf", what, init=name, usage=usage, para="kernel-network-para.elf")
+
+
 def _bare(name: str, what: str, argument: int, usage: str = "N", least: int = 0, any_ring: bool = False) -> Bundled:
     file = f"bare-{name}.elf"
     return Bundled(name, file, what, argument=argument, usage=usage, least=least, para=file if any_ring else "")
@@ -101,6 +105,21 @@ _ALL = (
     _disk_program("put", "writes a line into a file, down to the disk, and says each step", "NAME TEXT"),
     _disk_program("fill", "fills a file with bytes that are known", "NAME BYTES [SEED]"),
     _disk_program("trace", "runs a program and prints every command for a disk meanwhile", "PROGRAM ARGUMENTS"),
+    Bundled(
+        "kernel-network",
+        "kernel-network.elf",
+        "the teaching kernel with disks and a network card: ARP, ping, UDP",
+        usage="[ip=A.B.C.D] [gateway=A.B.C.D] [hz=N] [swap=BLOCKS | swapon=DISK[:FIRST][+BLOCKS]] "
+        "[init=PROGRAM ARGUMENTS]",
+        para="kernel-network-para.elf",
+    ),
+    _network_program("ping", "asks another machine for an echo", "ADDRESS [COUNT [BYTES [TICKS]]]"),
+    _network_program("udpecho", "sends back every datagram that comes to a port", "[PORT [COUNT]]"),
+    _network_program(
+        "netsend", "sends datagrams as fast as the card takes them", "ADDRESS [PORT [COUNT [BYTES [TIME]]]]"
+    ),
+    _network_program("netsink", "takes what netsend sends, and counts", "[PORT [COUNT [TICKS]]]"),
+    _network_program("netstat", "prints what has become of the frames that have come"),
     _bare(
         "bench-ring0-mixed",
         "kernel mode: loads, stores, branches, arithmetic, N rounds",

@@ -15,7 +15,9 @@
    memory.h, room.c, ramdisk.c, swap.c, cache.c, balloon.c, rtc.c, counters.c
                 the same kernel built with -DMEMORY: swapping, a file cache, a balloon
    disk.h, pci.c, lsi_start.c, lsi.c, sense.c, disks.c, buffers.c, tinyfs.h, tinyfs.c, files.c, file_calls.c, swap_disk.c
-                the same kernel built with -DDISK: SCSI disks, files, swap on a disk */
+                the same kernel built with -DDISK: SCSI disks, files, swap on a disk
+   network.h, pcnet.h, pcnet_start.c, pcnet.c, wire.h, ethernet.c, network.c, arp.c, ip.c, icmp.c, udp.c, network_calls.c
+                the same kernel built with -DDISK -DNETWORK: a network card, ping, datagrams */
 
 #ifndef KERNEL_H
 #define KERNEL_H
@@ -23,6 +25,7 @@
 #include "layout.h"
 #include "memory.h"
 #include "disk.h"
+#include "network.h"
 #include "types.h"
 
 /* string.c */

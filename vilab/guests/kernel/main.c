@@ -96,5 +96,6 @@ void kernel_main(u32 magic, u32 information)
     process_start_first();
     memory_start();
     disks_start();
+    network_start();
     idle();
 }

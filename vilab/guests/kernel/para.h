@@ -26,6 +26,13 @@ static inline void out8(u16 port, u8 value) { asm volatile("out %1, %0" : : "a"(
 static inline void out16(u16 port, u16 value) { asm volatile("out %1, %0" : : "a"(value), "Nd"(port)); }
 static inline void out32(u16 port, u32 value) { asm volatile("out %1, %0" : : "a"(value), "Nd"(port)); }
 
+static inline u16 in16(u16 port)
+{
+    u16 value;
+    asm volatile("in %0, %1" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
 static inline u32 in32(u16 port)
 {
     u32 value;

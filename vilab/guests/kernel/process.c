@@ -134,6 +134,7 @@ void process_exit(int status)
         kprintf("kernel: %s has ended with status %d, power off\n", current->name, status);
         power_off();
     }
+    network_process_ends();
     interrupts_off();
     write_cr3(paging_kernel_directory());
     space_destroy(&current->space);

@@ -44,5 +44,12 @@ programs:
         PROGRAM fill
         PROGRAM trace
 #endif
+#ifdef NETWORK
+        PROGRAM ping
+        PROGRAM udpecho
+        PROGRAM netsend
+        PROGRAM netsink
+        PROGRAM netstat
+#endif
         .section .rodata.table, "a"
         .long   0, 0, 0

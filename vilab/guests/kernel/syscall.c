@@ -138,6 +138,9 @@ void syscall(struct trap_frame *frame)
 #ifdef DISK
     case SYSCALL_FILE_CREATE ... SYSCALLS_OF_DISK - 1: answer = file_syscall(frame->eax, a, b, c); break;
 #endif
+#ifdef NETWORK
+    case SYSCALL_NET_INFO ... SYSCALLS_OF_NETWORK - 1: answer = network_syscall(frame->eax, a, b, c); break;
+#endif
     default: answer = memory_syscall(frame->eax, a, b);
     }
     frame->eax = answer;

@@ -54,4 +54,29 @@ enum {                          /* why a file call is refused */
     FILE_TOO_LARGE = -7, FILE_DISK_ERROR = -8, FILE_DAMAGED = -9,
 };
 
+enum {                          /* only in the kernel that was built with -DNETWORK */
+    SYSCALL_NET_INFO = 64,      /* (struct net_info *) 0 */
+    SYSCALL_NET_COUNTER,        /* (index, struct counter *to) 0; index counts from 0 until NET_REFUSED */
+    SYSCALL_PING,               /* (struct echo *) 0: the answer has come */
+    SYSCALL_UDP_OPEN,           /* (port) the port; 0 asks for any that is free */
+    SYSCALL_UDP_CLOSE,          /* (port) 0 */
+    SYSCALL_UDP_SEND,           /* (port, struct datagram *to) bytes */
+    SYSCALL_UDP_RECEIVE,        /* (port, struct datagram *, ticks) bytes; what there is no room for is lost */
+    SYSCALLS_OF_NETWORK,
+};
+
+enum { UDP_MOST = 1472, ECHO_MOST = 1472 };             /* what a frame holds */
+struct net_info { u32 address, gateway; u8 card[6]; };  /* IP addresses: A.B.C.D is A << 24 | B << 16 | C << 8 | D */
+struct echo { u32 address, sequence, bytes, ticks, hops_left; };        /* hops_left: of the answer */
+struct datagram { u32 address, port, data, bytes; };    /* the other side's; received: bytes is how long it was */
+
+enum {                          /* why a call for the network is refused */
+    NET_REFUSED = -1,           /* a pointer or a number that cannot be */
+    NET_NO_CARD = -2,
+    NET_NO_ANSWER = -3,         /* in all that time */
+    NET_NOBODY = -4,            /* nobody says that the address is his */
+    NET_NO_WAY = -5,            /* it is on another network, and there is no gateway */
+    NET_NO_ROOM = -6, NET_TOO_LONG = -7, NET_IN_USE = -8,
+};
+
 #endif

@@ -56,6 +56,7 @@ void timer_interrupt(void)
     if (ticks % SLICE_TICKS == 0)
         scheduler_preempt();
     lsi_tick();
+    network_tick();
 }
 
 void timer_sleep(u32 count)

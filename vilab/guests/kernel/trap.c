@@ -61,6 +61,8 @@ static void interrupt(u32 irq)
         timer_interrupt();
     }
 #endif
+    if (pcnet_has_irq(irq))             /* it may share the line with a disk adapter: each looks for itself */
+        pcnet_interrupt();
     pic_end_of_interrupt(irq);
 }
 
