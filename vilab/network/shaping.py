@@ -22,7 +22,6 @@ not documented.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -41,7 +40,7 @@ class ShaperState(msgspec.Struct):
     tokens: int = 0
     at_ns: int = 0
     free_ns: int = 0
-    queue: deque[bytes] = msgspec.field(default_factory=deque)
+    queue: list[bytes] = msgspec.field(default_factory=list)
 
 
 class TokenBucket:
@@ -131,7 +130,7 @@ class Shaper:
         self._timer = None
         queue, now_ns = self.state.queue, self._clock.now_ns
         while queue and not self._stopped and self._bucket.leaves_ns(len(queue[0]), now_ns) <= now_ns:
-            frame = queue.popleft()
+            frame = queue.pop(0)
             self._queued_bytes -= len(frame)
             self._bucket.take(len(frame), now_ns)
             self._passed(frame)
