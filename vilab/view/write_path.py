@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from vilab.devices.scsi_events import AdapterRegisterWritten, CommandCompleted, DmaMoved, RequestFetched
+from vilab.devices.adapter_events import AdapterRegisterWritten, DmaMoved
+from vilab.devices.scsi_events import CommandCompleted, RequestFetched
 from vilab.events import Event
 from vilab.storage.scsi.cdb import describe_cdb
 from vilab.storage.scsi.request import ScsiCommand
