@@ -146,7 +146,8 @@ def pieces(size: int, cuts: list[int]) -> list[tuple[int, int]]:
 @given(
     payload=st.integers(0, 20_000), mss=st.integers(8, 9000), sequence=st.integers(0, 0xFFFF_FFFF),
     identification=st.integers(0, 0xFFFF), flags=st.integers(0, 63),
-    options=st.integers(0, 10).map(lambda n: bytes(4 * n)), cuts=st.lists(st.integers(0, 20_000), max_size=6), vlan=st.one_of(st.none(), st.integers(0, 0xFFFF)),
+    options=st.integers(0, 10).map(lambda n: bytes(4 * n)), cuts=st.lists(st.integers(0, 20_000), max_size=6),
+    vlan=st.one_of(st.none(), st.integers(0, 0xFFFF)),
 )  # fmt: skip
 def test_a_big_packet_becomes_frames_that_put_together_are_it(
     payload: int, mss: int, sequence: int, identification: int, flags: int, options: bytes, cuts: list[int],
