@@ -235,7 +235,7 @@ class Driver:
         self.machine.write(GROUPS, b"".join(groups))
         self.machine.write(SHARED + 120, struct.pack("<IHHQ", mode, 6 * len(groups), 0, GROUPS) + bytes(table))
         for command in (VLAN_FILTERS, RX_MODE, MAC_FILTERS):
-            assert self.command(command) == 0
+            self.put(CMD, command)
 
     # Transmit
 
