@@ -17,7 +17,6 @@ Frames on their way to the card are state, and travel with the machine; what it 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -32,7 +31,7 @@ CABLE_NS = 5_000
 class CableState(msgspec.Struct):
     """``arriving``: (when, in the machine's time, the frame)."""
 
-    arriving: deque[tuple[int, bytes]] = msgspec.field(default_factory=deque)
+    arriving: list[tuple[int, bytes]] = []
 
 
 class VirtualCable:
@@ -96,7 +95,7 @@ class VirtualCable:
         self._timer = None
         arriving, now_ns = self._state.arriving, self._card_clock.now_ns
         while arriving and arriving[0][0] <= now_ns:
-            frame = arriving.popleft()[1]
+            frame = arriving.pop(0)[1]
             if self._card is not None:
                 self._card.receive(frame)
         self._expect()
