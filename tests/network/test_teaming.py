@@ -23,7 +23,7 @@ from vilab.network.notify import notify_frame
 from vilab.network.packets import UDP, Ipv4, Udp
 from vilab.network.physical_events import UplinkMoved
 from vilab.network.physical_nic import PhysicalNic
-from vilab.network.policies import Balancing, Policies, TeamingPolicy
+from vilab.network.policies import Balancing, TeamingPolicy
 from vilab.network.teaming import DUPLICATE_NS, REMEMBERED, Team, TeamPort
 from vilab.network.wire import Wire
 
@@ -222,14 +222,20 @@ def test_a_machine_that_arrives_is_announced_in_its_vlan() -> None:
     assert site.core.where(mac(1), vlan=105) == "1"
 
 
-def test_without_notification_switches_go_on_sending_to_the_old_card() -> None:
-    wanted = TeamingPolicy(active=("vmnic0", "vmnic1"), notify_switches=False)
-    site = Site(wanted, flat=True)
-    machine = site.listener(1)
-    machine.port.transmit(numbered(0, OUTSIDE, mac(1)))
+def test_without_notification_switches_go_on_sending_to_where_the_machine_was() -> None:
+    site = Site(TeamingPolicy(active=("vmnic0", "vmnic1"), notify_switches=False))
+    machine = site.peer(1)
+    machine.ping(OUTSIDE_IP)
     site.run(0.01)
-    site.switch.set_policies(Policies(teaming=TeamingPolicy(active=("vmnic0",), notify_switches=False)))
-    assert site.core.where(mac(1)) == "1"
+    site.wires[1].pull()
+    site.outside.ping(machine.ip)
+    site.run(0.01)
+    assert site.outside.replies == [], "the core knows the switch behind which the machine was"
+    machine.ping(OUTSIDE_IP)
+    site.run(0.01)
+    site.outside.ping(machine.ip)
+    site.run(0.01)
+    assert len(site.outside.replies) == 1, "it has spoken in the meantime"
     assert site.notified() == []
 
 
@@ -359,6 +365,31 @@ def test_a_copy_that_comes_over_the_new_card_after_the_change_is_not_taken_again
     assert team.accepts(second, 0, frame), "the same contents, but a frame of its own"
 
 
+def test_a_flooded_unicast_frame_is_taken_once_from_whichever_card_brings_it_first() -> None:
+    clock, team, _ = team_of(policy(2), [TeamPort(0, mac(1))])
+    first, second = team.nics.values()
+    for number, (one, other) in enumerate(((first, second), (second, first))):
+        frame = numbered(number, mac(1), OUTSIDE)
+        assert team.accepts(one, 0, frame)
+        assert not team.accepts(other, 0, frame)
+        assert team.accepts(one, 0, frame), "sent twice, the same way"
+    run_for(clock, DUPLICATE_NS + 1)
+    assert team.accepts(second, 0, numbered(0, mac(1), OUTSIDE))
+
+
+def test_ip_hash_without_a_group_of_links_brings_no_frame_twice_but_confuses_the_switch() -> None:
+    site = Site(policy(2, "ip_hash"), flat=True)
+    machine = site.listener(1)
+    site.outside.port.transmit(numbered(1, BROADCAST, OUTSIDE))
+    places = []
+    for number in range(4):
+        machine.port.transmit(packet(b"\x0a\0\0\1", bytes([10, 0, 0, number]), mac(1)))
+        site.run(0.001)
+        places.append(site.core.where(mac(1)))
+    assert [number_of(f) for f in machine.frames] == [1]
+    assert places == ["1", "0", "1", "0"], "one address, two ports"
+
+
 def test_what_was_under_way_to_the_old_card_is_not_lost_at_failback() -> None:
     clock, team, wires = team_of(policy(2), [TeamPort(0, mac(1))])
     first, second = team.nics.values()
@@ -377,7 +408,7 @@ def test_what_a_team_remembers_is_bounded() -> None:
     (nic,) = team.nics.values()
     for number in range(3 * REMEMBERED):
         assert team.accepts(nic, 0, numbered(number, BROADCAST, OUTSIDE))
-    assert len(team.state.taken[0]) == REMEMBERED
+    assert len(team.state.taken[0][nic.name]) == REMEMBERED
 
 
 def test_state_goes_on_elsewhere() -> None:

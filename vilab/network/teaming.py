@@ -9,15 +9,15 @@
 
     in    a broadcast comes in over every card of the team: a port takes it from the card that its own frames use
           ip_hash: from every card that is in use; the group of links on the physical switch sends one copy only
+          a unicast frame comes in where a physical switch believes the machine to be: from every card of the team
 
     moves    when a port's frames leave over another card, RARP says so to the physical switches (``notify``); not with
              ip_hash, where they have learned the group
 
 For ``DUPLICATE_NS`` after a change the card that a port used before counts too, so that nothing is lost that was on its
-way; and in that time, or while all cards are used because beacons cannot tell which have failed, a frame that has come
-in over one card is not taken from another one.
+way. Wherever more than one card counts, a frame that a port has got from one of them is not taken from another one.
 
-MODEL: that window, and that duplicates are known by their contents: the last ``REMEMBERED`` frames of a port.
+MODEL: that window, and that duplicates are known by their contents: the last ``REMEMBERED`` frames of a port and card.
 Sources: ESX Server 3 Configuration Guide, "Failover and Load Balancing"; Virtual Networking Concepts, "NIC Teaming".
 """
 
@@ -55,19 +55,21 @@ class Taken(msgspec.Struct, frozen=True):
     """A frame that a port has got from a card."""
 
     at_ns: int
-    nic: str
     frame: bytes
 
 
 class TeamState(msgspec.Struct):
-    """``before``: who was in use until the last change; ``unsettled_ns``: until when that matters."""
+    """``before``: who was in use until the last change; ``unsettled_ns``: until when that matters.
+
+    ``macs``: source of the last frame, by port. ``taken``: by port and card.
+    """
 
     places: list[str | None]
     before: list[str | None] = []
     unsettled_ns: int = 0
     shotgun: bool = False
     macs: dict[int, bytes] = {}
-    taken: dict[int, list[Taken]] = {}
+    taken: dict[int, dict[str, list[Taken]]] = {}
 
 
 class Team:
@@ -121,23 +123,26 @@ class Team:
 
     def accepts(self, nic: Nic, port_id: int, frame: bytes) -> bool:
         """Is a frame that has come in over ``nic`` for this port, or has it got, or will it get, another copy?"""
-        state, now_ns = self.state, self._clock.now_ns
+        state, now_ns, name = self.state, self._clock.now_ns, nic.name
         unsettled = now_ns < state.unsettled_ns
-        if nic.name not in self.nics or not (
+        if name not in self.nics:
+            return False
+        several = unsettled or state.shotgun or not is_group(frame) or self.policy.balancing == "ip_hash"
+        if is_group(frame) and not (
             state.shotgun
-            or self._takes(state.places, nic.name, port_id, frame)
-            or (unsettled and self._takes(state.before, nic.name, port_id, frame))
+            or self._takes(state.places, name, port_id)
+            or (unsettled and self._takes(state.before, name, port_id))
         ):
             return False
-        taken = state.taken.setdefault(port_id, [])
-        since_ns = now_ns - DUPLICATE_NS
-        if (unsettled or state.shotgun) and any(
-            it.nic != nic.name and it.at_ns >= since_ns and it.frame == frame for it in taken
-        ):
-            return False
-        if len(taken) >= REMEMBERED:
-            del taken[0]
-        taken.append(Taken(now_ns, nic.name, frame))
+        taken, since_ns = state.taken.setdefault(port_id, {}), now_ns - DUPLICATE_NS
+        if several and len(taken) > (name in taken):
+            others = (it for other, frames in taken.items() if other != name for it in frames)
+            if any(it.at_ns >= since_ns and it.frame == frame for it in others):
+                return False
+        mine = taken.setdefault(name, [])
+        if len(mine) >= REMEMBERED:
+            del mine[0]
+        mine.append(Taken(now_ns, frame))
         return True
 
     def _chosen(self, port_id: int, frame: bytes) -> Nic | None:
@@ -152,13 +157,14 @@ class Team:
         name = choose(self.state.places, number)
         return self.nics[name] if name is not None else None
 
-    def _takes(self, places: Places, name: str, port_id: int, frame: bytes) -> bool:
+    def _takes(self, places: Places, name: str, port_id: int) -> bool:
+        """A frame for many."""
         balancing = self.policy.balancing
         if balancing == "ip_hash":
             return name in places
         if balancing != "mac_hash":
             return choose(places, port_id) == name
-        return choose(places, mac_hash(self._mac(port_id) if is_group(frame) else frame[:6])) == name
+        return choose(places, mac_hash(self._mac(port_id))) == name
 
     def _mac(self, port_id: int) -> bytes:
         """A port's address: of what it has sent last, or that it listens to."""
