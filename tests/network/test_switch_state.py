@@ -15,6 +15,7 @@ from vilab.events import EventLog
 from vilab.network.ethernet import BROADCAST, frame_of, tagged
 from vilab.network.policies import Overrides, SecurityOverride, ShapingOverride
 from vilab.network.switch_state import SwitchState, decoded
+from vilab.network.uplinks import Nic
 from vilab.network.virtual_switch import VirtualSwitch
 from vilab.network.virtual_switches import VirtualSwitches
 
@@ -185,3 +186,34 @@ def test_all_switches_of_a_host_are_one_value() -> None:
     assert [s.name for s in host] == ["vSwitch0", "vSwitch1"]
     nic.on_receive(frame_of(a.address, address(2), 0x88B5, bytes(46)))
     assert len(a.frames) == 1
+
+
+class Rotating(FirstWithLink):
+    """A team that remembers something: each frame takes the next card."""
+
+    turn = 0
+
+    def uplink_for(self, port_id: int, frame: bytes) -> Nic | None:
+        self.turn += 1
+        return self._nics[self.turn % len(self._nics)]
+
+    def save_state(self) -> bytes:
+        return self.turn.to_bytes(4, "big")
+
+    def load_state(self, state: bytes) -> None:
+        self.turn = int.from_bytes(state, "big")
+
+
+def test_what_a_team_remembers_is_in_the_state_of_its_switch() -> None:
+    switch = VirtualSwitch("vSwitch0", VirtualClock(), EventLog(), Rotating)
+    switch.add_port_group("net")
+    nics = {name: Outside(name) for name in ("vmnic0", "vmnic1", "vmnic2")}
+    for nic in nics.values():
+        switch.add_uplink(nic)
+    a = card(switch, "net", 1)
+    a.send(frame_of(BROADCAST, a.address, 0x88B5, bytes(46)))
+    assert [len(n.frames) for n in nics.values()] == [0, 1, 0]
+    other = VirtualSwitch("other", VirtualClock(), EventLog(), Rotating)
+    other.load_state(switch.save_state(), nics)
+    other.ports[9].transmit(frame_of(BROADCAST, a.address, 0x88B5, bytes(46)))
+    assert [len(n.frames) for n in nics.values()] == [0, 1, 1]

@@ -188,7 +188,6 @@ class Fabric:
             to = owners + [p for p in table.promiscuous if p not in owners] if table.promiscuous else owners
         taken: list[SwitchPort] = []
         withheld: Reason | None = None
-        bare, trunk = without_tag(frame, vlan), with_tag(frame, vlan)
         nic = port.interface.nic if from_uplink and isinstance(port.interface, UplinkInterface) else None
         for receiver in to:
             if receiver is port:
@@ -200,7 +199,7 @@ class Fabric:
             else:
                 taken.append(receiver)
         if not owners and not from_uplink:
-            uplink = self._uplink_for(port, trunk)
+            uplink = self._uplink_for(port, with_tag(frame, vlan))
             if uplink is not None:
                 taken.append(uplink)
         if taken:
@@ -208,8 +207,14 @@ class Fabric:
             if self._log.active:
                 numbers = tuple(p.number for p in taken)
                 self._log.emit(FrameForwarded(self._clock.now_ns, self.name, port.number, vlan, numbers, frame))
+            bare = trunk = None
             for receiver in taken:
-                self._out(receiver, bare if receiver.vlan != TRUNK else trunk, vlan)
+                if receiver.vlan != TRUNK:
+                    bare = bare or without_tag(frame, vlan)
+                    self._out(receiver, bare, vlan)
+                else:
+                    trunk = trunk or with_tag(frame, vlan)
+                    self._out(receiver, trunk, vlan)
         elif withheld is not None:
             table.statistics.drop(withheld)
         else:

@@ -1,4 +1,4 @@
-"""The state of a virtual switch as one record: configuration, ports, counters, what shapers hold."""
+"""The state of a virtual switch as one record: configuration, ports, counters, what shapers and teams hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vilab.network.uplinks import Nic
 
 
 class SwitchState(msgspec.Struct):
-    """``groups`` by name, ``vlans`` by VLAN id."""
+    """``groups`` and ``teams`` by name, ``vlans`` by VLAN id."""
 
     name: str
     num_ports: int
@@ -24,6 +24,7 @@ class SwitchState(msgspec.Struct):
     groups: dict[str, PortGroup]
     ports: list[PortState]
     vlans: dict[int, VlanStatistics]
+    teams: dict[str, bytes] = {}
 
 
 def decoded(state: bytes) -> SwitchState:

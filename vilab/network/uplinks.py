@@ -11,7 +11,7 @@ An uplink is a port too, a trunk: ``UplinkInterface`` is what is plugged into it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from vilab.clock import VirtualClock
 from vilab.network.policies import TeamingPolicy
@@ -43,6 +43,15 @@ class UplinkTeam(Protocol):
     def stop(self) -> None:
         """The switch has another team in its place, or none: nothing of it stays on the clock."""
         ...
+
+
+@runtime_checkable
+class TeamWithState(Protocol):
+    """A team that remembers something: which card each port used, which have failed."""
+
+    def save_state(self) -> bytes: ...
+
+    def load_state(self, state: bytes) -> None: ...
 
 
 TeamMaker = Callable[[TeamingPolicy, Sequence[Nic], VirtualClock], UplinkTeam]
@@ -91,3 +100,16 @@ class GroupTeams:
             if name not in self._teams:
                 team = self._make(policy, nics, self._clock) if nics else None
                 self._teams[name] = GroupTeam(policy, nics, team)
+
+    def save_state(self) -> dict[str, bytes]:
+        """By port group; of teams that remember something."""
+        return {name: team.save_state() for name, team in self._with_state().items()}
+
+    def load_state(self, state: Mapping[str, bytes]) -> None:
+        for name, team in self._with_state().items():
+            if name in state:
+                team.load_state(state[name])
+
+    def _with_state(self) -> dict[str, TeamWithState]:
+        teams: dict[str, object] = {name: it.team for name, it in self._teams.items()}
+        return {name: team for name, team in teams.items() if isinstance(team, TeamWithState)}

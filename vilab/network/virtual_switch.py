@@ -13,8 +13,8 @@
 ``vlan_tagging``; policies: ``policies``. Sources: VMware, Virtual Networking Concepts (2007); ESX Server 3
 Configuration Guide, "Networking", "Advanced Networking".
 
-The state is configuration, counters, addresses and what shapers hold, as one record. Cards are not in it: a port that
-is there before and after ``load_state`` keeps the card that is plugged into it.
+The state is configuration, counters, addresses, what shapers and teams hold, as one record. Cards are not in it: a port
+that is there before and after ``load_state`` keeps the card that is plugged into it.
 """
 
 from __future__ import annotations
@@ -280,6 +280,7 @@ class VirtualSwitch:
         ]
         return msgspec.msgpack.encode(SwitchState(
             self.name, self.num_ports, self.mtu_bytes, self.policies, self.groups, ports, self._fabric.vlans,
+            self._teams.save_state(),
         ))  # fmt: skip
 
     def load_state(self, state: bytes, nics: Mapping[str, Nic] | None = None) -> None:
@@ -312,6 +313,7 @@ class VirtualSwitch:
             if port.interface is not None and port.link_up != was_up:
                 port.interface.link_changed(port.link_up)
         self._apply()
+        self._teams.load_state(s.teams)
 
     def describe(self) -> str:
         """As ``esxcfg-vswitch -l`` shows it."""
