@@ -116,6 +116,15 @@ def test_shotgun_delivers_no_broadcast_twice() -> None:
     assert Counter(number_of(f) for f in machine.frames) == dict.fromkeys(range(20), 1)
 
 
+def test_a_clock_that_leaps_fails_no_card() -> None:
+    site = Site(policy(3), cards=3)
+    for _ in range(20):
+        site.clock.advance(7 * SECOND)
+        site.clock.run_due()
+    assert site.log.of(BeaconVerdict) == []
+    assert site.sent_over()[0] > 3
+
+
 def test_a_link_that_is_down_is_no_riddle() -> None:
     site = Site(policy(2), cards=2)
     site.connect(1)

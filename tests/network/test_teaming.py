@@ -404,11 +404,14 @@ def test_what_was_under_way_to_the_old_card_is_not_lost_at_failback() -> None:
 
 
 def test_what_a_team_remembers_is_bounded() -> None:
-    _, team, _ = team_of(policy(1))
-    (nic,) = team.nics.values()
+    clock, team, _ = team_of(policy(2))
+    nic = team.nics["vmnic0"]
     for number in range(3 * REMEMBERED):
         assert team.accepts(nic, 0, numbered(number, BROADCAST, OUTSIDE))
     assert len(team.state.taken[0][nic.name]) == REMEMBERED
+    run_for(clock, DUPLICATE_NS + 1)
+    assert team.accepts(nic, 0, numbered(0, BROADCAST, OUTSIDE))
+    assert len(team.state.taken[0][nic.name]) == 1
 
 
 def test_state_goes_on_elsewhere() -> None:

@@ -182,14 +182,15 @@ class BeaconProber:
             self._timer = None
 
     def _tick(self) -> None:
-        state = self.state
+        state, now_ns = self.state, self._clock.now_ns
         half_ns = self.interval_ns // 2
-        state.next_ns += self.interval_ns - half_ns if state.judging else half_ns
+        leapt = now_ns - state.next_ns > half_ns
+        state.next_ns = now_ns + (self.interval_ns - half_ns if state.judging else half_ns)
         state.judging = not state.judging
         self._expect()
         if state.judging:
             self._send()
-        else:
+        elif not leapt:  # a clock that leaps leaves beacons no time on the wires
             self._judge()
 
     def _send(self) -> None:

@@ -127,6 +127,8 @@ class Team:
         unsettled = now_ns < state.unsettled_ns
         if name not in self.nics:
             return False
+        if len(self.nics) == 1:
+            return True
         several = unsettled or state.shotgun or not is_group(frame) or self.policy.balancing == "ip_hash"
         if is_group(frame) and not (
             state.shotgun
@@ -140,7 +142,7 @@ class Team:
             if any(it.at_ns >= since_ns and it.frame == frame for it in others):
                 return False
         mine = taken.setdefault(name, [])
-        if len(mine) >= REMEMBERED:
+        while mine and (len(mine) >= REMEMBERED or mine[0].at_ns < since_ns):
             del mine[0]
         mine.append(Taken(now_ns, frame))
         return True
