@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import vilab.view
+from vilab.view.capture import CapturePlayback
 from vilab.view.memory_grid_track import GridPlayback
 from vilab.view.memory_knobs import KnobPlayback
 from vilab.view.playback import Playback
 from vilab.view.quiz import QuizRun
+from vilab.view.switch_bench import BenchPlayback
 from vilab.view.typed import TypedPlayback
 from vilab.view.words import html, plain
 
@@ -61,15 +63,19 @@ def page_html(playback: Playback, theme: str = "light", lecture: bool = False, w
     }  # fmt: skip
     grid = isinstance(playback, GridPlayback)
     knobs = isinstance(playback, KnobPlayback)
+    bench = isinstance(playback, BenchPlayback)
     own = (("memory_grid.css",) if grid else ()) + (("memory_knobs.css",) if knobs else ())
+    capture = isinstance(playback, CapturePlayback)
+    own += (("switch_bench.css",) if bench else ()) + (("capture.css",) if capture else ())
     styles = ("tokens.css", "stage.css", "views.css", *own)
     css = "\n".join((VIEW / name).read_text() for name in styles)
     model = MODEL.replace("__STATE__", as_json(state).replace("</", "<\\/"))
     scripts = (*(("memory_grid.js",) if grid else ()), "player.js", *(("memory_knobs.js",) if knobs else ()))
+    scripts += (("switch_bench.js",) if bench else ()) + (("capture.js",) if capture else ())
     player = "\n".join((VIEW / name).read_text() for name in scripts)
-    render = "renderWithKnobs" if knobs else "render"
-    for export in ("export default { render };", "export default { render: renderWithKnobs };"):
-        player = player.replace(export, "")
+    render = "renderWithKnobs" if knobs else "renderBench" if bench else "renderCapture" if capture else "render"
+    for name in ("", ": renderWithKnobs", ": renderBench", ": renderCapture"):
+        player = player.replace(f"export default {{ render{name} }};", "")
     light = "false" if theme == "dark" else "true"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><style>{LAB}{css}</style>'

@@ -3,7 +3,7 @@
 Glyphs say what happened before any colour does (half width 5 on the slider, 6 in a log, 9 in a picture)::
 
     trap ▼   callout ▽   translate ■   true_fault ◆   hidden_fault ◇   trace_fault □   io ●   memory ○   error ✕
-    space ❘ (another address space)
+    space ❘ (another address space)   frame ▰
     filled: control left the guest        hollow: handled without the guest noticing
 """
 
@@ -15,6 +15,7 @@ GLYPH_NAMES = {
     "trap": "trap", "exit": "exit", "callout": "callout", "translate": "translation", "true_fault": "true fault",
     "hidden_fault": "hidden fault", "trace_fault": "trace fault", "interrupt": "interrupt", "io": "port access",
     "error": "wrong", "space": "load of CR3", "memory": "memory event",
+    "frame": "frame",
 }  # fmt: skip
 """Kinds of events that have a glyph, in words."""
 
@@ -53,6 +54,11 @@ def glyph(kind: str, x: float, y: float, half: float) -> str:
         side = half * 0.75
         box = f"M{n(x - side)} {n(y - side)}h{n(2 * side)}v{n(2 * side)}h{n(-2 * side)}Z"
         return f'<path d="{box}" class="g-hidden"/>'
+    if kind == "frame":
+        tip = (
+            f"M{n(x - half)} {n(y - half * 0.7)}h{n(half * 1.3)}L{n(x + half)} {n(y)}l{n(half * -0.7)} {n(half * 0.7)}"
+        )
+        return f'<path d="{tip}h{n(half * -1.3)}Z" class="g-frame"/>'
     if kind == "space":
         return f'<path d="M{n(x)} {n(y - half)}v{n(2 * half)}" class="g-space"/>'
     if kind in ("true_fault", "hidden_fault"):
