@@ -285,6 +285,17 @@ def test_a_broadcast_comes_in_once_and_ones_own_never(balancing: Balancing) -> N
     assert [number_of(f) for f in site.monitor.frames if type_of(f) == KIND] == [7, 8]
 
 
+def test_a_frame_that_is_flooded_because_nobody_knows_the_machine_reaches_it_once() -> None:
+    site = Site(policy(3), cards=3, flat=True)
+    machine = site.listener(1)
+    site.run(300.001)
+    assert site.core.where(mac(1)) is None
+    site.outside.port.transmit(numbered(7, mac(1), OUTSIDE))
+    site.run(0.01)
+    assert sum(nic.statistics.frames_in for nic in site.nics) >= 3, "it has come in over all of them"
+    assert [number_of(f) for f in machine.frames] == [7]
+
+
 Flap = tuple[str, int, int]
 
 
@@ -423,6 +434,10 @@ def test_state_goes_on_elsewhere() -> None:
     other.load_state(team.save_state())
     assert other.in_use == team.in_use == ("vmnic1",)
     assert other.state == team.state
+    _, third, wires = team_of(policy(2, failback=False), [TeamPort(0, mac(1))])
+    wires[1].pull()
+    third.load_state(team.save_state())
+    assert third.in_use == ("vmnic0",), "where it goes on, the other link is up"
 
 
 def test_a_stopped_team_hears_of_nothing() -> None:

@@ -237,4 +237,6 @@ class Team:
         return msgspec.msgpack.encode(self.state)
 
     def load_state(self, state: bytes) -> None:
+        """Links may be others by now: ports move then."""
         self.state = msgspec.msgpack.decode(state, type=TeamState)
+        self.refresh("link")
