@@ -14,4 +14,21 @@ A virtual switch, in the order in which to read it:
 ``statistics``, ``network_events``    what was counted; what is said
 
 ``cable``      between a machine's card and a port: two clocks, and what is on its way
+
+Behind the uplinks:
+
+``physical_nic``, ``wire``            vmnic0, and what it is plugged into: speed, delay, a queue, can be pulled
+``physical_switch``                   VLANs, learning, groups of links; ``physical_port``, ``forwarding_table``
+``balancing``, ``failover``           which card of a team; who is in use when one fails
+``teaming``, ``teams``                a port group's team; all those of a switch
+``beacon``, ``notify``                failures that no link shows; telling switches where a machine is
+``physical_events``                   what is said
+
+Somebody to talk to:
+
+``packets``, ``peer``                 ARP, IPv4, ICMP, UDP, TCP; a small host
+``dhcp``, ``dhcp_message``            addresses for guests
+``tap``                               the Linux underneath
+``tunnel``, ``tunnel_codec``          another process
+``lab``                               a network that runs by itself
 """
