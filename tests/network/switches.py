@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from vilab.clock import VirtualClock
 from vilab.events import EventLog
+from vilab.network.ethernet import is_group
 from vilab.network.policies import Overrides, SecurityOverride, TeamingPolicy
 from vilab.network.switch_port import SwitchPort
 from vilab.network.uplinks import Nic
@@ -49,7 +50,7 @@ class Outside:
 
 
 class FirstWithLink:
-    """A team: the first active card that has a link."""
+    """A team: the first active card that has a link; unicast frames from any."""
 
     def __init__(self, policy: TeamingPolicy, nics: Sequence[Nic], clock: VirtualClock) -> None:
         order = policy.active + policy.standby
@@ -60,7 +61,7 @@ class FirstWithLink:
         return next((n for n in self._nics if n.link_up), None)
 
     def accepts(self, nic: Nic, port_id: int, frame: bytes) -> bool:
-        return nic is self.uplink_for(port_id, frame)
+        return not is_group(frame) or nic is self.uplink_for(port_id, frame)
 
     def stop(self) -> None:
         self.stopped = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from tests.network.ends import mac, numbered
+from tests.network.site import OUTSIDE, Site
 from tests.network.switches import Card, FirstWithLink, Outside, address, card, new_switch, security
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
@@ -94,6 +96,40 @@ def test_two_ports_with_one_address_get_a_copy_each() -> None:
     for _ in range(2):
         a.send(frame(b.address, a.address))
     assert (len(b.frames), len(c.frames)) == (2, 2)
+
+
+def test_what_changes_at_one_port_holds_for_the_next_frame_of_every_other_port() -> None:
+    switch = new_switch()
+    switch.add_port_group("net", 10, security(promiscuous=True))
+    a, b, c = (card(switch, "net", n) for n in (1, 2, 3))
+    seen: list[bytes] = []
+
+    def got() -> tuple[int, int, int]:
+        """What a frame that takes the short way brings b, c and the tap."""
+        for one in (b.frames, c.frames, seen):
+            one.clear()
+        a.send(frame(b.address, a.address))
+        return len(b.frames), len(c.frames), len(seen)
+
+    def tap(at_ns: int, frame: bytes) -> None:
+        seen.append(frame)
+
+    assert got() == got() == (1, 0, 0)
+    changes = [
+        (lambda: b.port.set_connected(False), (0, 0, 0)),
+        (lambda: b.port.set_connected(True), (1, 0, 0)),
+        (lambda: b.port.listen(address(9), False), (0, 0, 0)),
+        (lambda: c.port.listen(b.address, False), (0, 1, 0)),
+        (lambda: b.port.listen(b.address, False), (1, 1, 0)),
+        (lambda: c.port.listen(c.address, True), (1, 1, 0)),
+        (lambda: c.port.listen(c.address, False), (1, 0, 0)),
+        (lambda: b.port.tap(tap), (1, 0, 1)),
+        (lambda: b.port.untap(tap), (1, 0, 0)),
+        (lambda: switch.disconnect(b.port), (0, 0, 0)),
+    ]
+    for number, (change, expected) in enumerate(changes):
+        change()
+        assert got() == got() == expected, number
 
 
 def test_the_mtu_bounds_what_goes_through() -> None:
@@ -232,6 +268,21 @@ def test_a_frame_goes_out_over_one_uplink_and_comes_in_once_and_never_goes_acros
     second.link_up = False
     a.send(frame(address(9), a.address))
     assert switch.vlans[10].dropped["no uplink"] == 1
+
+
+def test_a_frame_that_a_physical_switch_floods_to_both_uplinks_is_delivered_once() -> None:
+    site = Site(TeamingPolicy(active=("vmnic0", "vmnic1")), flat=True)
+    machine, other = site.listener(1), site.listener(2)
+    site.run(0.01)
+    announced = [nic.statistics.frames_in for nic in site.nics]
+    for to in (mac(1), mac(2), BROADCAST):
+        for name in ("0", "1"):
+            site.core.forget(site.core.port(name))
+        site.outside.port.transmit(numbered(2, to, OUTSIDE))
+        site.run(0.01)
+    assert [f[:6] for f in machine.frames] == [mac(1), BROADCAST]
+    assert [f[:6] for f in other.frames] == [mac(2), BROADCAST]
+    assert [nic.statistics.frames_in for nic in site.nics] == [n + 3 for n in announced]
 
 
 def test_a_port_group_gets_nothing_from_an_uplink_that_it_does_not_use() -> None:

@@ -23,9 +23,8 @@ changes. ``VlanTable.fast`` is the part of it that ``SwitchPort.transmit`` can u
 * A frame from an uplink whose source is a port's address in that VLAN is one that this switch sent out before, flooded
   back over another uplink: a machine never gets a copy of what it has sent, nor any frame twice (Virtual Networking
   Concepts, "Virtual Switch Correctness"). It is dropped as ``came back``.
-* A group frame, or a copy for a promiscuous port, that comes in over several uplinks is taken from the one that the
-  port's own traffic uses (``UplinkTeam.accepts``); MODEL: a unicast frame for the port's address from any in
-  its failover order. From an unused uplink a port gets nothing.
+* A frame that may come in over several uplinks is taken once: of which uplink, the team says (``UplinkTeam.accepts``).
+  From an uplink that its port group does not use a port gets nothing.
 
 MODEL: a port with the sender's own address gets nothing from it, and the frame does not go out (``own address``); two
 ports with one address get a copy each. A card that is plugged in must not send from within ``receive``: cables and
@@ -194,7 +193,7 @@ class Fabric:
                 continue
             if receiver.blocked:
                 withheld = self._withhold(receiver, frame, vlan, "address changed")
-            elif nic is not None and not self._accepts(receiver, nic, frame, receiver in owners):
+            elif nic is not None and not self._accepts(receiver, nic, frame):
                 withheld = self._withhold(receiver, frame, vlan, "other uplink")
             else:
                 taken.append(receiver)
@@ -221,11 +220,9 @@ class Fabric:
             self._drop(port, frame, vlan, why)
 
     @staticmethod
-    def _accepts(port: SwitchPort, nic: Nic, frame: bytes, its_own: bool) -> bool:
+    def _accepts(port: SwitchPort, nic: Nic, frame: bytes) -> bool:
         """Does the port take this frame from this uplink?"""
-        if nic.name not in port.uplinks or port.team is None:
-            return False
-        return its_own or port.team.accepts(nic, port.number, frame)
+        return nic.name in port.uplinks and port.team is not None and port.team.accepts(nic, port.number, frame)
 
     @staticmethod
     def _group(table: VlanTable, destination: bytes) -> list[SwitchPort]:

@@ -37,7 +37,7 @@ class UplinkTeam(Protocol):
         ...
 
     def accepts(self, nic: Nic, port_id: int, frame: bytes) -> bool:
-        """Would the port's own traffic use this card? A frame that comes in over two is delivered once."""
+        """Does the port take this frame from this card? One that comes in over several is delivered once."""
         ...
 
     def stop(self) -> None:
