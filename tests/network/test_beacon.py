@@ -88,6 +88,7 @@ def test_two_cards_cannot_tell_and_everything_goes_over_both() -> None:
     site.upstream[0].pull()
     site.run(4)
     assert [(v.failed, v.shotgun) for v in site.log.of(BeaconVerdict)] == [((), True)]
+    assert [told[1] for told in site.notified()[1:]] == [mac(1)], "over both, and one of them gets through"
     before = site.sent_over()
     machine.ping(OUTSIDE_IP)
     site.run(0.1)

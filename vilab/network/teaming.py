@@ -198,7 +198,7 @@ class Team:
         places = places_of(self.policy, state.places, self._well(verdict))
         if places == state.places and verdict.shotgun == state.shotgun:
             return
-        before = state.places
+        before, blind = state.places, verdict.shotgun and not state.shotgun
         state.before, state.unsettled_ns = before, self._clock.now_ns + DUPLICATE_NS
         state.places, state.shotgun = places, verdict.shotgun
         if self.policy.balancing == "ip_hash":
@@ -208,6 +208,8 @@ class Team:
             old, new = choose(before, number), choose(places, number)
             if old != new:
                 self._moved(port, old, new, "failback" if old in self._well(verdict) else why)
+            elif blind:
+                self._notify(port, new)
 
     def announce(self, port: TeamPort) -> None:
         """A machine was connected, or has arrived from another host."""
@@ -217,13 +219,19 @@ class Team:
             self._moved(port, None, choose(self.state.places, number), "connected")
 
     def _moved(self, port: TeamPort, old: str | None, new: str | None, why: str) -> None:
-        loud = self._log if self._log is not None and self._log.active else None
-        if loud is not None:
-            loud.emit(UplinkMoved(self._clock.now_ns, port.number, port.mac, old, new, why))
-        if new is not None and self.policy.notify_switches:
-            self.nics[new].transmit(notify_frame(port.mac, port.vlan))
-            if loud is not None:
-                loud.emit(SwitchesNotified(self._clock.now_ns, new, port.mac, port.vlan or None))
+        if self._log is not None and self._log.active:
+            self._log.emit(UplinkMoved(self._clock.now_ns, port.number, port.mac, old, new, why))
+        self._notify(port, new)
+
+    def _notify(self, port: TeamPort, name: str | None) -> None:
+        """RARP over the card, or over all that have a link if nobody can tell which of them is well."""
+        if name is None or not self.policy.notify_switches:
+            return
+        for nic in self.nics.values() if self.state.shotgun else (self.nics[name],):
+            if nic.link_up:
+                nic.transmit(notify_frame(port.mac, port.vlan))
+                if self._log is not None and self._log.active:
+                    self._log.emit(SwitchesNotified(self._clock.now_ns, nic.name, port.mac, port.vlan or None))
 
     def _verdict(self) -> Verdict:
         return self._prober.verdict(list(self.nics)) if self._prober is not None else Verdict()
