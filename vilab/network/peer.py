@@ -10,8 +10,9 @@
     send_udp, ping ─> the destination's MAC is known ─> transmit
                       unknown: ARP request, the packet waits (at most 16) until the answer comes
 
-A peer is plugged straight into any ``NetworkPort`` and answers at once, within ``receive``; what time that takes is up
-to the wire and the switch between. It needs no clock.
+A peer answers at once, within ``receive``; what time that takes is up to the wire and the switch between, and it needs
+no clock of its own. It is plugged straight into a wire or a physical switch; into a virtual switch with a cable:
+nobody may send there from within ``receive``.
 
 MODEL: fragments are dropped; a lost ARP request is repeated by the next packet to the same place only; there is no
 TCP beyond refusing; one address, one network, one gateway.
