@@ -8,6 +8,7 @@ The rooms, in teaching order; each imports only from rooms above it in this list
 ``machine``   the bare metal: one processor and its frames of memory
 ``memory``    the vmkernel's memory manager: which machine frame backs which page of which guest
 ``storage``   disks and what they are kept in
+``network``   frames, virtual switches, and what is behind their uplinks
 ``devices``   the PC around the processor
 ``vmm``       one virtual machine's monitor: engines, page tables, exits, stepping
 ``host``      an ESX host: several virtual machines on one machine

@@ -10,7 +10,7 @@ import pytest
 
 import vilab
 
-ROOMS_WITHOUT_JUPYTER = ("machine", "x86", "guests", "memory", "storage", "devices", "vmm")
+ROOMS_WITHOUT_JUPYTER = ("machine", "x86", "guests", "memory", "storage", "network", "devices", "vmm")
 JUPYTER = ("IPython", "anywidget", "bqplot", "ipykernel", "ipywidgets", "jupyterlab", "traitlets")
 
 BLOCKER = f"""
