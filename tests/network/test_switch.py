@@ -334,7 +334,7 @@ def test_a_team_goes_on_when_machines_come_and_go_and_ends_when_its_policy_chang
 
 
 def test_switches_of_a_host_share_nothing_but_the_names_of_port_groups() -> None:
-    host = VirtualSwitches(VirtualClock(), EventLog(), FirstWithLink)
+    host = VirtualSwitches(VirtualClock(), EventLog(), lambda name: FirstWithLink)
     first, second = host.add("vSwitch0"), host.add("vSwitch1")
     first.add_port_group("Production", 10)
     with pytest.raises(AdminError, match="vSwitch0 has a port group 'Production' already"):

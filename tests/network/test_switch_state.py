@@ -171,7 +171,7 @@ def test_a_state_whose_uplink_is_missing_is_refused_and_nothing_changes() -> Non
 
 
 def test_all_switches_of_a_host_are_one_value() -> None:
-    host = VirtualSwitches(VirtualClock(), EventLog(), FirstWithLink)
+    host = VirtualSwitches(VirtualClock(), EventLog(), lambda name: FirstWithLink)
     for n in range(2):
         host.add(f"vSwitch{n}").add_port_group(f"net{n}", n)
     nic = Outside("vmnic0")

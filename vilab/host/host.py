@@ -32,7 +32,7 @@ from vilab.costs import DEFAULT_COSTS, CostModel
 from vilab.errors import AdminError, VmmBug
 from vilab.events import EventLog
 from vilab.guests.image import LoadedImage
-from vilab.host.host_network import HostNetwork, MachineCables, first_up
+from vilab.host.host_network import HostNetwork, MachineCables
 from vilab.host.hosted_vm import HostedVm, Snapshot
 from vilab.host.machine_snapshots import MachineSnapshots
 from vilab.host.storage import HostStorage, StorageOptions
@@ -87,7 +87,7 @@ class Host:
         self.clock = clock if clock is not None else VirtualClock()
         self.now_ns = self.clock.now_ns
         self.storage = HostStorage(name, self.clock, self.log, storage)
-        self.network = HostNetwork(self.clock, self.log, first_up)
+        self.network = HostNetwork(name, self.clock, self.log)
 
     # Virtual machines --------------------------------------------------------------------------------------------
 
@@ -161,6 +161,7 @@ class Host:
                 disks.close()
             raise
         self._restore(hosted, snapshot)
+        self.network.announce(hosted.cables)
         return hosted
 
     def power_off(self, hosted: HostedVm) -> None:

@@ -20,11 +20,12 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.host.vmx_network import DEFAULT_NETWORK, CardSettings
 from vilab.network.cable import VirtualCable
-from vilab.network.policies import TeamingPolicy
+from vilab.network.physical_nic import PhysicalNic
 from vilab.network.switch_port import SwitchPort
-from vilab.network.uplinks import Nic, TeamMaker
-from vilab.network.virtual_switch import VirtualSwitch
+from vilab.network.teams import Teams
+from vilab.network.virtual_switch import NUM_PORTS, VirtualSwitch
 from vilab.network.virtual_switches import VirtualSwitches
+from vilab.protocols import NetworkPort
 from vilab.vmm.network import AttachedCard, Unplugged
 
 FIRST_SWITCH = "vSwitch0"
@@ -86,19 +87,36 @@ class MachineCables:
 class HostNetwork:
     """``switches``: all virtual switches. ``nics``: physical cards by name."""
 
-    def __init__(self, clock: VirtualClock, log: EventLog, teams: TeamMaker) -> None:
-        self.clock = clock
-        self.switches = VirtualSwitches(clock, log, teams)
-        self.nics: dict[str, Nic] = {}
-        self.switches.add(FIRST_SWITCH).add_port_group(DEFAULT_NETWORK)
+    def __init__(self, host: str, clock: VirtualClock, log: EventLog) -> None:
+        self.host, self.clock, self._log = host, clock, log
+        self._teams: dict[str, Teams] = {}
+        self.switches = VirtualSwitches(clock, log, self._teams_for)
+        self.nics: dict[str, PhysicalNic] = {}
+        self.add_switch(FIRST_SWITCH).add_port_group(DEFAULT_NETWORK)
 
-    def add_nic(self, nic: Nic, switch: str | None = None) -> None:
-        """A physical card; ``switch``: the virtual switch that gets it as an uplink. Raises ``AdminError``."""
-        if nic.name in self.nics:
-            raise AdminError(f"The host has a physical card {nic.name} already.")
-        if switch is not None:
-            self.switches.switch(switch).add_uplink(nic)
-        self.nics[nic.name] = nic
+    def _teams_for(self, switch: str) -> Teams:
+        self._teams[switch] = Teams(f"{self.host}/{switch}", self.clock, self._log)
+        return self._teams[switch]
+
+    def add_switch(self, name: str, num_ports: int = NUM_PORTS) -> VirtualSwitch:
+        """Raises ``AdminError``."""
+        switch = self.switches.add(name, num_ports)
+        self._teams[name].switch = switch
+        return switch
+
+    def add_nic(self, name: str, port: NetworkPort, address: bytes, switch: str | None = None) -> PhysicalNic:
+        """A physical card in a port, as a rule at the end of a wire; ``switch``: whose uplink it becomes.
+
+        Raises ``AdminError``; nothing is changed then.
+        """
+        if name in self.nics:
+            raise AdminError(f"The host has a physical card {name} already.")
+        target = None if switch is None else self.switches.switch(switch)
+        nic = PhysicalNic(name, address, port, self.clock, self._log)
+        if target is not None:
+            target.add_uplink(nic)
+        self.nics[name] = nic
+        return nic
 
     def connect(self, name: str, cards: Sequence[CardSettings], card_clock: VirtualClock) -> MachineCables:
         """Ports for a machine's cards. Raises ``AdminError``, and nothing is connected then."""
@@ -114,24 +132,11 @@ class HostNetwork:
             raise
         return cables
 
+    def announce(self, cables: MachineCables) -> None:
+        """A machine goes on here: the physical switches are told where its addresses are now."""
+        for port in cables.ports.values():
+            self._teams[self.switches.switch_of(port.state.group).name].announce(port)
+
     def describe(self) -> str:
         """As ``esxcfg-vswitch -l`` shows it."""
         return self.switches.describe()
-
-
-class _FirstUp:
-    def __init__(self, nics: Sequence[Nic]) -> None:
-        self._nics = nics
-
-    def uplink_for(self, port_id: int, frame: bytes) -> Nic | None:
-        return next((nic for nic in self._nics if nic.link_up), None)
-
-    def accepts(self, nic: Nic, port_id: int, frame: bytes) -> bool:
-        return self.uplink_for(port_id, frame) is nic
-
-    def stop(self) -> None:
-        pass
-
-
-def first_up(policy: TeamingPolicy, nics: Sequence[Nic], clock: VirtualClock) -> _FirstUp:
-    return _FirstUp(nics)

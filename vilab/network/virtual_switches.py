@@ -10,7 +10,7 @@ Source: VMware, Virtual Networking Concepts (2007), "Virtual Switch Isolation".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -26,9 +26,9 @@ MAX_SWITCHES = 127
 
 
 class VirtualSwitches:
-    """All of a host. ``teams``: see ``VirtualSwitch``."""
+    """All of a host. ``teams``: who makes the teams of the switch with a name."""
 
-    def __init__(self, clock: VirtualClock, log: EventLog, teams: TeamMaker) -> None:
+    def __init__(self, clock: VirtualClock, log: EventLog, teams: Callable[[str], TeamMaker]) -> None:
         self._clock, self._log, self._teams = clock, log, teams
         self._switches: dict[str, VirtualSwitch] = {}
 
@@ -41,7 +41,7 @@ class VirtualSwitches:
             raise AdminError(f"The host has a virtual switch {name} already.")
         if len(self._switches) >= MAX_SWITCHES:
             raise AdminError(f"The host has {MAX_SWITCHES} virtual switches; there is no room for {name}.")
-        switch = VirtualSwitch(name, self._clock, self._log, self._teams, num_ports, self._switches)
+        switch = VirtualSwitch(name, self._clock, self._log, self._teams(name), num_ports, self._switches)
         self._switches[name] = switch
         return switch
 
