@@ -50,12 +50,18 @@ static void give(struct descriptor *descriptor, u32 flags)
     descriptor->flags = DESCRIPTOR_OWN | DESCRIPTOR_ONES | flags;
 }
 
+static void give_to_receive(struct descriptor *descriptor)
+{
+    descriptor->result = 0;
+    give(descriptor, negative(BUFFER_BYTES));
+}
+
 static int start(void)
 {
     next = given = taken = 0;
     for (u32 i = 0; i < RING; i++) {
         receive_ring[i].buffer = physical_address(receive_buffers[i]);
-        give(&receive_ring[i], negative(BUFFER_BYTES));
+        give_to_receive(&receive_ring[i]);
         send_ring[i].buffer = physical_address(send_buffers[i]);
         send_ring[i].flags = 0;
     }
@@ -93,11 +99,20 @@ static void take_back_sent(void)
             net_counts.send_errors++;
 }
 
+/* The chip writes how long the frame is, and then gives the descriptor back. An emulated card may write both at once, in
+   another thread: seen from here in any order. So the length is 0 until there is one. */
+static int is_received(const struct descriptor *descriptor)
+{
+    u32 flags = descriptor->flags;
+    int has_length = (flags & (DESCRIPTOR_END | DESCRIPTOR_ERROR)) == DESCRIPTOR_END;
+    return !(flags & DESCRIPTOR_OWN) && (!has_length || descriptor->result & DESCRIPTOR_BYTES_BITS);
+}
+
 /* A frame that is longer than a buffer lies in several: no good one is. At most a ring full at a time: for what comes
    meanwhile the card interrupts again. */
 static void take_received(void)
 {
-    for (u32 i = 0; i < RING && !(receive_ring[next].flags & DESCRIPTOR_OWN); i++) {
+    for (u32 i = 0; i < RING && is_received(&receive_ring[next]); i++) {
         struct descriptor *descriptor = &receive_ring[next];
         u32 bytes = descriptor->result & DESCRIPTOR_BYTES_BITS;
         u32 whole = DESCRIPTOR_START | DESCRIPTOR_END;
@@ -106,7 +121,7 @@ static void take_received(void)
             ethernet_receive(receive_buffers[next], bytes - CHECKSUM_BYTES);
         else
             net_counts.damaged++;
-        give(descriptor, negative(BUFFER_BYTES));
+        give_to_receive(descriptor);
         next = (next + 1) % RING;
     }
 }
