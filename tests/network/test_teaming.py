@@ -23,7 +23,7 @@ from vilab.network.notify import notify_frame
 from vilab.network.packets import UDP, Ipv4, Udp
 from vilab.network.physical_events import UplinkMoved
 from vilab.network.physical_nic import PhysicalNic
-from vilab.network.policies import Balancing, TeamingPolicy
+from vilab.network.policies import Balancing, Policies, TeamingPolicy
 from vilab.network.teaming import DUPLICATE_NS, REMEMBERED, Team, TeamPort
 from vilab.network.wire import Wire
 
@@ -157,14 +157,14 @@ def test_the_explicit_order_is_the_first_card_that_is_well() -> None:
 
 @given(
     st.lists(st.sets(st.sampled_from(["a", "b", "c", "d"])), min_size=1, max_size=12), st.booleans(),
-    st.sampled_from(["port_id", "explicit"]), st.integers(1, 4),
+    st.sampled_from(["port_id", "explicit"]), st.integers(0, 4),
 )  # fmt: skip
 def test_whatever_fails_only_cards_that_are_well_are_used_and_as_many_as_can_be(
     history: list[set[str]], failback: bool, balancing: Balancing, active: int
 ) -> None:
     names = ("a", "b", "c", "d")
     wanted = TeamingPolicy(balancing=balancing, active=names[:active], standby=names[active:], failback=failback)
-    size = 1 if balancing == "explicit" else active
+    size = 1 if balancing == "explicit" else max(active, 1)
     places = None
     for well in history:
         before, places = places, places_of(wanted, places, well)
@@ -220,6 +220,24 @@ def test_a_machine_that_arrives_is_announced_in_its_vlan() -> None:
     site.run(0.001)
     assert [it[1:] for it in site.notified()] == [(mac(1), 105)]
     assert site.core.where(mac(1), vlan=105) == "1"
+
+
+def test_another_failover_order_moves_machines_and_the_switches_hear_of_it() -> None:
+    site = Site(policy(2), flat=True, vlan=7)
+    for number in (1, 2, 3):
+        site.connect(number)
+    site.run(0.001)
+    already = len(site.notified())
+    site.switch.set_policies(Policies(teaming=TeamingPolicy(active=("vmnic0",), standby=("vmnic1",))))
+    site.run(0.001)
+    assert [it[1:] for it in site.notified()[already:]] == [(mac(1), 7), (mac(3), 7)], (
+        "the second one was there already"
+    )
+    assert {site.core.where(mac(number), vlan=7) for number in (1, 2, 3)} == {"0"}
+    site.switch.remove_uplink("vmnic0")
+    site.run(0.001)
+    assert {site.core.where(mac(number), vlan=7) for number in (1, 2, 3)} == {"1"}
+    assert len(site.notified()) == already + 2 + 3
 
 
 def test_without_notification_switches_go_on_sending_to_where_the_machine_was() -> None:

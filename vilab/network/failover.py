@@ -13,7 +13,8 @@
 
     number of a port or hash -> number % places, as a rule; what another place carries never moves
 
-"Explicit failover order" has one place: the first of all active, then all standby cards that is well.
+"Explicit failover order" has one place: the first of all active, then all standby cards that is well. So has a team
+without active cards.
 
 Sources: ESX Server 3 Configuration Guide, "Failover and Load Balancing" (failback: a failed adapter that recovers is
 used again at once, or left inactive until an active one fails). MODEL: how the ports of a failed card are spread.
@@ -40,7 +41,7 @@ def places_of(policy: TeamingPolicy, before: Places | None, well: Collection[str
     if policy.balancing == "explicit":
         active, standby = (active + standby)[:1], (active + standby)[1:]
     if policy.failback or before is None:
-        places: list[str | None] = [name if name in well else None for name in active]
+        places: list[str | None] = [name if name in well else None for name in active] or [None]
         free = [number for number, name in enumerate(places) if name is None]
         return _filled(places, free, [name for name in standby if name in well])
     places = [name if name in well else None for name in before]

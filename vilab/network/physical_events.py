@@ -15,7 +15,7 @@ class LinkChanged(Event, frozen=True, tag=True):
 class UplinkMoved(Event, frozen=True, tag=True):
     """A port of a virtual switch uses another uplink now; ``None``: none is left, or none was there.
 
-    ``why``: ``link``, ``beacon``, ``failback``, ``connected``.
+    ``why``: ``link``, ``beacon``, ``failback``, ``connected``, ``reconfigured``.
     """
 
     port_id: int

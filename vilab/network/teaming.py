@@ -80,15 +80,16 @@ class Team:
     nics : that the switch has; those that the policy does not name are not used. A ``PhysicalNic`` tells the team of
         its link; what another one's is, the team sees when it is about to use it.
     ports : that use this team now.
-    prober : for detection by beacons.
+    prober : for detection by beacons. stopped : is called before the team ends.
     """
 
     def __init__(
         self, policy: TeamingPolicy, nics: Sequence[Nic], clock: VirtualClock,
         ports: Callable[[], Iterable[TeamPort]] = tuple, prober: BeaconProber | None = None,
-        log: EventLog | None = None,
+        log: EventLog | None = None, stopped: Callable[[Team], None] = lambda team: None,
     ) -> None:  # fmt: skip
         self.policy = policy
+        self._stopped = stopped
         order = policy.active + policy.standby
         self.nics = {nic.name: nic for nic in nics if nic.name in order}
         self._clock, self._ports, self._log = clock, ports, log
@@ -179,6 +180,7 @@ class Team:
 
     def stop(self) -> None:
         """It is not needed any more: no card and no clock knows it."""
+        self._stopped(self)
         for card in self._cards:
             card.watchers.remove(self._link_changed)
         if self._prober is not None:
@@ -211,12 +213,19 @@ class Team:
             elif blind:
                 self._notify(port, new)
 
-    def announce(self, port: TeamPort) -> None:
-        """A machine was connected, or has arrived from another host."""
+    def uplink_of(self, port: TeamPort) -> str | None:
+        """The card that the port's frames leave over; ``None`` with ip_hash, where each frame has its own."""
+        balancing = self.policy.balancing
+        if balancing == "ip_hash":
+            return None
+        return choose(self.state.places, mac_hash(port.mac) if balancing == "mac_hash" else port.number)
+
+    def announce(self, port: TeamPort, before: str | None = None, why: str = "connected") -> None:
+        """A machine was connected, has arrived from another host, or had another team ``before``."""
         self.state.macs.pop(port.number, None)
-        if self.policy.balancing != "ip_hash":
-            number = mac_hash(port.mac) if self.policy.balancing == "mac_hash" else port.number
-            self._moved(port, None, choose(self.state.places, number), "connected")
+        name = self.uplink_of(port)
+        if name is not None:
+            self._moved(port, before, name, why)
 
     def _moved(self, port: TeamPort, old: str | None, new: str | None, why: str) -> None:
         if self._log is not None and self._log.active:

@@ -9,7 +9,8 @@
     vmnic0 ── link ───┐
     beacons ──────────┴──> every team: refresh ──> ports of its port group that move now: RARP
 
-``teams.announce(port)`` tells the physical switches of a machine that was started, or that has arrived by VMotion.
+``teams.announce(port)`` tells the physical switches of a machine that was started, or that has arrived by VMotion. When
+cards or a policy were changed by the administrator, the ports that use another card for it are announced at once.
 """
 
 from __future__ import annotations
@@ -40,12 +41,28 @@ class Teams:
         beacons_missed: int = MISSED,
     ) -> None:  # fmt: skip
         self.switch: VirtualSwitch | None = None
-        self._log = log
+        self._clock, self._log = clock, log
+        self._before: dict[int, str | None] = {}
+        """Between two teams of a port group: which card each port used."""
         self.prober = BeaconProber(name, clock, log, beacon_interval_ns, beacons_missed, self._vlans)
 
     def __call__(self, policy: TeamingPolicy, nics: Sequence[Nic], clock: VirtualClock) -> Team:
-        team = Team(policy, nics, clock, lambda: self._ports_of(team), self.prober, self._log)
+        team = Team(policy, nics, clock, lambda: self._ports_of(team), self.prober, self._log, self._remember)
         return team
+
+    def _remember(self, team: Team) -> None:
+        """A team ends. When the switch is done with its new configuration, its ports are looked at again."""
+        if not self._before:
+            self._clock.at(self._clock.now_ns, self._compare)
+        self._before |= {port.number: team.uplink_of(port) for port in self._ports_of(team)}
+
+    def _compare(self) -> None:
+        before, self._before = self._before, {}
+        for port in self._ports():
+            if port.number in before and isinstance(port.team, Team):
+                old, now = before[port.number], _team_port(port)
+                if port.team.uplink_of(now) != old:
+                    port.team.announce(now, old, "reconfigured")
 
     def announce(self, port: SwitchPort) -> None:
         """A machine's card was connected, with the address that it listens to."""
