@@ -28,14 +28,15 @@ PROMPT = "shell> "
 
 
 class NetworkGuest:
-    """A kernel-network. ``lines``: for its shell. ``peer``: answers unless ``answer`` is given."""
+    """``image``: a kernel-network. ``lines``: for its shell. ``peer``: answers unless ``answer`` is given."""
 
     def __init__(
         self, *lines: str, engine: str = "bare", append: str = "", address: bytes = GUEST, log: EventLog | None = None,
         answer: Callable[[bytes], Sequence[bytes]] | None = None, disks: Sequence[BlockDevice] = (),
+        image: str = "kernel-network",
     ) -> None:  # fmt: skip
         name, options = ENGINES[engine]
-        image = load("kernel-network", memory_bytes=MEMORY_BYTES, append=append, paravirtual=name == "para")
+        loaded = load(image, memory_bytes=MEMORY_BYTES, append=append, paravirtual=name == "para" and "/" not in image)
         self.console = QuietConsole("".join(f"{line}\n" for line in lines).encode())
         self.peer = Peer(PEER, PEER_IP)
         self.port = TestPort(answer or self.peer.answer)
@@ -43,7 +44,7 @@ class NetworkGuest:
         self.cable = VirtualCable(self.port, clock, clock)
         attached = tuple(AttachedDisk(n, disk, Identity(f"disk{n}")) for n, disk in enumerate(disks))
         self.vm = VirtualMachine(
-            image, name, MEMORY_BYTES, console=self.console, log=log, engine_options=options, clock=clock,
+            loaded, name, MEMORY_BYTES, console=self.console, log=log, engine_options=options, clock=clock,
             cards=(AttachedCard("vlance", self.cable, address),),
             adapters=(ScsiAdapter("lsilogic", attached),) if disks else (),
         )  # fmt: skip

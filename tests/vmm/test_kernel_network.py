@@ -181,6 +181,25 @@ def test_a_guest_suspended_in_the_middle_of_a_stream_goes_on_elsewhere() -> None
     assert guest.output + other.output == whole.output
 
 
+def test_a_card_that_has_stopped_is_started_again() -> None:
+    memory_error, on = 1 << 11, 1 << 5 | 1 << 4
+    guest = NetworkGuest("ping 10.0.0.9 1", "udpecho 40009 1")
+    guest.run_until(lambda: "udpecho: port 40009\n" in guest.output)
+    card = guest.vm.pc.cards[24]
+    state = card.save_state()
+    state.csr[0] = state.csr[0] & ~on | memory_error
+    card.load_state(state)
+    guest.run_until(lambda: "pcnet: the card has stopped, status " in guest.output)
+    guest.run_until(lambda: bool(card.save_state().csr[0] & on == on))
+    guest.cable.receive(guest.peer.datagram(GUEST, GUEST_IP, 40009, b"still there?"))
+    for line in ("ping 10.0.0.9 1", "netstat", "poweroff"):
+        guest.console.type(line)
+    guest.run()
+    assert [found.data for found in map(datagram_of, guest.port.sent) if found] == [b"still there?"]
+    assert guest.output.count("ping: 1 of 1 answered\n") == 2
+    assert counters(guest.output)["restarts"] == 1
+
+
 def into(guest: NetworkGuest) -> Callable[[bytes], list[bytes]]:
     """Each frame goes to that guest, and nothing comes back at once."""
 
