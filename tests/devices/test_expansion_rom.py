@@ -45,3 +45,17 @@ def test_it_is_seen_where_both_enable_bits_are_set() -> None:
 def test_what_is_no_rom_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="expansion ROM"):
         PciFunction(0x1022, 0x2000, 0x020000).fit_rom(content)
+
+
+def test_a_rom_for_the_family_is_run_by_a_bios_on_each_card_of_it() -> None:
+    """The ids in its PCI data structure are the card's, and its bytes still add up to zero (PCI 3.0, 5.1)."""
+    content = bytearray(1024)
+    content[:3], content[0x18] = b"\x55\xaa\x02", 0x20
+    content[0x20:0x2A] = b"PCIR" + bytes((0x86, 0x80, 0x0E, 0x10, 0x30, 0))
+    content[0x50:0x54] = bytes((0x0E, 0x10, 0, 0))
+    content[6] = -sum(content) & 0xFF
+    for vendor, expected in ((0x8086, b"\x0f\x10"), (0x1022, b"\x0e\x10")):
+        card = PciFunction(vendor, 0x100F, 0x020000)
+        card.fit_rom(bytes(content))
+        assert (card.rom[0x26:0x28], card.rom[0x50:0x52]) == (expected, expected)
+        assert sum(card.rom[:1024]) & 0xFF == 0

@@ -45,6 +45,22 @@ class Bar(msgspec.Struct, frozen=True):
     is_memory: bool = False
 
 
+def _for_device(rom: bytes, vendor: int, device: int) -> bytes:
+    """A BIOS runs a ROM only where the ids in its PCI data structure are those of the function: a driver for a family
+    of one vendor's gets the id of the card that it is put on, and a checksum to match. Any other stays as it is."""
+    at = int.from_bytes(rom[0x18:0x1A], "little")
+    if rom[at : at + 6] != b"PCIR" + vendor.to_bytes(2, "little"):
+        return rom
+    others = int.from_bytes(rom[at + 8 : at + 10], "little")  # a list of further ids, since revision 3
+    patched, old = bytearray(rom), rom[at + 6 : at + 8]
+    for place in (at + 6, at + others if others else at + 6):
+        if rom[place : place + 2] == old:
+            patched[place : place + 2] = device.to_bytes(2, "little")
+    image = patched[: rom[2] * 512]
+    patched[6] = patched[6] - sum(image) & 0xFF if sum(rom[: rom[2] * 512]) & 0xFF == 0 else patched[6]
+    return bytes(patched)
+
+
 class PciFunction:
     """One function.
 
@@ -93,7 +109,7 @@ class PciFunction:
         if content[:2] != b"\x55\xaa" or len(content) > MOST_ROM_BYTES:
             raise ValueError(f"{len(content)} bytes are no expansion ROM: one begins with 55 aa and has up to 1 MB")
         size_bytes = max(0x800, 1 << (len(content) - 1).bit_length())
-        self.rom = content.ljust(size_bytes, b"\xff")
+        self.rom = _for_device(content, self.get(0x00, 2), self.get(0x02, 2)).ljust(size_bytes, b"\xff")
         self.allow(ROM, ~(size_bytes - 1) & 0xFFFF_F800 | ROM_ENABLE, 4)
 
     def put(self, offset: int, value: int, size_bytes: int) -> None:
