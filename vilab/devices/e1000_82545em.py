@@ -103,7 +103,7 @@ class E1000(NetworkAdapter[E1000State]):
 
     def _write(self, register: int, value: int) -> None:
         s, now_ns = self._state, self._clock.now_ns
-        self._report_write(regs.NAMES.get(register) or _name(register), value)
+        self._report_write(regs.name_of(register), value)
         if register in regs.WRITABLE:
             s.registers[register] = value & regs.WRITABLE[register]
             self._programmed(register, value)
@@ -316,11 +316,3 @@ class E1000(NetworkAdapter[E1000State]):
             soon_ns = self._clock.now_ns + FIRMWARE_NS
             s.store_ns = min(s.store_ns or soon_ns, soon_ns)
             s.look_ns = min(s.look_ns or soon_ns, soon_ns)
-
-
-def _name(register: int) -> str:
-    """What is in no table, and what the arrays of registers have in them."""
-    for name, first, last in (("MTA", 0x5200, 0x53FC), ("RA", 0x5400, 0x547C), ("VFTA", 0x5600, 0x57FC)):
-        if first <= register <= last:
-            return f"{name}[{register - first >> 2}]"
-    return f"{register:#x}"

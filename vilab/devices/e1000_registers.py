@@ -246,3 +246,11 @@ def after_reset(address: bytes) -> dict[int, int]:
     registers[RA] = int.from_bytes(address[:4], "little")
     registers[RA + 4] = int.from_bytes(address[4:6], "little") | RAH_VALID
     return registers
+
+
+def name_of(register: int) -> str:
+    """Also of one in an array, and of what is in no table."""
+    for name, first, size in (("MTA", MTA, 128), ("RA", RA, 32), ("VFTA", VFTA, 128)):
+        if first <= register < first + 4 * size:
+            return f"{name}[{register - first >> 2}]"
+    return NAMES.get(register, f"{register:#x}")
