@@ -151,6 +151,12 @@ def test_a_card_that_wakes_up_on_another_port_sees_the_link_there(bench: Bench, 
     assert driver.bcr(4) == 0x80C0
 
 
+def test_latencies_are_those_of_the_configuration_space(bench: Bench, driver: Driver) -> None:
+    assert bench.card.get(0x3E, 2) == driver.bcr(22) == 0xFF06
+    driver.set_bcr(22, 0x1234)
+    assert bench.card.get(0x3E, 2) == 0x1234
+
+
 def test_there_is_no_mii(driver: Driver) -> None:
     driver.set_bcr(32, 0x20)
     driver.set_bcr(33, 1)

@@ -6,7 +6,7 @@
     CSR0 <- STRT ─────────────> RXON, TXON
     CSR0 <- TDMD ─FIRMWARE_NS─┐
     POLLINT is over ──────────┴> transmit ring (pcnet_buffers); not empty after a while: again FIRMWARE_NS later
-    CSR0 <- STOP, RESET ──────> quiet; what has been promised to the driver is off
+    CSR0 <- STOP, RESET ──────> quiet at once: nothing of what was to be done is done
 
 The filter that the driver has programmed (CSR8 to CSR15, or the initialization block) is told to the port.
 """
@@ -28,7 +28,7 @@ from vilab.protocols import InterruptLine, NetworkPort
 CLOCK_NS = 30
 LEAST_POLL_NS = 100_000
 """MODEL: a driver can ask for more looks at the ring than this; it does not get them."""
-PCI_STATUS_RESET, LATENCY = 0x0280, 0x3E
+PCI_STATUS_RESET, MIN_GNT = 0x0280, 0x3E
 
 
 class PcnetAm79c970a(PcnetBuffers):
@@ -46,7 +46,7 @@ class PcnetAm79c970a(PcnetBuffers):
     ) -> None:  # fmt: skip
         super().__init__(clock, log, line, memory, port, address, slot)
         self.put(STATUS, PCI_STATUS_RESET, 2)
-        self.put(LATENCY, r.BCR_RESET[22], 2)
+        self.put(MIN_GNT, r.BCR_RESET[r.LATENCY], 2)
         control.soft_reset(self._state)
         self._state.link = port.link_up
 
@@ -84,6 +84,7 @@ class PcnetAm79c970a(PcnetBuffers):
         elif register == r.BDP:
             self._report_write(f"BCR{s.rap}", value)
             control.write_bcr(s, s.rap, value)
+            self.put(MIN_GNT, s.bcr[r.LATENCY], 2)
 
     def _register(self, offset: int, size_bytes: int) -> int | None:
         if self._state.dwio:

@@ -44,7 +44,7 @@ brackets their number, which RAP selects::
     0x0016[13] R  EEPROM        2: no EEPROM answers
     0x0016[14] RW SWSTYLE       APERREN 10, CSRPCNET 9, SSIZE32 8 (both read only), SWSTYLE 7-0
     0x0016[15] RW INTCON        interrupt control
-    0x0016[16] RW LATENCY       MAX_LAT 15-8, MIN_GNT 7-0
+    0x0016[16] RW LATENCY       MAX_LAT 15-8, MIN_GNT 7-0, as the configuration space has them
 
     word mode (after a hardware reset)                    DWIO: a dword was written to 10
     | 10 RDP | 12 RAP | 14 RESET | 16 BDP |               | 10 RDP | 14 RAP | 18 RESET | 1c BDP |
@@ -136,10 +136,8 @@ REGISTERS = (
     Register(0x16, "R", "EEPROM", "2: no EEPROM answers", _BCR, 19),
     Register(0x16, "RW", "SWSTYLE", "APERREN 10, CSRPCNET 9, SSIZE32 8 (both read only), SWSTYLE 7-0", _BCR, 20),
     Register(0x16, "RW", "INTCON", "interrupt control", _BCR, 21),
-    Register(0x16, "RW", "LATENCY", "MAX_LAT 15-8, MIN_GNT 7-0", _BCR, 22),
+    Register(0x16, "RW", "LATENCY", "MAX_LAT 15-8, MIN_GNT 7-0, as the configuration space has them", _BCR, 22),
 )  # fmt: skip
-CSR_NAMES = {register.index: register.name for register in REGISTERS if register.source == _CSR}
-BCR_NAMES = {register.index: register.name for register in REGISTERS if register.source == _BCR}
 
 VENDOR, DEVICE, REVISION, CLASS_ETHERNET = 0x1022, 0x2000, 0x10, 0x020000
 SUBSYSTEM = (0x1022, 0x2000)
@@ -185,18 +183,18 @@ CSR_RESET = {
     CHIP_HIGH: 0x0262, 100: 0x0200,
 }  # fmt: skip
 
-MISC, LNKST, LED3, FULL_DUPLEX, BURST, EEPROM, SWSTYLE = 2, 4, 7, 9, 18, 19, 20
+MISC, LNKST, LED3, FULL_DUPLEX, BURST, EEPROM, SWSTYLE, LATENCY = 2, 4, 7, 9, 18, 19, 20, 22
 LED_PROGRAMMING, LEDOUT, SHOWS_LINK = 1 << 12, 1 << 15, 1 << 6
 DWIO = 1 << 7
 CSRPCNET, SSIZE32, APERREN = 1 << 9, 1 << 8, 1 << 10
 STYLE_BITS = {0: CSRPCNET, 1: SSIZE32, 2: CSRPCNET | SSIZE32, 3: CSRPCNET | SSIZE32}
 BCR_RESET = {
     0: 0x0005, 1: 0x0005, MISC: 0x0002, LNKST: 0x00C0, 5: 0x0084, 6: 0x0088, LED3: 0x0090, BURST: 0x9001,
-    EEPROM: 0x0002, SWSTYLE: CSRPCNET, 22: 0xFF06,
+    EEPROM: 0x0002, SWSTYLE: CSRPCNET, LATENCY: 0xFF06,
 }  # fmt: skip
 BCR_WRITABLE = {
     MISC: 0x510B, LNKST: 0x7FFF, 5: 0x7FFF, 6: 0x7FFF, LED3: 0x7FFF, FULL_DUPLEX: 0x0007, BURST: 0xF37F, 21: 0xFFFF,
-    22: 0xFFFF,
+    LATENCY: 0xFFFF,
 }  # fmt: skip
 
 RECEIVED_MASTER_ABORT = 1 << 13
