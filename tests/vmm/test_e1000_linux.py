@@ -218,6 +218,16 @@ def test_a_stream_is_segmented_by_the_card(guest: Guest) -> None:
 
 
 @svm_only
+def test_a_machine_that_is_saved_and_loaded_under_way_loses_no_ping(guest: Guest) -> None:
+    line = "ping -q -c 50 -i 0.01 10.0.0.1"
+    guest.session.type(line)
+    for ns in (30_000_000, 1_003_000, 2_000_700, 7_000_011, 113_000_000):
+        guest.session.slice(ns)
+        guest.session.vm.load_state(guest.session.vm.save_state())
+    assert "50 packets received, 0% packet loss" in guest.session.answer(line)
+
+
+@svm_only
 def test_frames_are_as_long_as_the_mtu_says(guest: Guest) -> None:
     guest.session.succeed("ip link set eth0 mtu 4000")
     guest.wait_for_carrier(True)
