@@ -33,10 +33,10 @@ class NetworkGuest:
     def __init__(
         self, *lines: str, engine: str = "bare", append: str = "", address: bytes = GUEST, log: EventLog | None = None,
         answer: Callable[[bytes], Sequence[bytes]] | None = None, disks: Sequence[BlockDevice] = (),
-        image: str = "kernel-network",
+        image: str = "kernel-network", memory_bytes: int = MEMORY_BYTES,
     ) -> None:  # fmt: skip
         name, options = ENGINES[engine]
-        loaded = load(image, memory_bytes=MEMORY_BYTES, append=append, paravirtual=name == "para" and "/" not in image)
+        loaded = load(image, memory_bytes=memory_bytes, append=append, paravirtual=name == "para" and "/" not in image)
         self.console = QuietConsole("".join(f"{line}\n" for line in lines).encode())
         self.peer = Peer(PEER, PEER_IP)
         self.port = TestPort(answer or self.peer.answer)
@@ -44,7 +44,7 @@ class NetworkGuest:
         self.cable = VirtualCable(self.port, clock, clock)
         attached = tuple(AttachedDisk(n, disk, Identity(f"disk{n}")) for n, disk in enumerate(disks))
         self.vm = VirtualMachine(
-            loaded, name, MEMORY_BYTES, console=self.console, log=log, engine_options=options, clock=clock,
+            loaded, name, memory_bytes, console=self.console, log=log, engine_options=options, clock=clock,
             cards=(AttachedCard("vlance", self.cable, address),),
             adapters=(ScsiAdapter("lsilogic", attached),) if disks else (),
         )  # fmt: skip

@@ -165,6 +165,18 @@ def test_disks_and_card_share_an_interrupt_and_both_are_served() -> None:
     assert read_content(disk, volume.file("greeting")) == b"hello\n"
 
 
+def test_an_echo_server_whose_pages_were_swapped_out_answers_with_the_same_bytes() -> None:
+    disks = [MemoryDisk(DISK_BYTES), MemoryDisk(16 << 20)]
+    append = "swapon=1 init=together udpecho 40009 1 + checksum 1900 1 20 0 7"
+    guest = NetworkGuest(append=append, disks=disks, memory_bytes=8 << 20)
+    guest.run_until(lambda: "checksum: round 1 ok\n" in guest.output, 5_000_000)
+    assert "swap: scsi 1, 4096 blocks from 0 on\n" in guest.output
+    assert sum(any(disks[1].content[at : at + 4096]) for at in range(0, 16 << 20, 4096)) > 100
+    guest.cable.receive(guest.peer.datagram(GUEST, GUEST_IP, 40009, LONG))
+    guest.run()
+    assert [found.data for found in map(datagram_of, guest.port.sent) if found] == [LONG]
+
+
 def test_a_guest_suspended_in_the_middle_of_a_stream_goes_on_elsewhere() -> None:
     lines = ("netsend 10.0.0.9 5001 60 700", "ping 10.0.0.9 3 100 2", "netstat", "poweroff")
     whole = NetworkGuest(*lines)

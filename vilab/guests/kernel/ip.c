@@ -1,4 +1,4 @@
-/* IP packets: is it one, is it for us, whom does it belong to; and the other way: where does it go, what is in front? */
+/* IP packets: is it one, is it for us, whom does it belong to; and the other way: where does it go, what is first? */
 
 #ifdef NETWORK
 

@@ -99,7 +99,7 @@ static void take_back_sent(void)
             net_counts.send_errors++;
 }
 
-/* The chip writes how long the frame is, and then gives the descriptor back. An emulated card may write both at once, in
+/* The chip writes how long the frame is, then gives the descriptor back. An emulated card may write both at once, in
    another thread: seen from here in any order. So the length is 0 until there is one. */
 static int is_received(const struct descriptor *descriptor)
 {

@@ -89,15 +89,17 @@ int udp_open(u32 port)
         return NET_REFUSED;
     if (find(port))
         return NET_IN_USE;
-    for (struct socket *s = sockets; s < sockets + SOCKETS; s++)
+    int chosen = NET_NO_ROOM;
+    u32 flags = critical_enter();                       /* the interrupt finds it when it is complete */
+    for (struct socket *s = sockets; s < sockets + SOCKETS && chosen < 0; s++)
         if (!s->port) {
-            u32 chosen = port ? port : free_port();
+            chosen = port ? port : free_port();
+            s->port = chosen;
             s->owner = current->pid;
             s->arrived = s->taken = 0;
-            s->port = chosen;                           /* last: from now on the interrupt may find it */
-            return chosen;
         }
-    return NET_NO_ROOM;
+    critical_leave(flags);
+    return chosen;
 }
 
 int udp_close(u32 port)
