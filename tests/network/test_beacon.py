@@ -81,11 +81,12 @@ def test_a_standby_card_is_probed_too_and_takes_over() -> None:
     assert (site.core.where(mac(1)), site.core.where(mac(2))) == ("1", "2")
 
 
-def test_two_cards_cannot_tell_and_everything_goes_over_both() -> None:
+@pytest.mark.parametrize("broken", [0, 1])
+def test_two_cards_cannot_tell_and_everything_goes_over_both(broken: int) -> None:
     site = Site(policy(2), cards=2)
     machine = site.peer(1)
     site.run(1)
-    site.upstream[0].pull()
+    site.upstream[broken].pull()
     site.run(4)
     assert [(v.failed, v.shotgun) for v in site.log.of(BeaconVerdict)] == [((), True)]
     assert [told[1] for told in site.notified()[1:]] == [mac(1)], "over both, and one of them gets through"
@@ -95,7 +96,7 @@ def test_two_cards_cannot_tell_and_everything_goes_over_both() -> None:
     assert len(machine.replies) == 1, "one of the two ways is one"
     sent = [now - then for now, then in zip(site.sent_over(), before, strict=True)]
     assert sent[0] == sent[1] >= 2
-    site.upstream[0].plug_in()
+    site.upstream[broken].plug_in()
     site.run(1.5)
     assert site.log.of(BeaconVerdict)[-1].shotgun is False
 

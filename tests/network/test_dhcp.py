@@ -130,6 +130,8 @@ def test_an_offer_that_nobody_takes_is_free_again() -> None:
     other = {dhcp.SERVER: ip_of("10.0.0.99"), dhcp.REQUESTED_IP: ip_of("10.0.0.50")}
     assert bench.ask(dhcp.DHCP_REQUEST, 1, other) is None
     assert bench.get(2) == ip_of("10.0.0.10"), "the first one has taken another server's"
+    bench.ask(dhcp.DHCP_REQUEST, 2, other)
+    assert bench.server.lease_of(mac(2)) == ip_of("10.0.0.10"), "what was taken is not given up by that"
     bench = Bench(last="10.0.0.10")
     bench.ask(dhcp.DISCOVER, 1)
     bench.clock.advance(OFFER_NS)
