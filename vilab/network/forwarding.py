@@ -146,7 +146,8 @@ class Fabric:
             self._shape(port, frame, vlan)
             return
         self._pass_on(port, frame, vlan)
-        if port.vlan != TRUNK and not port.taps and port.security.forged_transmits and port.link_up:
+        looked_at = port.vlan == TRUNK or port.taps or port.shaper or not port.security.forged_transmits
+        if port.link_up and not looked_at:
             table = self.table(port.vlan)
             port.fast, port.forwarded = table.fast, table.statistics.forwarded
 
