@@ -3,7 +3,7 @@
 ::
 
     network namespace of its own                      vilab
-    vilabtap: 10.9.0.1, ping ──── Tap ── physical switch ── wire ── vmnic0 ── vSwitch ── cable ── Peer 10.9.0.2
+    TAP device: 10.9.0.1, ping ── Tap ── physical switch ── wire ── vmnic0 ── vSwitch ── cable ── Peer 10.9.0.2
 
 The tests with a real device are skipped where none can be made, also where tools are required: it is a right that they
 need, not a package. Their twin runs everywhere, on a pair of sockets that keep frames apart as the device does.
@@ -167,10 +167,10 @@ def test_without_the_right_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Namespace:
-    """A network namespace with one TAP device, both gone at the end."""
+    """A network namespace with one TAP device of the same name, both gone at the end."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = self.device = name
         self.file = -1
 
     def __enter__(self) -> Namespace:
@@ -178,10 +178,10 @@ class Namespace:
         if made.returncode:
             pytest.skip(f"No network namespace can be made here: {made.stderr.strip()}")
         try:
-            self.file = open_tap("vilabtap")
-            self._ip("link", "set", "vilabtap", "netns", self.name)
+            self.file = open_tap(self.device)
+            self._ip("link", "set", self.device, "netns", self.name)
             for arguments in (
-                ("addr", "add", "10.9.0.1/24", "dev", "vilabtap"), ("link", "set", "vilabtap", "up"),
+                ("addr", "add", "10.9.0.1/24", "dev", self.device), ("link", "set", self.device, "up"),
                 ("link", "set", "lo", "up"),
             ):  # fmt: skip
                 self._ip("-n", self.name, *arguments)
@@ -224,7 +224,7 @@ def test_linux_pings_a_machine_behind_both_switches(namespace: Namespace) -> Non
     large = network.serve(namespace.inside("ping", "-c", "1", "-s", "1472", "-W", "5", "10.9.0.2"))
     assert " 0% packet loss" in large.stdout, large.stdout
     neighbour = subprocess.run(["ip", "-n", namespace.name, "neigh"], capture_output=True, text=True, check=True)
-    assert "10.9.0.2 dev vilabtap lladdr 02:00:00:00:00:02" in neighbour.stdout
+    assert f"10.9.0.2 dev {namespace.device} lladdr 02:00:00:00:00:02" in neighbour.stdout
 
 
 @pytest.mark.interop
