@@ -322,6 +322,18 @@ def test_the_last_frames_of_a_stream_do_not_stay_in_the_ring(bench: Bench, drive
         driver.completed()
 
 
+def test_what_cannot_wait_is_done_between_two_looks_at_a_busy_ring(bench: Bench, driver: Driver) -> None:
+    for number in range(2):
+        driver.send(plain(60, number))
+        bench.wait(10_000)
+    assert driver.u32(QUEUES + 4) > 1
+    assert driver.counters()[2] == 2  # in memory before the next block of code
+    driver.send(plain(60, 2))
+    driver.data(0x600, driver.tx_next)
+    bench.wait(6_000)
+    assert len(bench.port.sent) == 3
+
+
 def test_the_work_of_one_look_is_limited(bench: Bench, driver: Driver) -> None:
     driver.data(0x600, 0)
     for number in range(2):
