@@ -137,6 +137,21 @@ def test_a_switched_off_transmitter_waits(bench: Bench) -> None:
     assert len(bench.port.sent) == 1
 
 
+def test_without_a_link_nothing_comes_and_what_is_to_go_waits(bench: Bench) -> None:
+    bench.port.link_up = False
+    bench.card.link_changed(False)
+    bench.send_frame(frame_of(PEER))
+    bench.arrive(frame_of())
+    assert (bench.port.sent, bench.received(), bench.read(regs.TDH)) == ([], [], 0)
+    bench.port.link_up = True
+    bench.card.link_changed(True)
+    bench.settle()
+    assert bench.port.sent == [frame_of(PEER)]
+    bench.write(regs.CTRL, 0)
+    bench.send_frame(frame_of(PEER))
+    assert len(bench.port.sent) == 1
+
+
 def test_short_frames_are_padded_if_the_driver_wants_it(bench: Bench) -> None:
     bench.send_frame(frame_of(PEER, size=20))
     bench.write(regs.TCTL, regs.TCTL_EN)

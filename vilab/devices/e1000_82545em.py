@@ -125,6 +125,7 @@ class E1000(NetworkAdapter[E1000State]):
             e1000_phy.access(s.phy, value, now_ns)
             s.causes |= regs.MDAC if value & e1000_phy.INTERRUPT else 0
             self._note_link()
+            self._send_soon()
         self._drive()
 
     def _programmed(self, register: int, value: int) -> None:
@@ -137,6 +138,7 @@ class E1000(NetworkAdapter[E1000State]):
                 for frame in e1000_receive.forget(s):
                     self._refused("off", len(frame))
             self._store_soon()
+            self._send_soon()
         elif register == regs.PBA:
             kilobytes = min(s.registers[regs.PBA], regs.PACKET_BUFFER_KB)
             s.registers[regs.PBA] = regs.PACKET_BUFFER_KB - kilobytes << 16 | kilobytes
@@ -197,6 +199,7 @@ class E1000(NetworkAdapter[E1000State]):
         if up != s.link:
             s.link = up
             s.causes |= regs.LSC
+            self._send_soon()
 
     def link_changed(self, up: bool) -> None:
         s = self._state
@@ -208,8 +211,9 @@ class E1000(NetworkAdapter[E1000State]):
     # --- frames -------------------------------------------------------------------------------------------------------
 
     def _send_soon(self) -> None:
+        """If there is something to send, and a wire."""
         s = self._state
-        if s.registers[regs.TDT] != s.registers[regs.TDH] and not s.send_ns:
+        if s.registers[regs.TDT] != s.registers[regs.TDH] and not s.send_ns and (s.link or self._looped()):
             s.send_ns = max(self._clock.now_ns + FIRMWARE_NS, s.wire_ns)
 
     def _store_soon(self) -> None:
@@ -226,7 +230,8 @@ class E1000(NetworkAdapter[E1000State]):
         self._note_link()
         if 0 < s.send_ns <= now_ns:
             s.send_ns = 0
-            self._transmit()
+            if s.link or self._looped():
+                self._transmit()
         if 0 < s.store_ns <= now_ns:
             s.store_ns = 0
             self._store()
@@ -264,7 +269,7 @@ class E1000(NetworkAdapter[E1000State]):
         return bool(s.registers[regs.RCTL] & regs.RCTL_LBM) or e1000_phy.is_looped(s.phy)
 
     def receive(self, frame: bytes) -> None:
-        if self._looped():
+        if self._looped() or not self._state.link:
             self._refused("off", len(frame))
         else:
             self._arrive(frame)
