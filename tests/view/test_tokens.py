@@ -61,9 +61,13 @@ def test_more_privilege_is_heavier_in_light_and_nearer_to_the_light_in_dark(them
         "stage.css",
         "views.css",
         "memory_grid.css",
+        "switch_bench.css",
+        "capture.css",
         "player.js",
         "quiz.js",
         "memory_grid.js",
+        "switch_bench.js",
+        "capture.js",
         *sorted(p.name for p in VIEW.glob("*.py")),
     ],
 )

@@ -25,8 +25,11 @@ def frames(question: str, lab: SwitchLab | None = None, ask: bool = False) -> Pl
 
 
 def bench(question: str, wired: Bench | None = None, ask: bool = True) -> SwitchBench:
-    """A switch to be wired by hand; without ``wired``, the office of the lesson, new."""
-    return SwitchBench(wired or office(), question, ask)
+    """A switch to be wired by hand; without ``wired``, the office of the lesson, new: web1 is about to broadcast."""
+    if wired is None:
+        wired = office()
+        wired.send("web1", "broadcast")
+    return SwitchBench(wired, question, ask)
 
 
 def balance(question: str, ask: bool = False) -> Player:

@@ -19,12 +19,16 @@ Pure Python, no Jupyter needed:
 ``memory_chart`` ``memory_chart_draw`` ``memory_free_draw`` ``memory_chart_says``   memory over time, four states
 ``memory_knobs`` ``memory_pressure`` ``memory_tax`` ``memory_tax_draw``             sliders: pressure, tax and shares
 ``sharing_curve``               how much equal guests share, beside the paper's figure
+``switch_frame`` ``switch_track`` ``switch_draw`` ``switch_says``   a frame's way through a virtual switch
+``switch_lab`` ``switch_station`` ``switch_record``   the switch itself, who is on it, and what is written down of it
+``switch_bench``                to be wired by hand; ``switch_balance`` ``switch_failover`` ``switch_shaping``
+``frame_bytes`` ``frame_bytes_layers`` ``capture``    octets of a frame, aligned, and taken apart
 ``job`` ``typed`` ``quiz``      work that takes its time; what a student types; questions on their own
 ``still``                       a moment as an SVG file
 
 With Jupyter: ``widget`` (the player in a notebook), ``memory_widget`` (the memory grid), ``memory_players`` (memory
-over time, with sliders), ``console`` (a running guest to type to). ``vilab.view.Player`` and ``vilab.view.Quiz`` load
-it when they are asked for.
+over time, with sliders), ``switch_widget`` (the switch, a capture), ``console`` (a running guest to type to).
+``vilab.view.Player`` and ``vilab.view.Quiz`` load it when they are asked for.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-// A capture's fields that can be pressed, and its file to be saved. Stands behind player.js.
+// A capture as a file to be saved. Stands behind player.js.
 //
 //   frame.file = { name, words, url }      a data: URL: the bytes are in the page already
 
 function renderCapture({ model, el }) {
   const close = render({ model, el });
   const root = el.querySelector(".vl");
-  const stage = root.querySelector(".vl-stage");
   const save = document.createElement("p");
   save.className = "cap-save";
   save.innerHTML = `<a></a> <span class="soft">opens in Wireshark and tcpdump</span>`;
@@ -22,13 +21,6 @@ function renderCapture({ model, el }) {
       link.textContent = `Save ${file.words}`;
     }
   }
-
-  stage.addEventListener("click", (event) => {
-    const field = event.target.closest("[data-row]");
-    if (!field) return;
-    stage.focus();
-    for (const each of stage.querySelectorAll("[data-row]")) each.classList.toggle("cursor", each === field);
-  });
 
   model.on("change:frame", draw);
   draw();

@@ -128,9 +128,10 @@ class CaptureTrack:
         left = FIELDS_AT - 6
         bar = f'<rect x="{left}" y="{number(y)}" width="{number(912 - left)}" height="{number(FIELD_LINE)}"'
         label = escape(f"{field.layer} {field.name}: {field.words}")
-        words = field.words if len(field.words) <= 34 else field.words[:33] + "…"
+        words = field.words if len(field.words) <= 31 else field.words[:30] + "…"
         return (
-            f'<g data-row="{n}" class="cap-field" aria-label="{label}">{bar} style="fill:transparent"/>{"".join(runs)}'
+            f'<g data-row="{n}" data-pick="yes" class="cap-field" aria-label="{label}">'
+            f'{bar} style="fill:transparent"/>{"".join(runs)}'
             f"{text(NAME_AT, y + 15, field.name, 'soft')}{text(WORDS_AT, y + 15, words, 'm')}"
             f'<g class="vl-cursor">{"".join(cursor)}{bar} class="current"/></g></g>'
         )

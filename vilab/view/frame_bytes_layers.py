@@ -213,7 +213,7 @@ def sentence(frame: bytes) -> str:
     if ("IPv4", "destination IP") in found:
         way = f"{found[('IPv4', 'source IP')]} to {found[('IPv4', 'destination IP')]}"
         if ("ICMP", "type") in found:
-            return f"ICMP: {found[('ICMP', 'type')].split(', ')[1]} {found.get(('ICMP', 'sequence'), '')}, {way}"
+            return f"{found[('ICMP', 'type')].split(', ')[1]} {found.get(('ICMP', 'sequence'), '')}, {way}"
         for name in ("UDP", "TCP"):
             if (name, "destination port") in found:
                 port = int.from_bytes(data[(name, "destination port")], "big")

@@ -440,6 +440,7 @@ function render({ model, el }) {
     const row = event.target.closest("[data-goto]");
     if (row) { wish({ do: "seek", to: Number(row.dataset.goto) }); return; }
     const bar = event.target.closest("[data-row]");
+    if (bar && bar.dataset.pick) { cursor = Number(bar.dataset.row); stage.focus(); showCursor(true); return; }
     if (bar && grid) { cursor = Number(bar.dataset.row); showCursor(false); wish({ do: "open", row: cursor }); }
   }
 

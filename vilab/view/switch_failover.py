@@ -174,9 +174,10 @@ class FailoverTrack:
         )
         if not found.lost and moved is not None:
             took = (moved[0] - FAULT_S * SECOND_NS) / 1e6
+            when = f"{took:g}\u00a0ms later" if took else "at once"
             back = [m for m in found.moves if m[2] == "failback"]
             after = ", and back when it is plugged in" if back else ""
-            return f"{begin}. The link is gone, and {took:g}\u00a0ms later web1 is on {moved[1]}{after}."
+            return f"{begin}. The link is gone, and {when} web1 is on {moved[1]}{after}."
         away = found.away_ns / SECOND_NS
         if found.shotgun:
             return (

@@ -125,7 +125,7 @@ def _drops(step: SwitchStep) -> str:
     if step.refused:
         who = step.refused[0][0]
         return f"**{who} does not get** this {brief(step.frame)}. {WHY.get(step.reason, step.reason)}"
-    return f"A frame from {step.origin}, {brief(step.frame)}. {WHY.get(step.reason, step.reason)}"
+    return f"From {step.origin} comes `{brief(step.frame)}`. {WHY.get(step.reason, step.reason)}"
 
 
 def _outside(step: SwitchStep) -> str:

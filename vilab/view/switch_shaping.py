@@ -89,7 +89,7 @@ class ShapingTrack:
     """``Turnable`` for a player with knobs: time in steps of 50 ms."""
 
     KNOBS: ClassVar = {"average_kbps": ("average", 500, 5000, 500), "peak_kbps": ("peak", 500, 10000, 500),
-             "burst_kb": ("burst", 8, 160, 8)}  # fmt: skip
+             "burst_kb": ("burst", 16, 320, 16)}  # fmt: skip
 
     def __init__(self, question: str, policy: ShapingPolicy) -> None:
         self.question = question

@@ -28,13 +28,13 @@ class SwitchBench(Player):
         self.bench = bench
         super().__init__(BenchPlayback(bench, question, asks))
 
-    def set(self, what: str, name: str, to: str = "") -> str:
-        """``set("vlan", "web1", "20")``, ``set("cable", "vmnic0", "out")``, ``set("policy", "promiscuous", "accept")``,
-        ``set("team", "", "ip_hash")``, ``set("detection", "", "beacon")``."""
+    def change(self, what: str, name: str, to: str = "") -> str:
+        """``change("vlan", "web1", "20")``, ``change("cable", "vmnic0", "out")``, ``change("team", "", "ip_hash")``,
+        ``change("policy", "promiscuous", "accept")``, ``change("detection", "", "beacon")``."""
         return self._do({"do": "bench", "what": what, "name": name, "to": to})
 
-    def send(self, who: str, how: str, whom: str = "") -> str:
-        """``send("web1", "ping", "db1")``: recorded to its end; the picture stands at its beginning."""
+    def let(self, who: str, how: str, whom: str = "") -> str:
+        """``let("web1", "ping", "db1")``: recorded to its end; the picture stands at its beginning."""
         return self._do({"do": "bench", "what": "send", "who": who, "how": how, "whom": whom})
 
 
