@@ -102,7 +102,9 @@ class CaptureTrack:
         before = ""
         for n, field in enumerate(found):
             if field.layer != before:
-                parts.append(text(FIELDS_AT, TOP + 15 + FIELD_LINE * n, field.layer, f"b {_ink(field)}"))
+                parts.append(
+                    text(FIELDS_AT, TOP + 15 + FIELD_LINE * n, field.layer, "b", f'style="fill:{_ink(field)}"')
+                )
             before = field.layer
         if len(frame) > ROWS * 16:
             parts.append(text(GRID, TOP + 16 + LINE * ROWS, f"… {len(frame) - ROWS * 16} more octets", "s soft"))
@@ -162,7 +164,8 @@ class CaptureTrack:
 
 
 def _ink(field: Field) -> str:
-    return {"balloon": "balloon"}.get(HUES.get(field.layer, ""), HUES.get(field.layer, "soft"))
+    hue = HUES.get(field.layer)
+    return f"var(--vl-{hue}-ink)" if hue else "var(--vl-text-soft)"
 
 
 def _x(octet: int) -> float:
