@@ -34,7 +34,7 @@ class GuestOnHost:
         cls, host: Host, name: str, cards: Sequence[CardSettings], engine: str = "svm", hosts: Sequence[Host] = ()
     ) -> GuestOnHost:
         """Up to the first prompt."""
-        kinds = tuple(dict.fromkeys(each.kind for each in cards))
+        kinds = tuple(each.kind for each in cards)
         chosen = choose(RunOptions(debian.NAME, engine, GUEST_MB << 20, cards=kinds))
         hosted = host.power_on(
             name, chosen.image, MemoryConfig(GUEST_MB), engine=engine,

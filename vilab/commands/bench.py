@@ -1,5 +1,5 @@
-"""``vilab bench``: prints what ``vilab.vmm.bench``, ``bench_boot``, ``bench_memory`` and ``bench_storage``
-measure and ``bench_comparison`` counts.
+"""``vilab bench``: prints what ``vilab.vmm.bench``, ``bench_boot``, ``bench_memory``, ``bench_storage`` and
+``bench_network`` measure and ``bench_comparison`` counts.
 
 A measurement is one entry a line for people, or one JSON object: name -> {value, unit, baseline, ratio, median_of},
 with ratio = value / baseline in the entry's unit (rates: more is better; seconds: less is better).
@@ -53,6 +53,12 @@ def run_bench(
         print(json.dumps(measured.figures) if as_json else table(measured.figures))
         for note in measured.notes:
             print(note, file=sys.stderr)
+        return 0
+    if what == "network":
+        from vilab.commands.bench_network import bench_network
+
+        found = bench_network(quick=quick, only=only)
+        print(json.dumps(found) if as_json else table(found))
         return 0
     assert what == "vmm"
     from vilab.vmm.bench import bench_vmm

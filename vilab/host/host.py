@@ -105,6 +105,7 @@ class Host:
         options = engine_options or {}
         hosted = self._load(name, image, config, engine, options, console, ramdisk_bytes, log, swap_path, disks, cards)
         self.memory.start_sampling(hosted.client)
+        self.network.announce(hosted.cables)
         return hosted
 
     def _load(
