@@ -374,6 +374,11 @@ def test_the_port_hears_what_the_card_listens_to(bench: Bench) -> None:
     assert bench.port.listens[-1] == (ADDRESS, False)
 
 
+def test_the_port_hears_it_again_after_loading(bench: Bench) -> None:
+    bench.card.load_state(bench.card.save_state())
+    assert bench.port.listens == [(ADDRESS, False)] * 2
+
+
 def test_tags_are_stripped_where_the_driver_wants_it(bench: Bench) -> None:
     frame = tagged(frame_of(size=100), 0xA123)
     bench.arrive(frame)

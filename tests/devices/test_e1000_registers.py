@@ -180,6 +180,16 @@ def test_the_eeprom_waits_for_a_start_bit_and_answers_to_reads_only(bench: Bench
     assert words(bench)[0x0E] == 0x8086
 
 
+def test_a_zero_comes_before_the_first_bit_of_a_word(bench: Bench) -> None:
+    bench.write(regs.EECD, EECD_SELECT)
+    for bit in f"{0b110 << 6:09b}":
+        wire = EECD_SELECT | (EECD_IN if bit == "1" else 0)
+        assert bench.read(regs.EECD) & EECD_OUT
+        bench.write(regs.EECD, wire | EECD_CLOCK)
+        bench.write(regs.EECD, wire)
+    assert not bench.read(regs.EECD) & EECD_OUT
+
+
 # The PHY and the link
 
 
