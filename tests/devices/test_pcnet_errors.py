@@ -201,3 +201,65 @@ def test_without_bus_mastering_the_bus_is_not_had(bench: Bench) -> None:
     bench.config_write(4, 7)
     bench.wait(2_000_000)
     assert driver.csr(0) & (r.IDON | r.TXON) == r.IDON | r.TXON
+
+
+def test_what_comes_back_in_loopback_may_lead_nowhere_too(bench: Bench) -> None:
+    driver = started(bench, mode=r.LOOP)
+    driver.put(RECEIVE_RING, 0, OWN, MEMORY_BYTES, 1536)
+    driver.send(0, frame())
+    assert driver.csr(0) == r.STOP
+    assert driver.csr(5) & r.SINT
+    assert driver.get(TRANSMIT_RING, 0)[0] & OWN
+
+
+def test_16_bit_structures_are_where_the_upper_byte_of_csr2_says(bench: Bench) -> None:
+    driver = started(bench, 0)
+    driver.set_csr(0, r.STOP)
+    driver.set_csr(2, 0x0100)
+    driver.set_csr(0, r.INIT)
+    bench.wait()
+    assert driver.csr(5) & r.SINT  # 16 MB further up there is no memory
+    driver = started(bench, 0)
+    driver.set_csr(5, r.SPND)
+    driver.set_csr(2, 0x0100)
+    driver.set_csr(5, 0)
+    driver.send(0, frame(OTHER))
+    assert driver.csr(0) & r.STOP
+
+
+@pytest.mark.parametrize(("style", "low"), [(0, 7), (2, 15), (3, 15)])
+def test_addresses_lose_the_bits_that_have_to_be_zero(bench: Bench, style: int, low: int) -> None:
+    driver = Driver(bench, style)
+    driver.start()
+    driver.set_csr(0, r.STOP)
+    block = bytearray(bench.memory.read(0x1000, 28))
+    for at in (16, 20) if style == 0 else (20, 24):
+        block[at] |= low
+    bench.memory.write(0x1000, bytes(block))
+    driver.set_csr(1, 0x1000 | (1 if style == 0 else 3))
+    driver.set_csr(0, r.INIT | r.STRT)
+    bench.wait()
+    assert (driver.csr(24), driver.csr(30)) == (RECEIVE_RING, TRANSMIT_RING)
+    driver.send(0, frame(OTHER))
+    assert bench.port.sent == [frame(OTHER)]
+
+
+def test_a_driver_cannot_ask_for_more_looks_than_there_are(bench: Bench) -> None:
+    driver = started(bench)
+    driver.set_csr(5, r.SPND)
+    driver.set_csr(47, 0xFFFF)
+    driver.set_csr(5, 0)
+    bench.wait()
+    before = len(bench.log.of(DmaMoved))
+    bench.wait(1_000_000)
+    assert 8 <= len(bench.log.of(DmaMoved)) - before <= 11
+
+
+def test_a_counter_outside_of_its_ring_stands_for_the_first(bench: Bench) -> None:
+    driver = started(bench)
+    driver.set_csr(5, r.SPND)
+    driver.set_csr(74, 0)
+    driver.set_csr(5, 0)
+    for at in range(5):
+        driver.send(at % 4, frame(OTHER, 60 + at))
+    assert [len(each) for each in bench.port.sent] == [60, 61, 62, 63, 64]

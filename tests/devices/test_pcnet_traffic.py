@@ -195,6 +195,7 @@ def test_the_driver_chooses_which_frames_interrupt(bench: Bench) -> None:
         at = -driver.csr(78) - (-driver.csr(74)) & 3
         driver.send(at, frame(OTHER), status=status)
         assert bool(driver.csr(0) & r.TINT) == interrupts, (csr5, status)
+        assert driver.get(TRANSMIT_RING, at)[0] == STP | ENP | (status if csr5 & last else 0)  # else it is MORE
         driver.set_csr(0, r.TINT | r.IENA)
     assert len(bench.port.sent) == 6
 
