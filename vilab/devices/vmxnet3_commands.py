@@ -10,8 +10,8 @@
     RESET_DEV       as after power-on, but for the version that was agreed on
 
 A driver reads CMD in the next instruction, and frees the table of multicast addresses after that: what a command needs
-is read from memory at once. What it writes there is written before the processor's next block of code
-(``vmxnet3.py``: ``due``).
+is read from memory at once, in the middle of the access to CMD, as no other adapter here does it. What a command writes
+is written before the processor's next block of code (``due``).
 
 MODEL: wake-up packets, receive-side scaling, plug-ins and interrupt moderation are taken and have no effect.
 """
