@@ -45,7 +45,7 @@ def checksummed(frame: bytes, start: int, offset: int) -> bytes | None:
     """The frame with the checksum of everything from ``start`` on at ``offset``. ``None``: it is not inside."""
     if not start <= offset <= len(frame) - 2:
         return None
-    check = 0xFFFF - _sum(frame[start:]) or 0xFFFF
+    check = 0xFFFF - _sum(frame[start:])  # never 0, which UDP takes for none
     return frame[:offset] + check.to_bytes(2, "big") + frame[offset + 2 :]
 
 
