@@ -194,6 +194,14 @@ def test_shared_memory_that_goes_away_makes_updates_fail(bench: Bench, driver: D
     assert [event.why for event in bench.log.of(FrameRefused)] == ["off"]
 
 
+def test_updates_of_a_quiet_card_wait_for_its_activation(bench: Bench, driver: Driver) -> None:
+    driver.command(QUIESCE)
+    driver.put(DSAL, MEMORY_BYTES)
+    assert driver.command(RX_MODE) == 0
+    assert driver.start(mode=PROMISC) == 0
+    assert bench.port.listens[-1] == (ADDRESS, True)
+
+
 def test_a_quiet_card_touches_nothing_and_keeps_its_counters(bench: Bench, driver: Driver) -> None:
     bench.card.receive(FRAME)
     driver.send(FRAME)
