@@ -62,6 +62,22 @@ def test_a_port_without_a_link_neither_takes_nor_gives_frames() -> None:
     assert (b.link, len(b.frames)) == ([False, True], 1)
 
 
+def test_a_cable_that_is_pulled_while_a_frame_is_delivered_carries_no_other() -> None:
+    switch = new_switch(net=0)
+    a, b = card(switch, "net", 1), card(switch, "net", 2)
+
+    class Puller(Card):
+        def receive(self, frame: bytes) -> None:
+            super().receive(frame)
+            a.port.set_connected(False)
+
+    c = Puller(switch.connect("net", "puller"), address(3))
+    a.send(frame(c.address, a.address))
+    for _ in range(2):
+        a.send(frame(b.address, a.address))
+    assert (len(c.frames), b.frames, a.port.statistics.dropped) == (1, [], {"port down": 2})
+
+
 def test_a_port_that_is_free_again_lets_nothing_through() -> None:
     switch = new_switch(net=0)
     a, b = card(switch, "net", 1), card(switch, "net", 2)

@@ -14,6 +14,7 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.network.ethernet import BROADCAST, frame_of, tagged
 from vilab.network.policies import Overrides, SecurityOverride, ShapingOverride
+from vilab.network.statistics import TrafficCounts
 from vilab.network.switch_state import SwitchState, decoded
 from vilab.network.uplinks import Nic
 from vilab.network.virtual_switch import VirtualSwitch
@@ -150,6 +151,19 @@ def test_every_frame_is_counted_once_in_its_vlan_or_dropped_before() -> None:
     early = sum(p.statistics.dropped.get(reason, 0) for p in ports for reason in EARLY)  # type: ignore[call-overload]
     in_vlans = sum(v.forwarded.frames + sum(v.dropped.values()) for v in switch.vlans.values())
     assert sum(p.statistics.sent.frames for p in ports) == sent == early + in_vlans
+
+
+def test_frames_are_counted_by_their_kind_with_the_octets_that_are_on_each_port() -> None:
+    switch = new_switch(v10=10)
+    uplink = switch.add_uplink(Outside("vmnic0"))
+    a, b = card(switch, "v10", 1), card(switch, "v10", 2)
+    b.multicast = {bytes.fromhex("01005e000001")}
+    for to in (b.address, b.address, b.address, *b.multicast, *b.multicast, BROADCAST):
+        a.send(frame_of(to, a.address, 0x88B5, bytes(46)))
+    kinds = TrafficCounts(unicast=3, multicast=2, broadcast=1, octets=360)
+    assert a.port.statistics.sent == b.port.statistics.received == switch.vlans[10].forwarded == kinds
+    assert uplink.statistics.received == TrafficCounts(multicast=2, broadcast=1, octets=3 * 64)
+    assert uplink.statistics.received_in == {10: uplink.statistics.received}
 
 
 def test_a_state_whose_uplink_is_missing_is_refused_and_nothing_changes() -> None:
