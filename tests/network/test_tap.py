@@ -23,8 +23,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.network.ends import mac, numbered
+from tests.network.namespace import Namespace, tap_or_skip
 from tests.network.test_peer import Cord
-from tests.tools import require_tool
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
@@ -38,7 +38,7 @@ from vilab.network.physical_nic import PhysicalNic
 from vilab.network.physical_port import Access, Trunk
 from vilab.network.physical_switch import PhysicalSwitch
 from vilab.network.policies import Policies, TeamingPolicy
-from vilab.network.tap import Tap, open_tap, why_not
+from vilab.network.tap import Tap, open_tap
 from vilab.network.teams import Teams
 from vilab.network.virtual_switch import VirtualSwitch
 from vilab.network.wire import Wire
@@ -166,51 +166,9 @@ def test_without_the_right_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) 
 # --- the real device --------------------------------------------------------------------------------------------------
 
 
-class Namespace:
-    """A network namespace with one TAP device of the same name, both gone at the end."""
-
-    def __init__(self, name: str) -> None:
-        self.name = self.device = name
-        self.file = -1
-
-    def __enter__(self) -> Namespace:
-        made = subprocess.run(["ip", "netns", "add", self.name], capture_output=True, text=True)
-        if made.returncode:
-            pytest.skip(f"No network namespace can be made here: {made.stderr.strip()}")
-        try:
-            self.file = open_tap(self.device)
-            self._ip("link", "set", self.device, "netns", self.name)
-            for arguments in (
-                ("addr", "add", "10.9.0.1/24", "dev", self.device), ("link", "set", self.device, "up"),
-                ("link", "set", "lo", "up"),
-            ):  # fmt: skip
-                self._ip("-n", self.name, *arguments)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.file >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self.file)
-        subprocess.run(["ip", "netns", "delete", self.name], capture_output=True)
-
-    def inside(self, *command: str) -> list[str]:
-        return ["ip", "netns", "exec", self.name, *command]
-
-    @staticmethod
-    def _ip(*arguments: str) -> None:
-        subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
-
-
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
-    reason = why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    require_tool("ip", "the Debian package iproute2")
-    require_tool("ping", "the Debian package iputils-ping")
+    tap_or_skip()
     with Namespace(f"vilab{os.getpid()}") as it:
         yield it
 
