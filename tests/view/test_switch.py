@@ -7,26 +7,26 @@ from itertools import pairwise
 
 import pytest
 
+from vilab.course.switch_guests import GuestLab
 from vilab.course.switch_runs import FIVE, GATEWAY, conversation, office
 from vilab.errors import AdminError
+from vilab.network.cable import CABLE_NS
 from vilab.network.ethernet import BROADCAST, tagged, untagged, vlan_of
-from vilab.network.packets import ip_of
 from vilab.network.vlan_tagging import TRUNK
 from vilab.view.frame_bytes import pieces
 from vilab.view.switch_bench import VLANS, Bench, BenchPlayback
 from vilab.view.switch_draw import rows
 from vilab.view.switch_frame import SwitchStep
-from vilab.view.switch_lab import SwitchLab
 from vilab.view.switch_track import SwitchTrack
 
 
 @pytest.fixture(scope="module")
-def lab() -> SwitchLab:
+def lab() -> GuestLab:
     return conversation()
 
 
 @pytest.fixture(scope="module")
-def track(lab: SwitchLab) -> SwitchTrack:
+def track(lab: GuestLab) -> SwitchTrack:
     return SwitchTrack(lab.recorder.steps, "Who hears it?")
 
 
@@ -41,14 +41,14 @@ def first(steps: list[SwitchStep], kind: str) -> SwitchStep:
 # The first picture ---------------------------------------------------------------------------------------------------
 
 
-def test_the_broadcast_gets_to_its_vlan_and_to_the_uplink_of_its_sender(lab: SwitchLab) -> None:
+def test_the_broadcast_gets_to_its_vlan_and_to_the_uplink_of_its_sender(lab: GuestLab) -> None:
     step = first(lab.recorder.steps, "forwards")
     assert step.frame[:6] == BROADCAST
     assert places(step) == {"web2", lab.uplink_of("web1")}
     assert {name for name, why in step.refused if why == "not VLAN 10"} == {"db1", "test1", "vmk0"}
 
 
-def test_everybody_on_the_switch_has_a_copy_or_a_reason_in_two_words(lab: SwitchLab) -> None:
+def test_everybody_on_the_switch_has_a_copy_or_a_reason_in_two_words(lab: GuestLab) -> None:
     for step in lab.recorder.steps:
         if step.kind != "forwards":
             continue
@@ -59,7 +59,7 @@ def test_everybody_on_the_switch_has_a_copy_or_a_reason_in_two_words(lab: Switch
         assert all(1 <= len(why.split()) <= 3 for _, why in step.refused)
 
 
-def test_copies_are_the_octets_that_were_on_the_ports(lab: SwitchLab) -> None:
+def test_copies_are_the_octets_that_were_on_the_ports(lab: GuestLab) -> None:
     seen = {name: {packet.frame for packet in kept} for name, kept in lab.captures.items()}
     for step in lab.recorder.steps:
         if step.kind == "forwards":
@@ -67,27 +67,29 @@ def test_copies_are_the_octets_that_were_on_the_ports(lab: SwitchLab) -> None:
                 assert copy.frame in seen[copy.place]
 
 
-def test_the_tag_is_there_on_uplinks_and_nowhere_else(lab: SwitchLab) -> None:
+def test_the_tag_is_there_on_uplinks_and_nowhere_else(lab: GuestLab) -> None:
     machines = {w.name for w in FIVE}
     for step in lab.recorder.steps:
         for copy in step.copies:
             assert (vlan_of(copy.frame) == 10) == (copy.place not in machines and copy.place != GATEWAY.name)
 
 
-def test_what_comes_back_by_the_other_uplink_is_dropped(lab: SwitchLab) -> None:
+def test_what_comes_back_by_the_other_uplink_is_dropped(lab: GuestLab) -> None:
     back = [step for step in lab.recorder.steps if step.kind == "drops"]
     assert [step.reason for step in back] == ["came back", "came back"]
     assert {step.origin for step in back} == {"vmnic1"}
 
 
-def test_two_machines_of_one_host_use_no_uplink(lab: SwitchLab) -> None:
-    pair = {lab.stations[name].mac for name in ("web1", "web2")}
+def test_two_machines_of_one_host_use_no_uplink(lab: GuestLab) -> None:
+    pair = {lab.cards[name].mac for name in ("web1", "web2")}
     for name in lab.wires:
         assert not [p for p in lab.captures[name] if {p.frame[:6], p.frame[6:12]} == pair]
-    assert {reply.source for reply in lab.stations["web1"].peer.replies} == {ip_of("10.0.0.19"), ip_of("10.0.0.254")}
+    assert lab.said.count("1 of 1 answered") == 2
+    assert "56 bytes from 10.0.0.19" in lab.said
+    assert "56 bytes from 10.0.0.254" in lab.said
 
 
-def test_the_rows_are_one_frame_without_and_with_its_tag(lab: SwitchLab) -> None:
+def test_the_rows_are_one_frame_without_and_with_its_tag(lab: GuestLab) -> None:
     step = first(lab.recorder.steps, "forwards")
     inside, outside = rows(step)
     assert (inside.where, outside.where) == ("on web2's port", "on vmnic0")
@@ -121,7 +123,7 @@ def test_the_slider_shows_nothing_that_comes_later(track: SwitchTrack) -> None:
 def test_time_goes_on_from_step_to_step(track: SwitchTrack) -> None:
     times = [track.elapsed_ns(position) for position in range(track.total + 1)]
     assert times == sorted(times)
-    assert times[2] == 5_000  # the cable between a card and the switch
+    assert times[2] - times[1] == CABLE_NS
 
 
 # A switch to be wired ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
 ``live_guest`` ``live_views``                        a guest that boots while you watch, for lesson 7
 ``memory_runs`` ``memory_views`` ``predictions_memory`` ``sharing_figures``   of lessons 8 and 9
 ``reclaim_runs`` ``figure_2`` ``tax_runs`` ``reclaim_views``   of lessons 10 and 11
-``switch_runs`` ``switch_views`` ``predictions_switch``   of lesson 16
+``switch_runs`` ``switch_guests`` ``switch_views`` ``predictions_switch``   of lesson 16
 ``exercise_guest`` ``exercise_steps`` ``exercise_student``       how an exercise runs an answer, with a limit
 ``checkers_``...     one checker for each exercise; ``feedback`` says what was wrong, with the steps that show it
 ``workcopy``         what students get, as a copy of their own

@@ -3,6 +3,7 @@
 ::
 
     conversation()   web1 pings web2, then gw: five machines in three VLANs, two uplinks     first picture, captures
+                     web1 and web2 are guests with a kernel and a driver, the others small hosts without a processor
     office()         web1, web2, db1, spy: to be wired by hand
     LOADS            six machines, one of them loud: where their frames leave the host
     SHAPED           an average of 1 Mbit/s, bursts at 3
@@ -10,7 +11,7 @@
 
 from __future__ import annotations
 
-from vilab.network.packets import ip_of
+from vilab.course.switch_guests import GuestLab
 from vilab.network.policies import ShapingPolicy
 from vilab.view.switch_balance import Load
 from vilab.view.switch_bench import Bench
@@ -41,14 +42,12 @@ LOADS = (
 SHAPED = ShapingPolicy(enabled=True, average_kbps=1000, peak_kbps=3000, burst_kb=64)
 
 
-def conversation() -> SwitchLab:
-    """web1 pings web2, and 1 ms later gw. Its recorder has the steps."""
-    lab = SwitchLab(FIVE, [GATEWAY], trunk=(10, 20, 105))
-    peer = lab.stations["web1"].peer
-    for sequence, name in enumerate(("web2", "gw"), 1):
-        peer.ping(lab.stations[name].ip, sequence)
-        lab.run(1_000_000)
-    assert [reply.source for reply in peer.replies] == [lab.stations["web2"].ip, ip_of(GATEWAY.ip)]
+def conversation() -> GuestLab:
+    """web1 pings web2, and then gw. Its recorder has the steps."""
+    lab = GuestLab(FIVE, ("web1", "web2"), [GATEWAY], (10, 20, 105))
+    for name in ("web2", "gw"):
+        assert lab.answered("web1", name)
+    lab.close()
     return lab
 
 

@@ -39,9 +39,9 @@ function renderBench({ model, el }) {
     const same = (names) => names.map((name) => [name, name]);
     const alone = b.alone.includes(b.send.how);
     const html =
-      `<div class="sw-row" style="grid-template-columns:repeat(${b.machines.length},minmax(0,1fr))">` +
+      `<div class="sw-row sw-machines" style="grid-template-columns:repeat(${b.machines.length},minmax(0,1fr))">` +
       b.machines.map(([name, vlan]) => select("vlan", name, b.vlans, vlan, `${name}: VLAN`)).join("") + "</div>" +
-      `<div class="sw-row" style="grid-template-columns:repeat(${b.uplinks.length + 3},minmax(0,1fr))">` +
+      `<div class="sw-row sw-teams" style="grid-template-columns:repeat(${b.uplinks.length + 3},minmax(0,1fr))">` +
       b.uplinks.map(([name, cable]) => select("cable", name, b.cables, cable, name)).join("") +
       select("team", "", b.teams, b.team, "load balancing") + select("detection", "", b.detections, b.detection, "failure seen by") +
       select("failback", "", [["yes", "yes"], ["no", "no"]], b.failback, "failback") + "</div>" +

@@ -37,7 +37,7 @@ VLANS = {
     f"{TRUNK}": "all (VGT)",
     f"{TRUNK}:10": "all, guest tags 10",
 }
-CABLE_WORDS = {"in": "cable in", "out": "cable pulled", "wrong": "switch port in VLAN 99"}
+CABLE_WORDS = {"in": "cable in", "out": "cable pulled", "wrong": "port in VLAN 99"}
 POLICIES = {"promiscuous": "promiscuous mode", "mac_changes": "MAC changes", "forged_transmits": "forged transmits"}
 BALANCING = {"port_id": "port ID", "mac_hash": "MAC hash", "ip_hash": "IP hash", "explicit": "failover order"}
 DETECTION = {"link": "link state", "beacon": "beacons"}

@@ -61,7 +61,8 @@ def rows(step: SwitchStep) -> list[FrameRow]:
         return []
     bad = {"forged source": "source", "guest tag": "tag", "address changed": "destination"}.get(step.reason, "")
     found: dict[bool, FrameRow] = {}
-    for place, frame in [*((c.place, c.frame) for c in step.copies), (step.origin, step.frame)]:
+    copies = sorted(step.copies, key=lambda copy: step.scene.uplink(copy.place) is None)
+    for place, frame in [*((c.place, c.frame) for c in copies), (step.origin, step.frame)]:
         inside = step.scene.uplink(place) is None
         where = f"on {place}'s port" if inside else f"on {place}"
         found.setdefault(vlan_of(frame) is not None, FrameRow(where, frame, bad))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -63,6 +64,32 @@ class Wanted(msgspec.Struct, frozen=True):
     note: str = ""
 
 
+class Card(Protocol):
+    """A machine's card, as a picture sees it."""
+
+    mac: bytes
+    own_mac: bytes
+    ip: bytes
+    tag: int | None
+    curious: bool
+
+
+class Home(NamedTuple):
+    """Where a lab is, if not in a world of its own. ``announce``: tells the physical switches of a machine's port."""
+
+    clock: VirtualClock
+    log: EventLog
+    switch: VirtualSwitch
+    announce: Callable[[SwitchPort], None]
+
+
+def new_home() -> Home:
+    clock, log = VirtualClock(), EventLog()
+    teams = Teams("esx1/vSwitch0", clock, log)
+    teams.switch = VirtualSwitch("vSwitch0", clock, log, teams)
+    return Home(clock, log, teams.switch, teams.announce)
+
+
 class WatchedSwitch(PhysicalSwitch):
     """A physical switch that says what it passes on."""
 
@@ -81,23 +108,22 @@ class SwitchLab:
     ----------
     machines : on the virtual switch, as they stand in the picture. outside : on the physical one.
     trunk : VLANs that the physical switch carries to the host.
+    home : the clock, log and switch of somebody else, who has to let time pass (``_pass``).
     configure : makes port groups and says, by machine, which one it is connected to; without it, one a VLAN.
     """
 
     def __init__(
         self, machines: Sequence[Wanted], outside: Sequence[Wanted] = (), uplinks: int = 2,
         trunk: Sequence[int] = (10, 20), policies: Policies | None = None, configure: Configure | None = None,
+        home: Home | None = None,
     ) -> None:  # fmt: skip
-        self.clock, self.log = VirtualClock(), EventLog()
+        self.clock, self.log, self.switch, self.announce = home or new_home()
         self.trunk = tuple(trunk)
         self.captures: dict[str, list[Packet]] = {}
         names = [f"vmnic{n}" for n in range(uplinks)]
         ports = {name: self._trunk() for name in names} | {o.name: Access(o.vlan) for o in outside}
         self.physical = WatchedSwitch("physical switch", self.clock, ports, self.log)
         self.wires = {name: Wire(self.clock) for name in names}
-        teams = Teams("esx1/vSwitch0", self.clock, self.log)
-        self.switch = VirtualSwitch("vSwitch0", self.clock, self.log, teams)
-        self.teams, teams.switch = teams, self.switch
         self.recorder = Recorder(self.clock, self.scene)
         for n, name in enumerate(names):
             nic = PhysicalNic(name, bytes((0, 0x1B, 0x21, 0x5C, 0, n)), self.wires[name].a, self.clock, self.log)
@@ -111,6 +137,8 @@ class SwitchLab:
         self.outside = tuple(outside)
         self.ports: dict[str, SwitchPort] = {}
         self.stations: dict[str, Station] = {}
+        self.cards: dict[str, Card] = {}
+        """What is on each port of the switch: stations, as a rule."""
         for w in sorted(machines, key=lambda w: w.order):
             self._connect(w.name, w.vlan)
         for o in outside:
@@ -135,11 +163,15 @@ class SwitchLab:
 
         port.tap(tap)
 
-    def _connect(self, name: str, vlan: int) -> None:
+    def _group(self, name: str, vlan: int) -> str:
+        """Its port group, which is made if there is none yet."""
         group = self.groups.get(name) or GROUPS.get(vlan, f"VLAN {vlan}")
         if group not in self.switch.groups:
             self.switch.add_port_group(group, vlan)
-        w = self.wanted[name]
+        return group
+
+    def _connect(self, name: str, vlan: int) -> None:
+        group, w = self._group(name, vlan), self.wanted[name]
         port = self.switch.connect(group, name, "vmkernel" if name.startswith("vmk") else "machine", address_of(w.mac))
         self.ports[name] = port
         self._tapped(name, port)
@@ -150,11 +182,16 @@ class SwitchLab:
             self.stations[name] = Station(
                 name, cable, address_of(w.mac), ip_of(w.ip), self.recorder.sent, w.tag, w.curious
             )
-        self.teams.announce(port)
+            self.cards[name] = self.stations[name]
+        self.announce(port)
 
     def run(self, for_ns: int = QUIET_NS) -> None:
-        run_for(self.clock, for_ns)
+        self._pass(for_ns)
         self.recorder.flush()
+
+    def _pass(self, for_ns: int) -> None:
+        """Time goes on."""
+        run_for(self.clock, for_ns)
 
     # --- for the administrator ----------------------------------------------------------------------------------------
 
@@ -220,7 +257,7 @@ class SwitchLab:
         )  # fmt: skip
 
     def _machine(self, name: str) -> Machine:
-        station, port, w = self.stations[name], self.ports[name], self.wanted[name]
+        station, port, w = self.cards[name], self.ports[name], self.wanted[name]
         return Machine(
             name, port.number, station.mac, station.own_mac, station.ip, port.state.group, port.vlan, station.tag,
             station.curious, self.uplink_of(name), w.note,
@@ -231,7 +268,7 @@ class SwitchLab:
         port = self.ports[name]
         if not isinstance(port.team, Team) or port.team.policy.balancing == "ip_hash":
             return ""
-        number = self.stations[name].mac[5] if port.team.policy.balancing == "mac_hash" else port.number
+        number = self.cards[name].mac[5] if port.team.policy.balancing == "mac_hash" else port.number
         number = 0 if port.team.policy.balancing == "explicit" else number
         return choose(port.team.state.places, number) or ""
 

@@ -22,6 +22,7 @@ import msgspec
 from vilab.clock import VirtualClock
 from vilab.events import Event
 from vilab.network.beacon import BEACON
+from vilab.network.cable import CABLE_NS
 from vilab.network.ethernet import is_group, type_of
 from vilab.network.network_events import FrameDropped, FrameForwarded
 from vilab.network.notify import notify_frame
@@ -47,6 +48,8 @@ class Recorder:
         self._withheld: list[FrameDropped] = []
         self._learned: list[AddressLearned] = []
         self.recording = False
+        self.cabled: set[str] = set()
+        """Machines whose sending is seen only where their cable ends, ``CABLE_NS`` later."""
 
     def begin(self, words: str = "") -> None:
         """Forget what was; the next step is number 1."""
@@ -84,6 +87,8 @@ class Recorder:
             return
         self.flush()
         self._came_in = name
+        if name in self.cabled:
+            self._add(SwitchStep(self._clock.now_ns - CABLE_NS, "sends", self._scene(), name, frame))
 
     def heard(self, event: Event) -> None:
         """For the event log."""
