@@ -178,3 +178,30 @@ def test_what_is_over_the_queue_is_dropped_and_counted() -> None:
     assert a.port.statistics.dropped == switch.vlans[7].dropped == {"queue full": 5}
     switch.disconnect(a.port)
     assert len(b.frames) == 1
+
+
+def test_a_policy_that_changes_while_a_frame_is_let_go_neither_loses_nor_doubles_one() -> None:
+    slow = ShapingOverride(enabled=True, average_kbps=8, peak_kbps=8, burst_kb=1)
+    switch = new_switch()
+    switch.add_port_group("slow", 0, Overrides(shaping=slow))
+    a, b = card(switch, "slow", 1), card(switch, "slow", 2)
+    frames = [frame_of(b.address, a.address, 0x88B5, bytes([n]) * 1486) for n in range(5)]
+    for frame in frames:
+        a.send(frame)
+    receive = b.receive
+
+    def change(frame: bytes) -> None:
+        receive(frame)
+        slower = msgspec.structs.replace(slow, average_kbps=8 - len(b.frames))
+        switch.set_port_group("slow", overrides=Overrides(shaping=slower))
+
+    a.port._owner.ports[b.port.number].deliver = change  # type: ignore[attr-defined]
+    clock = switch._clock
+    left: list[int] = []
+    while clock.skip_to_next():
+        clock.run_due()
+        left.append(clock.now_ns)
+    assert b.frames == frames
+    gaps = [b - a for a, b in pairwise(left)]
+    assert len(left) == 4
+    assert gaps == sorted(set(gaps)), "each frame waits for the policy that holds then, and not for the one before"
