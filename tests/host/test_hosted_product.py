@@ -1,0 +1,296 @@
+"""Hosted against bare metal: the same guest in all of them, its accesses counted, every crossing an event."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from vilab.devices import pcnet_registers as r
+from vilab.errors import AdminError
+from vilab.events import Event, EventLog, PortRead, PortWritten
+from vilab.host.hosted_account import IDLE, Account, receiving, sending
+from vilab.host.hosted_figures import figures
+from vilab.host.hosted_lance import Access
+from vilab.host.hosted_machine import HOSTED, PRODUCTS, HostedMachine, ProductName
+from vilab.host.hosted_product import ALL
+from vilab.host.world_costs import COST_TABLE, WORLD_COSTS, WorldCosts, cost_text
+from vilab.host.world_events import Crossed, FrameOnWire, LanceAccessed, Worked, WorldSwitched
+
+VMM_WORLD = ("guest", "VMM", "vmkernel")
+
+
+class Recorded:
+    """A run with its log."""
+
+    def __init__(self, product: ProductName, packets: int = 60, size_bytes: int = 1000, answer_each: int = 2) -> None:
+        self.log = EventLog(keep=True)
+        self.machine = HostedMachine(product, log=self.log)
+        self.machine.send(packets, size_bytes, answer_each)
+
+
+@cache
+def recorded(product: ProductName, answer_each: int = 2) -> Recorded:
+    return Recorded(product, answer_each=answer_each)
+
+
+@cache
+def sent(product: ProductName, answer_each: int = 2, size_bytes: int = 1472) -> Account:
+    return sending(product, 160, size_bytes, answer_each=answer_each)
+
+
+@cache
+def received(product: ProductName) -> Account:
+    return receiving(product, 160)
+
+
+def check_crossings(events: list[Event]) -> None:
+    """Control is in one place at a time, and goes from there: the log is one path, in the order of time."""
+    here, at_ns = "guest", 0
+    for event in events:
+        if not isinstance(event, LanceAccessed | WorldSwitched | Crossed | Worked):
+            continue
+        assert event.at_ns >= at_ns, event
+        at_ns = event.at_ns
+        if isinstance(event, LanceAccessed):
+            assert here == "guest", event
+        elif isinstance(event, Worked):
+            assert event.where == here, (here, event)
+        elif isinstance(event, WorldSwitched):
+            assert {event.origin, event.to} == {"VMM", "VMDriver"}, event
+            assert event.origin == here or (here == "guest" and event.origin == "VMM"), (here, event)
+            here = event.to
+        else:
+            assert event.origin == here, (here, event)
+            assert (event.origin in VMM_WORLD) == (event.to in VMM_WORLD), "a crossing has changed worlds"
+            here = event.to
+    assert here == "guest"
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_the_log_is_one_path_through_the_worlds(product: ProductName) -> None:
+    check_crossings(recorded(product).log.events)
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_the_accesses_are_those_that_the_machine_has_seen_at_the_cards_ports(product: ProductName) -> None:
+    """The judge: the PC's own log of port accesses, which knows no product."""
+    run = recorded(product)
+    base = next(first for _, first, _, memory in run.machine.product.card.windows() if not memory)
+    ports = Counter(
+        (isinstance(each, PortWritten), "address" if each.port == base + 0x12 else "data")
+        for each in run.log.events
+        if isinstance(each, PortRead | PortWritten) and base <= each.port < base + 32
+    )
+    ours = Counter[tuple[bool, str]]()
+    for (what, way, _), n in run.machine.product.accesses.items():
+        ours[way == "write", what] += n
+    assert ours == ports
+    assert len(run.log.of(LanceAccessed)) == sum(ours.values())
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_what_was_charged_is_counts_times_costs_and_what_the_events_say(product: ProductName) -> None:
+    run = recorded(product)
+    worlds = run.machine.product.worlds
+    switched = run.log.of(WorldSwitched)
+    assert len(switched) == sum(n for (field, _), n in worlds.counts.items() if field == "switch_ns")
+    said = sum(each.ns for each in switched) + sum(each.ns for each in run.log.of(Worked))
+    assert said == sum(n * getattr(WORLD_COSTS, field) for (field, _), n in worlds.counts.items())
+    in_vmm = sum(n for (_, _, place), n in run.machine.product.accesses.items() if place == "VMM")
+    assert said - in_vmm * run.machine.vm.costs.ns(run.machine.vm.costs.callout) <= worlds.charged_ns <= said
+
+
+def test_all_products_send_the_same_frames_and_the_guest_says_the_same() -> None:
+    def frames(product: ProductName) -> list[bytes]:
+        return [each.frame for each in recorded(product, 0).log.of(FrameOnWire) if each.sent]
+
+    first = frames("native")
+    assert len(first) == 61
+    for product in PRODUCTS:
+        assert frames(product) == first, product
+        assert recorded(product, 0).machine.console.said == recorded("native", 0).machine.console.said
+
+
+def test_a_run_is_the_same_event_for_event() -> None:
+    assert Recorded("flag").log.events == recorded("flag").log.events
+
+
+def test_three_accesses_of_the_data_register_a_packet_and_one_of_them_sends() -> None:
+    account = sent("none", 0)
+    assert account.data_accesses() == pytest.approx(3, abs=0.02)
+    assert account.data_accesses("VMApp") == account.data_accesses()
+    log = recorded("none", 0).log
+    sends = sum(each.sends for each in log.of(LanceAccessed))
+    assert sends == 61
+    assert account.switches("I/O") == pytest.approx(6, abs=0.05)
+
+
+def test_the_first_optimization_leaves_one_access_that_switches() -> None:
+    account = sent("ports", 0)
+    assert account.data_accesses("VMApp") == pytest.approx(1, abs=0.1)
+    assert account.switches("I/O") == pytest.approx(2, abs=0.2)
+
+
+def test_the_second_leaves_less_than_one() -> None:
+    assert sent("combining").data_accesses("VMApp") < 0.1
+    assert sent("combining").switches("I/O", "backlog") < 0.2
+
+
+def test_world_switches_fall_and_never_rise() -> None:
+    """Each optimization concerns one direction or both; none makes the other worse."""
+    names = list(HOSTED)
+    for before, after in pairwise(names):
+        out = sent(before).switches(), sent(after).switches()
+        back = received(before).switches(), received(after).switches()
+        assert out[1] <= out[0] * 1.02, (after, out)
+        assert back[1] <= back[0] * 1.02, (after, back)
+        assert out[1] < out[0] - 1 or back[1] < back[0] - 1, (after, out, back)
+    assert sent("esx").switches() == received("esx").switches() == 0
+
+
+def test_the_share_of_io_that_switches_worlds_falls_below_one_percent() -> None:
+    """The paper has 26.8 % and 0.5 %; ours comes from counts of another driver under another load."""
+    shares = [sent(name).io_share() for name in HOSTED]
+    assert shares == sorted(shares, reverse=True)
+    assert 0.2 < shares[0] < 0.4
+    assert shares[-1] < 0.01
+
+
+def test_unoptimized_it_is_bound_by_the_processor_and_the_first_optimization_saturates_the_wire() -> None:
+    """Section 6: "this optimization alone" saturates the network on the 733 MHz machine."""
+    assert sent("none").bound_by_processor
+    for name in ("ports", "combining", "flag", "esx", "native"):
+        assert not sent(name).bound_by_processor, name
+    idle = [sent(name).split()[IDLE] for name in ("ports", "combining", "flag", "esx", "native")]
+    assert idle == sorted(idle)
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_received_stream_arrives(product: ProductName) -> None:
+    account = received(product)
+    assert account.got == account.offered == 160
+    assert account.measured_mbit_s == pytest.approx(account.mbit_s(), rel=0.03)
+
+
+@pytest.mark.parametrize("product", ["none", "flag", "esx"])
+def test_counts_times_other_costs_foretell_a_run_with_those_costs(product: ProductName) -> None:
+    """Not to the last packet: who is slower batches more, and the counts themselves change a little."""
+    costs = replace(WORLD_COSTS, switch_ns=5_000, write_ns=30_000, host_interrupt_ns=3_000)
+    again = sending(product, 160, costs=costs)
+    assert again.measured_mbit_s == pytest.approx(sent(product).mbit_s(costs), rel=0.08)
+
+
+def test_with_free_crossings_the_hosted_product_needs_what_the_native_machine_needs_and_its_exits() -> None:
+    free = WorldCosts(**{name: 0 for name in WorldCosts.__struct_fields__ if name.endswith("_ns")})
+    free = replace(free, look_ns=WORLD_COSTS.look_ns)
+    hosted, native = sending("none", 120, 256, free), sending("native", 120, 256)
+    assert hosted.measured_ns < 2 * native.measured_ns
+
+
+def test_small_packets_are_bound_by_the_processor_everywhere_and_each_optimization_pays() -> None:
+    speeds = [sent(name, 2, 256).measured_mbit_s for name in ("none", "ports", "combining")]
+    assert speeds == sorted(speeds)
+    assert sent("flag", 2, 256).measured_mbit_s > 1.4 * speeds[0]
+    assert sent("esx", 2, 256).measured_mbit_s > sent("flag", 2, 256).measured_mbit_s
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_lone_packet_does_not_wait_for_company(product: ProductName) -> None:
+    machine = HostedMachine(product, "ping 10.0.0.9 3 56 1", "poweroff")
+    ended = machine.vm.engine.run()
+    assert ended is not None
+    assert "ping: 3 of 3 answered" in machine.console.said
+
+
+def test_a_backlog_forces_a_switch() -> None:
+    """Allowed to queue none, every send switches; the processor is faster than small frames, so three are too few."""
+
+    def backlog(most_queued: int) -> float:
+        machine = HostedMachine("flag", options=replace(ALL, most_queued=most_queued))
+        machine.send(100, 64, answer_each=0)
+        return machine.product.worlds.counts["switch_ns", "backlog"] / 100
+
+    assert backlog(0) > backlog(1) >= backlog(7)
+
+
+def test_every_cost_is_in_the_table_with_its_source() -> None:
+    assert {row.field for row in COST_TABLE} == set(WorldCosts.__struct_fields__) - {"look_ns"}
+    assert cost_text().count("\n") == len(COST_TABLE) - 1
+    assert all(row.why or row.source != "MODEL" for row in COST_TABLE)
+
+
+def test_figures_are_plain_values() -> None:
+    import json
+
+    made = figures(60, 512)
+    assert json.loads(json.dumps(made)) == made
+    assert made["sending"]["none"]["world_switches"] > made["sending"]["flag"]["world_switches"]
+    assert set(made["sending"]) == set(made["receiving"]) == set(PRODUCTS)
+
+
+def test_too_few_packets_are_refused_in_a_sentence() -> None:
+    with pytest.raises(AdminError, match="too few"):
+        sending("native", 20)
+    with pytest.raises(AdminError, match="no product 'xen'"):
+        HostedMachine("xen")  # type: ignore[arg-type]
+
+
+VALUES = st.one_of(st.integers(0, 0xFFFF), st.sampled_from([r.TDMD | r.IENA, r.STOP, r.INIT, r.STRT]))
+ACCESSES = st.tuples(st.booleans(), st.sampled_from([0, 0x10, 0x12, 0x14, 0x16, 0x18]), st.sampled_from([1, 2, 4]),
+                     VALUES)  # fmt: skip
+DEEDS = st.lists(st.one_of(ACCESSES, st.binary(min_size=60, max_size=80), st.integers(1, 3_000_000)), max_size=40)
+
+
+@cache
+def at_the_prompt(product: ProductName) -> HostedMachine:
+    machine = HostedMachine(product, log=EventLog(keep=True))
+    machine.run_until(lambda: machine.console.said.endswith("shell> "))
+    return machine
+
+
+@pytest.mark.parametrize("product", ["none", "ports", "flag", "esx"])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(deeds=DEEDS)
+def test_whatever_is_done_to_the_card_the_log_stays_one_path(product: ProductName, deeds: list[object]) -> None:
+    """Any accesses, frames at any time: no access in two places, no lost switch, no loop without end."""
+    machine = at_the_prompt(product)
+    card, engine = machine.product.card, machine.vm.engine
+    machine.log.events.clear()
+    for deed in deeds:
+        if isinstance(deed, bytes):
+            machine.product.nic.transmit(b"\xff" * 6 + deed[6:])
+        elif isinstance(deed, int):
+            engine.run(engine.now_ns() + deed)
+        elif isinstance(deed, tuple):
+            write, offset, size, value = deed
+            if write:
+                card.write_bar(0, offset, size, value)
+            else:
+                card.read_bar(0, offset, size)
+            engine.run(engine.now_ns() + 1)
+    engine.run(engine.now_ns() + 5_000_000)
+    assert engine.ended is None
+    check_crossings(machine.log.events)
+
+
+@pytest.mark.parametrize(
+    ("access", "sends", "changes"),
+    [
+        (Access("CSR0", True, r.TDMD | r.IENA), True, False),
+        (Access("CSR0", True, r.TDMD, on=False), False, False),
+        (Access("CSR0", False, r.TDMD), False, False),
+        (Access("CSR0", True, r.TINT | r.IENA), False, False),
+        (Access("CSR0", True, r.INIT), False, True),
+        (Access("CSR4", True, 0xFFFF), False, False),
+        (Access("BCR20", True, 2), False, True),
+        (Access("RAP", True, r.TDMD), False, False),
+    ],
+)
+def test_which_accesses_send_and_which_change_what_is_delivered(access: Access, sends: bool, changes: bool) -> None:
+    assert (access.sends, access.starts_or_stops) == (sends, changes)
