@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.network.captures import captured, tshark
 from vilab.course.switch_runs import conversation
 from vilab.network.ethernet import BROADCAST, IPV4, frame_of, tagged
-from vilab.network.packets import SYN, TCP, UDP, Ipv4, Tcp, Udp, ip_of
+from vilab.network.packets import ICMP, PORT_UNREACHABLE, SYN, TCP, UDP, UNREACHABLE, Icmp, Ipv4, Tcp, Udp, ip_of
 from vilab.network.pcap import packets_of
 from vilab.view.capture import FIELDS_AT, CapturePlayback, CaptureTrack
 from vilab.view.frame_bytes_layers import brief, fields, sentence
@@ -114,3 +114,11 @@ def test_the_cursor_has_a_row_for_each_field_with_words_for_those_who_listen(lab
     picture = track.picture(4)
     assert picture.stage.rows == len(fields(track.packets[4].frame))
     assert 'aria-label="802.1Q tag: VLAN 10, priority 0"' in picture.stage.under
+
+
+def test_an_icmp_error_has_no_sequence_number() -> None:
+    error = Icmp(UNREACHABLE, PORT_UNREACHABLE, bytes(4), SAMPLES["udp"][14:42]).encode()
+    frame = ip_frame(ICMP, error)
+    assert "sequence" not in {field.name for field in fields(frame)}
+    assert sentence(frame) == "ICMP unreachable, 10.0.0.1 to 10.0.0.2"
+    assert sentence(ip_frame(ICMP, Icmp(8, 0, b"\0\1\0\7", b"").encode())) == "Echo request 7, 10.0.0.1 to 10.0.0.2"

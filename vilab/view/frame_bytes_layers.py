@@ -99,6 +99,7 @@ ICMP_FIELDS: Table = (
     ("type", 1, lambda d: f"{d[0]}, {ECHO.get(d[0], 'unknown')}"), ("code", 1, _number), ("checksum", 2, _hex),
     ("identifier", 2, _number), ("sequence", 2, _number),
 )  # fmt: skip
+OTHER_ICMP_FIELDS: Table = (*ICMP_FIELDS[:3], ("rest", 4, _hex))
 UDP_FIELDS: Table = (("source port", 2, _number), ("destination port", 2, _number), ("length", 2, _number),
                      ("checksum", 2, _hex))  # fmt: skip
 TCP_FIELDS: Table = (
@@ -146,11 +147,9 @@ def _fields(frame: bytes) -> Iterator[Field]:
 def _rest(name: str, frame: bytes, at: int, end: int, layer: str = "") -> Iterator[Field]:
     data = frame[at:end]
     if data:
-        printable = "".join(chr(octet) if 32 <= octet < 127 else "·" for octet in data[:24])
-        words = (
-            f"{len(data)} octets" if name == "padding" else f"{len(data)} octets: {printable}{'…' * (len(data) > 24)}"
-        )
-        yield Field(layer or name, name, at, data, words)
+        shown = "".join(chr(octet) if 32 <= octet < 127 else "·" for octet in data[:24])
+        text = f": {shown}{'…' * (len(data) > 24)}" if shown.count("·") * 2 < len(shown) else ""
+        yield Field(layer or name, name, at, data, f"{len(data)} octets{text}")
 
 
 def _ipv4(frame: bytes, at: int) -> Iterator[Field]:
@@ -168,6 +167,8 @@ def _ipv4(frame: bytes, at: int) -> Iterator[Field]:
         yield from _rest("data", frame, at, end)
     else:
         layer, body = PROTOCOLS[packet.protocol], frame[:end]
+        if packet.protocol == packets.ICMP and body[at : at + 1] not in (b"\0", b"\x08"):
+            table = OTHER_ICMP_FIELDS
         size = sum(size for _, size, _ in table)
         yield from _cut(layer, table, body, at)
         if packet.protocol == packets.TCP and len(body) > at + 12:
@@ -213,7 +214,10 @@ def sentence(frame: bytes) -> str:
     if ("IPv4", "destination IP") in found:
         way = f"{found[('IPv4', 'source IP')]} to {found[('IPv4', 'destination IP')]}"
         if ("ICMP", "type") in found:
-            return f"{found[('ICMP', 'type')].split(', ')[1]} {found.get(('ICMP', 'sequence'), '')}, {way}"
+            kind, number = data[("ICMP", "type")][0], found.get(("ICMP", "sequence"), "")
+            if number:
+                return f"{ECHO[kind].capitalize()} {number}, {way}"
+            return f"ICMP {ECHO.get(kind, f'type {kind}')}, {way}"
         for name in ("UDP", "TCP"):
             if (name, "destination port") in found:
                 port = int.from_bytes(data[(name, "destination port")], "big")
