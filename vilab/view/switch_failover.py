@@ -186,7 +186,7 @@ class FailoverTrack:
             )
         if moved is None or moved[2] == "failback":
             return (
-                f"{begin}. The link is up, so nothing is wrong: **web1 is cut off for {away:.1f}\u00a0s**, until "
+                f"{begin}. The link is up, so the team sees nothing: **web1 is cut off for {away:.1f}\u00a0s**, until "
                 f"somebody repairs it."
             )
         return (
