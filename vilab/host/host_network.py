@@ -20,6 +20,7 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.host.vmx_network import DEFAULT_NETWORK, CardSettings
 from vilab.network.cable import VirtualCable
+from vilab.network.peer import Peer
 from vilab.network.physical_nic import PhysicalNic
 from vilab.network.switch_port import SwitchPort
 from vilab.network.teams import Teams
@@ -85,13 +86,14 @@ class MachineCables:
 
 
 class HostNetwork:
-    """``switches``: all virtual switches. ``nics``: physical cards by name."""
+    """``switches``: all virtual switches. ``nics``: physical cards by name. ``vmkernel``: VMkernel ports by name."""
 
     def __init__(self, host: str, clock: VirtualClock, log: EventLog) -> None:
         self.host, self.clock, self._log = host, clock, log
         self._teams: dict[str, Teams] = {}
         self.switches = VirtualSwitches(clock, log, self._teams_for)
         self.nics: dict[str, PhysicalNic] = {}
+        self.vmkernel: dict[str, Peer] = {}
         self.add_switch(FIRST_SWITCH).add_port_group(DEFAULT_NETWORK)
 
     def _teams_for(self, switch: str) -> Teams:
@@ -117,6 +119,17 @@ class HostNetwork:
             target.add_uplink(nic)
         self.nics[name] = nic
         return nic
+
+    def add_vmkernel_port(self, name: str, group: str, address: bytes, ip: bytes, prefix: int = 24) -> Peer:
+        """The vmkernel's own place in a port group (``vmk0``), with an IPv4 address: for VMotion, iSCSI, NFS.
+
+        Raises ``AdminError``; nothing is changed then.
+        """
+        if name in self.vmkernel:
+            raise AdminError(f"The host has a VMkernel port {name} already.")
+        port = self.switches.connect(group, name, "vmkernel", address)
+        self.vmkernel[name] = Peer(VirtualCable(port, self.clock, self.clock), address, ip, prefix)
+        return self.vmkernel[name]
 
     def connect(self, name: str, cards: Sequence[CardSettings], card_clock: VirtualClock) -> MachineCables:
         """Ports for a machine's cards. Raises ``AdminError``, and nothing is connected then."""
