@@ -30,6 +30,9 @@ else after ``look_ns``. Nothing waits longer than that.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+
 import msgspec
 
 from vilab.clock import Timer
@@ -41,15 +44,28 @@ from vilab.host.world_events import HostInterrupted, Place
 from vilab.vmm.vm import VirtualMachine
 
 MOST_QUEUED = 3
+FORCED = ("backlog", "idle")
+"""Why worlds are switched for the sake of frames that wait."""
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """What a combining VMM knows when it decides: how many ``frames`` wait, the oldest for how long, and whether the
+    guest has just ``halted``; else it has just given a frame."""
+
+    frames: int
+    waited_us: float
+    halted: bool
 
 
 class Optimizations(msgspec.Struct, frozen=True):
-    """Which of them are on. ``most_queued``: one frame more, and a switch is forced."""
+    """Which of them are on. ``most_queued``: one frame more, and a switch is forced. ``policy``: another rule: is a
+    switch to be made now? It is asked at each frame, and when the guest halts."""
 
     ports_in_vmm: bool = False
     combining: bool = False
     flag: bool = False
     most_queued: int = MOST_QUEUED
+    policy: Callable[[Waiting], bool] | None = None
 
 
 NONE = Optimizations()
@@ -68,6 +84,9 @@ class HostedProduct(Product):
         self.app = VmApp(self)
         self.queued = 0
         """Frames in the guest's ring that the card has been told of, and that nobody has sent."""
+        self.told_ns: deque[int] = deque()
+        self.waited_ns: list[int] = []
+        """Of each frame: from the guest's word to the VMApp's hand."""
         self.unseen = False
         """The host's card has interrupted, and the VMApp has not looked since."""
         self._flush: Timer | None = None
@@ -84,6 +103,7 @@ class HostedProduct(Product):
             return
         if access.sends:
             self.queued += 1
+            self.told_ns.append(worlds.at_ns)
         if self._can_stay(access):
             self._in_vmm(access, "status_in_vmm_ns")
             if access.sends:
@@ -95,7 +115,7 @@ class HostedProduct(Product):
         if access.sends:
             self.soon()
             return
-        worlds.work("VMApp", "status_in_vmapp_ns", f"Lance: the access to {access.register}")
+        worlds.work("VMApp", "status_in_vmapp_ns", f"emulates the access to {access.register}")
         if self.app.looks_for_frames() or self.app.leave():
             self.soon()
 
@@ -106,7 +126,16 @@ class HostedProduct(Product):
             return False
         if not access.sends:
             return True
-        return options.combining and (self.queued <= options.most_queued or not self.nic.has_room)
+        return options.combining and not self._has_to_switch(halted=False)
+
+    def _has_to_switch(self, halted: bool) -> bool:
+        """Frames wait. Is a switch to be made for them?"""
+        if not self.nic.has_room:
+            return False
+        if self.options.policy is None:
+            return halted or self.queued > self.options.most_queued
+        waited_ns = self.worlds.at_ns - self.told_ns[0] if self.told_ns else 0
+        return self.options.policy(Waiting(self.queued, waited_ns / 1000, halted))
 
     def _in_vmm(self, access: Access, field: str) -> None:
         self.report(access, "VMM")
@@ -142,13 +171,13 @@ class HostedProduct(Product):
         if switched:
             worlds.switch("VMM", "VMDriver", "interrupt")
         worlds.cross(before, "host kernel", "raises the interrupt again" if switched else "interrupt")
-        worlds.work("host kernel", "host_interrupt_ns", f"interrupt handler: a frame was {what}")
+        worlds.work("host kernel", "host_interrupt_ns", f"handles the interrupt: a frame was {what}")
         if frame is not None:
             self.keep(frame)
         worlds.cross("host kernel", before, "handled")
 
     def idle(self) -> None:
-        if self.unseen or (self.queued and self.nic.has_room):
+        if self.unseen or (self.queued and self._has_to_switch(halted=True)):
             self._flush_by(self.vm.clock.now_ns)
 
     def _flush_by(self, at_ns: int) -> None:
@@ -185,4 +214,6 @@ class HostedProduct(Product):
 
     def frame_out(self, frame: bytes) -> None:
         self.queued = max(0, self.queued - 1)
+        if self.told_ns:
+            self.waited_ns.append(self.worlds.at_ns - self.told_ns.popleft())
         self.app.send(frame)

@@ -197,7 +197,7 @@ class EsxProduct(Product):
         worlds.emit(HostInterrupted(worlds.at_ns, "received" if frame is not None else "sent", False))
         worlds.cross("guest", "VMM", "interrupt")
         worlds.cross("VMM", "vmkernel", "interrupt")
-        worlds.work("vmkernel", "host_interrupt_ns", "the driver's interrupt handler")
+        worlds.work("vmkernel", "host_interrupt_ns", "handles the interrupt with its own driver")
         if frame is not None:
             self.keep(frame)
         while self.arrived and self.card.can_receive:

@@ -49,6 +49,7 @@ class VmApp:
             self.product.take_frames()
             if self.product.nic.has_room:
                 self.product.queued = 0
+                self.product.told_ns.clear()
             while self._is_there() and self.product.card.can_receive:
                 self._read()
             again = self.leave()
@@ -62,21 +63,21 @@ class VmApp:
         if product.options.flag:
             return bool(product.arrived)
         self.worlds.cross("VMApp", "host kernel", "select()")
-        self.worlds.work("host kernel", "select_ns", "select() asks the VMNet")
+        self.worlds.work("host kernel", "select_ns", "asks the VMNet for frames")
         self.worlds.cross("host kernel", "VMApp", f"{len(product.arrived)} to read")
         self.looked_ns, product.unseen = self.worlds.at_ns, False
         return bool(product.arrived)
 
     def _read(self) -> None:
         self.worlds.cross("VMApp", "host kernel", "read()")
-        self.worlds.work("host kernel", "read_ns", "the VMNet hands over a frame")
+        self.worlds.work("host kernel", "read_ns", "hands over a frame of the VMNet")
         self.worlds.cross("host kernel", "VMApp", "a frame for the guest's ring")
         self.product.to_guest(self.product.arrived.pop(0))
 
     def send(self, frame: bytes) -> None:
-        self.worlds.work("VMApp", "send_in_vmapp_ns", "Lance: takes the frame out of the guest's ring")
+        self.worlds.work("VMApp", "send_in_vmapp_ns", "takes the frame out of the guest's ring")
         self.worlds.cross("VMApp", "host kernel", "write()")
-        self.worlds.work("host kernel", "write_ns", "VMNet, bridge, driver of the card")
+        self.worlds.work("host kernel", "write_ns", "sends it: VMNet, bridge, driver of the card")
         self.product.on_the_wire(frame)
         self.worlds.cross("host kernel", "VMApp", "written")
 
