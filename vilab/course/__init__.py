@@ -10,7 +10,9 @@
 ``live_guest`` ``live_views``                        a guest that boots while you watch, for lesson 7
 ``memory_runs`` ``memory_views`` ``predictions_memory`` ``sharing_figures``   of lessons 8 and 9
 ``reclaim_runs`` ``figure_2`` ``tax_runs`` ``reclaim_views``   of lessons 10 and 11
+``one_packet`` ``card_figures`` ``card_breaks`` ``card_sink`` ``card_views`` ``predictions_cards``   of lesson 15
 ``switch_runs`` ``switch_guests`` ``switch_views`` ``predictions_switch``   of lesson 16
+``hosted_runs`` ``hosted_views`` ``predictions_hosted``   of lesson 17
 ``exercise_guest`` ``exercise_steps`` ``exercise_student``       how an exercise runs an answer, with a limit
 ``checkers_``...     one checker for each exercise; ``feedback`` says what was wrong, with the steps that show it
 ``workcopy``         what students get, as a copy of their own

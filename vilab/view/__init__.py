@@ -19,9 +19,12 @@ Pure Python, no Jupyter needed:
 ``memory_chart`` ``memory_chart_draw`` ``memory_free_draw`` ``memory_chart_says``   memory over time, four states
 ``memory_knobs`` ``memory_pressure`` ``memory_tax`` ``memory_tax_draw``             sliders: pressure, tax and shares
 ``sharing_curve``               how much equal guests share, beside the paper's figure
+``packet_path`` ``packet_path_track`` ``packet_path_draw`` ``packet_path_rings``   one packet through a network card
+``packet_path_beside``          the same packet through several cards, event by event
 ``switch_frame`` ``switch_track`` ``switch_draw`` ``switch_says``   a frame's way through a virtual switch
 ``switch_lab`` ``switch_station`` ``switch_record``   the switch itself, who is on it, and what is written down of it
 ``switch_bench``                to be wired by hand; ``switch_balance`` ``switch_failover`` ``switch_shaping``
+``world_stops`` ``world_lanes`` ``world_time``   a packet through the worlds of a hosted product; where its time goes
 ``frame_bytes`` ``frame_bytes_layers`` ``capture``    octets of a frame, aligned, and taken apart
 ``job`` ``typed`` ``quiz``      work that takes its time; what a student types; questions on their own
 ``still``                       a moment as an SVG file

@@ -23,7 +23,7 @@ from vilab.view.timeline import timeline
 from vilab.view.words import counted, plain
 
 LEFT, RIGHT = 176.0, WIDTH - 140.0
-TOP, PITCH, CARD = 30.0, 26.0, 106.0
+TOP, PITCH, CARD = 6.0, 26.0, 106.0
 ROWS = ("exits", "DMA", "port")
 MARKS = {"read": ("trap", 0), "write": ("trap", 0), "pic": ("io", 0), "interrupt": ("space", 0), "dma": ("memory", 1),
          "frame": ("frame", 2)}  # fmt: skip
@@ -102,12 +102,12 @@ class BesideTrack:
         )  # fmt: skip
 
     def _stage(self, position: int, words: str) -> Stage:
-        height = TOP + CARD * len(self.ways)
+        height = TOP + CARD * len(self.ways) + 16
         unit = (RIGHT - LEFT) / max(1, self.total)
         key = (("trap", "a register of the card"), ("io", "interrupt controller"), ("space", "interrupt"))
         under, over, x = [], [], LEFT
         for kind, name in key:
-            over.append(glyph(kind, x + 6, 10, 5) + text(x + 16, 14, name, "s soft"))
+            over.append(glyph(kind, x + 6, height - 18, 5) + text(x + 16, height - 14, name, "s soft"))
             x += 34 + 6.8 * len(name)
         for at, way in enumerate(self.ways):
             y = TOP + CARD * at
@@ -119,14 +119,14 @@ class BesideTrack:
                 kind, row = MARKS[beat.kind]
                 over.append(glyph(kind, LEFT + unit * (beat_at + 0.5), y + 16 + PITCH * row, min(6.0, unit * 0.55)))
             if exits := way.exits(position):
-                over.append(text(WIDTH, y + 26, f"{exits} exits" if exits > 1 else "1 exit", "l b end vmm"))
+                over.append(text(WIDTH, y + 26, counted(exits, "exit"), "l b end vmm"))
                 mine = way.count(position, "read", "write")
                 over.append(text(WIDTH, y + 46, f"{mine} for registers", "s end soft"))
             if moved := way.count(position, "dma"):
-                over.append(text(WIDTH, y + 66, f"{moved} transfers", "s end soft"))
+                over.append(text(WIDTH, y + 66, counted(moved, "transfer"), "s end soft"))
         return Stage(
             label=f"{self.question} {words}", height=height, under="".join(under), over="".join(over),
-            playhead=LEFT + unit * position, playhead_height=height - 18,
+            playhead=LEFT + unit * position, playhead_height=height - 36,
         )  # fmt: skip
 
     def _counts(self, position: int) -> Panel:

@@ -9,13 +9,14 @@ from vilab.view.frame_bytes import FrameRow, draw_frame
 from vilab.view.packet_path import DRIVER, LANES, MEMORY, MONITOR, Stop, exits, transfers
 from vilab.view.packet_path_rings import draw_rings
 from vilab.view.svg import glyph, line, number, rect, text
+from vilab.view.words import counted
 
 LEFT, RIGHT = 316.0, WIDTH - 16.0
 PITCH, LANE = 48.0, 44.0
 LANES_END = PITCH * len(LANES)
 RINGS_TOP = LANES_END + 12
 FRAME_TOP = RINGS_TOP + 116
-HEIGHT = FRAME_TOP + 66
+HEIGHT = FRAME_TOP + 96
 
 
 def draw(made: Sequence[Stop], position: int, question: str, says: str) -> Stage:
@@ -39,22 +40,26 @@ def draw(made: Sequence[Stop], position: int, question: str, says: str) -> Stage
     over.append(_counts(made[:position]))
     now, before = made[max(0, position - 1)].rings, made[max(0, position - 2)].rings
     over.append(draw_rings(before, now, RINGS_TOP))
-    seen = [stop for stop in made[:position] if stop.frame]
-    over.append(draw_frame([FrameRow("on the port", seen[-1].frame)] if seen else [], FRAME_TOP))
+    frames = list(dict.fromkeys(stop.frame for stop in made[:position] if stop.frame))[-2:]
+    over.append(draw_frame([FrameRow(_direction(made, frame), frame) for frame in frames], FRAME_TOP))
     return Stage(
         label=f"{question} {says}", height=HEIGHT, under="".join(under), over="".join(over),
         playhead=LEFT + unit * position, playhead_height=LANES_END,
     )  # fmt: skip
 
 
+def _direction(made: Sequence[Stop], frame: bytes) -> str:
+    """The frame that the guest has sent first has its address as the source."""
+    first = next(stop.frame for stop in made if stop.frame)
+    return "sent" if frame[6:12] == first[6:12] else "received"
+
+
 def _counts(lived: Sequence[Stop]) -> str:
     parts = []
     if count := exits(lived):
-        words = f"{count} exits" if count > 1 else "1 exit"
-        parts.append(text(RIGHT, PITCH * MONITOR + 16, words, "b end vmm"))
+        parts.append(text(LEFT - 20, PITCH * MONITOR + 18, counted(count, "exit"), "b end vmm"))
     if count := transfers(lived):
-        words = f"{count} transfers" if count > 1 else "1 transfer"
-        parts.append(text(RIGHT, PITCH * MEMORY + 16, words, "s end host"))
+        parts.append(text(LEFT - 20, PITCH * MEMORY + 18, counted(count, "transfer"), "s end host"))
     return "".join(parts)
 
 

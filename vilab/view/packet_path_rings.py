@@ -6,7 +6,7 @@
                                       ^ the card's next
     receive ring   [ card ][ card ][ ours ][ card ] ...       ours: 0, the driver's
 
-A descriptor that has changed hands in the step is filled; what it was stands in it, dashed.
+A descriptor that has changed hands in the step is filled, and says what its bit was: 0 → 1.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def draw_rings(before: Rings, now: Rings, top: float) -> str:
     for row, (name, words, following) in enumerate(rows):
         y = top + ROW * row
         parts.append(text(16, y + 20, words, "b guest"))
-        parts.append(text(124, y + 20, "OWN bits", "s soft"))
+        parts.append(text(124, y + 20, "OWN bits, before → now", "s soft") if row == 0 else "")
+        parts.append(text(LEFT - 12, y + 45, "▲ the card looks here next", "s end soft") if row == 0 else "")
         parts.append(_row(getattr(before, name), getattr(now, name), following, y))
     return "".join(parts)
 
@@ -70,6 +71,7 @@ def _row(before: Sequence[Owner], now: Sequence[Owner], following: int, y: float
         edge = "var(--vl-vmm-ink)" if changed else "var(--vl-host-ink)" if owner.card else "var(--vl-guest-ink)"
         parts.append(rect(x, y, wide, BOX, fill, f'stroke="{edge}" stroke-width="1"'))
         words = "1 card" if owner.card else "0 ours"
+        words = f"{int(was.card)} → {int(owner.card)}" if changed else words
         css = "mid b on-vmm" if changed else "mid host" if owner.card else "mid guest"
         parts.append(text(x + wide / 2, y + 20, words, css))
         if owner.frame_bytes:

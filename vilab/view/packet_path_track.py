@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from vilab.view.frame import Cell, Panel, Picture, Row
+from vilab.view.frame_bytes_layers import fields
 from vilab.view.packet_path import STATUS_BITS, Stop
 from vilab.view.packet_path_draw import LEFT, RIGHT, draw
 from vilab.view.timeline import timeline
@@ -17,6 +18,16 @@ MEANINGS = {
     "RXON": "receiver on", "TXON": "transmitter on", "TDMD": "look at the send ring now", "STOP": "stopped",
 }  # fmt: skip
 WHO = {"card": "the card", "pic": "interrupt controller", "other": "nothing to do"}
+
+
+def _frame(frame: bytes) -> Panel:
+    head = (Cell("layer"), Cell("field"), Cell("value"))
+    rows, before = [], ""
+    for field in fields(frame):
+        layer = field.layer if field.layer != before else ""
+        rows.append(Row((Cell(layer, "c-shared"), Cell(field.name, "soft"), Cell(field.words, "mono clip"))))
+        before = field.layer
+    return Panel("The frame", head, tuple(rows))
 
 
 class Source(Protocol):
@@ -70,7 +81,9 @@ class PacketPathTrack:
         )  # fmt: skip
 
     def _status(self, position: int) -> Panel:
-        """CSR0 as it went over the bus last."""
+        """CSR0 as it went over the bus last; while a frame is there, what is in that."""
+        if position and self.made[position - 1].frame:
+            return _frame(self.made[position - 1].frame)
         head = (Cell("bit", "r"), Cell("CSR0"), Cell("meaning"))
         last = next((at for at in range(position, 0, -1) if self.made[at - 1].status is not None), None)
         if last is None:
