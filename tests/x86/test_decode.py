@@ -131,7 +131,8 @@ def check_against_capstone(code: bytes, bits: int = 32) -> None:
     assert (ours.size, ours.kind) == (size, expected_kind(mnemonic, operands, code)), (
         f"{code.hex()} {mnemonic} {operands}"
     )
-    if ours.target is not None and bits == 32 and ours.operand_bits == 32:
+    # Behind a 67, which is about addresses of data, capstone takes 16 bits of a jump's displacement for all of it.
+    if ours.target is not None and bits == 32 and ours.operand_bits == 32 and ours.address_bits == 32:
         assert f"{ours.target:#x}" == operands or str(ours.target) == operands
 
 
