@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vilab.course.card_breaks import Burst
-from vilab.course.card_figures import Costs, measured
+from vilab.course.card_figures import Costs, measured, stream_after
 from vilab.course.feedback import columns
 from vilab.course.one_packet import OnePacket
 from vilab.course.predictions_cards import least, packet_questions, stream_questions
@@ -99,6 +99,18 @@ def ping_table() -> str:
             str(way.count(n, "dma")), str(way.count(n, "interrupt")),
         ))  # fmt: skip
     return "\n".join([*columns(rows), *([measured().note] if measured().note else [])])
+
+
+def stream_again(card: str, *lines: str) -> str:
+    """The megabyte in large pieces once more, after these lines at Debian's prompt; what it was before stands above."""
+    if measured().note:
+        return measured().note
+    made = (("before", measured().large[card]), ("now", stream_after(card, *lines)))
+    rows: list[tuple[str, ...]] = [(card, "interrupts", "registers", "PIC", "exits for it")]
+    for name, each in made:
+        counts = (each.interrupts, each.accesses, each.pic, each.for_the_card)
+        rows.append((name, *(f"{each.per_mb(count):,.0f}" for count in counts)))
+    return "\n".join(columns(rows))
 
 
 def stream_table() -> str:
