@@ -54,8 +54,8 @@ def _address_before(events: list[Event], at: int) -> int:
 def table_text(direction: Direction = "sending", costs: WorldCosts = WORLD_COSTS, size_bytes: int = MOST_BYTES) -> str:
     """A line for each product: counts of the run, and what they come to at these costs."""
     lines = [
-        f"{direction:15} world switches  data register    world switches for I/O    a packet   Mbit/s  bound by",
-        f"{'':15} a packet        of it the VMApp  of the VMM's time         needs",
+        f"{direction:15} world switches  accesses of data  switches for I/O,    a packet  Mbit/s  bound by",
+        f"{'':15} a packet        register, VMApp   of VMM time          needs",
     ]
     for name in PRODUCTS:
         a = account(name, direction, size_bytes)
@@ -64,8 +64,8 @@ def table_text(direction: Direction = "sending", costs: WorldCosts = WORLD_COSTS
         share = f"{100 * a.io_share(costs):4.1f} %" if name in HOSTED else "     -"
         app = f"{a.data_accesses('VMApp'):.1f}" if name in HOSTED else "-"
         lines.append(
-            f"{NAMES[name][0]:15} {a.switches():6.1f}          {a.data_accesses():3.1f}   {app:>3}        {share:>8}"
-            f"                  {need_ns / 1000:5.0f} µs    {a.mbit_s(costs):5.1f}   {bound}"
+            f"{NAMES[name][0]:15} {a.switches():8.1f}        {a.data_accesses():5.1f}     {app:>3}     {share:>10}"
+            f"          {need_ns / 1000:5.0f} µs   {a.mbit_s(costs):5.1f}   {bound}"
         )
     return "\n".join(lines)
 

@@ -31,13 +31,13 @@ COOL_DOWN = 8
 REST, PORTS_IN_VMM, SWITCHES_FOR_IO, OTHER_SWITCHES = (
     "guest and VMM", "accesses in the VMM", "world switches for I/O", "other world switches",
 )  # fmt: skip
-VMAPP, HOST_KERNEL, VMKERNEL, IDLE = "VMApp: Lance", "host kernel", "vmkernel", "idle"
-CATEGORIES = (REST, PORTS_IN_VMM, SWITCHES_FOR_IO, OTHER_SWITCHES, VMAPP, HOST_KERNEL, VMKERNEL, IDLE)
+LANCE, HOST_KERNEL, VMKERNEL, IDLE = "Lance", "host kernel", "vmkernel", "idle"
+CATEGORIES = (REST, PORTS_IN_VMM, SWITCHES_FOR_IO, OTHER_SWITCHES, LANCE, HOST_KERNEL, VMKERNEL, IDLE)
 FOR_IO = ("I/O", "backlog")
 """Why worlds were switched, where the guest's own access was the reason."""
 _FIELDS = {
     "port_in_vmm_ns": PORTS_IN_VMM, "status_in_vmm_ns": PORTS_IN_VMM, "address_as_memory_ns": PORTS_IN_VMM,
-    "status_in_vmapp_ns": VMAPP, "send_in_vmapp_ns": VMAPP, "write_ns": HOST_KERNEL, "read_ns": HOST_KERNEL,
+    "status_in_vmapp_ns": LANCE, "send_in_vmapp_ns": LANCE, "write_ns": HOST_KERNEL, "read_ns": HOST_KERNEL,
     "select_ns": HOST_KERNEL, "host_interrupt_ns": HOST_KERNEL, "vmkernel_frame_ns": VMKERNEL,
 }  # fmt: skip
 
@@ -101,6 +101,9 @@ class Account(msgspec.Struct, frozen=True):
         made[REST] = self.rest_ns
         for key, n in self.counts.items():
             made[category(key)] += n * float(getattr(costs, key[0]))
+        if self.product == "esx":
+            made[VMKERNEL] += made[HOST_KERNEL]
+            made[HOST_KERNEL] = 0.0
         made[IDLE] = max(0.0, self.line_ns - self.need_ns(costs))
         return made
 
@@ -110,7 +113,7 @@ class Account(msgspec.Struct, frozen=True):
     def io_share(self, costs: WorldCosts = WORLD_COSTS) -> float:
         """World switches for I/O, of VMM time: the paper's 26.8 % and 0.5 %."""
         split = self.split(costs)
-        vmm_ns = sum(split.values()) - split[VMAPP] - split[HOST_KERNEL] - split[VMKERNEL]
+        vmm_ns = sum(split.values()) - split[LANCE] - split[HOST_KERNEL] - split[VMKERNEL]
         return split[SWITCHES_FOR_IO] / vmm_ns
 
 

@@ -105,9 +105,10 @@ _REASONS = {
 
 def _switch(event: WorldSwitched, number: int) -> Stop:
     way = "into the host's world" if event.to == "VMDriver" else "back into the VMM's world"
-    say = f"**World switch {number}**, {way}, {_REASONS[event.why]}: everything in the processor is exchanged."
+    what = "all that is in the processor is exchanged, " if number == 1 else ""
+    say = f"**World switch {number}**, {way}, {_REASONS[event.why]}: {what}{us(event.ns)}."
     name = "as if interrupted here" if event.why == "interrupt" and event.to == "VMDriver" else ""
-    return Stop(event.to, name, f"{say} {us(event.ns)}.", "switch", event.at_ns, event.ns, number)
+    return Stop(event.to, name, say, "switch", event.at_ns, event.ns, number)
 
 
 def _work(event: Worked, why: str, switches: int) -> Stop:

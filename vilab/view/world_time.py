@@ -20,11 +20,11 @@ import msgspec
 from vilab.host.hosted_account import (
     HOST_KERNEL,
     IDLE,
+    LANCE,
     OTHER_SWITCHES,
     PORTS_IN_VMM,
     REST,
     SWITCHES_FOR_IO,
-    VMAPP,
     VMKERNEL,
     Account,
     category,
@@ -49,9 +49,9 @@ _STYLE: dict[str, tuple[str, str, str]] = {
     PORTS_IN_VMM: ("fill:var(--vl-vmm-wash);stroke:var(--vl-vmm-ink);stroke-width:1", "vmm-ink", "ports"),
     SWITCHES_FOR_IO: ("fill:var(--vl-vmm-fill)", "vmm-on", "I/O"),
     OTHER_SWITCHES: ("fill:var(--vl-vmm-fill);opacity:.75", "vmm-on", "IRQ"),
-    VMAPP: ("fill:var(--vl-host-wash);stroke:var(--vl-host-ink);stroke-width:1", "host-ink", "VMApp"),
+    LANCE: ("fill:var(--vl-host-wash);stroke:var(--vl-host-ink);stroke-width:1", "host-ink", "Lance"),
     HOST_KERNEL: ("fill:var(--vl-host-fill)", "host-on", "host kernel"),
-    VMKERNEL: ("fill:var(--vl-host-fill)", "host-on", "vmk"),
+    VMKERNEL: ("fill:var(--vl-host-fill)", "host-on", "vmkernel"),
     IDLE: ("fill:none;stroke:var(--vl-text-soft);stroke-width:1.5;stroke-dasharray:4 3", "text-soft", "idle"),
 }
 NAMES: dict[str, tuple[str, str]] = {
@@ -145,8 +145,8 @@ class TimeTrack:
 
     def _stage(self, position: int, says: str) -> Stage:
         shown = [self.account(at) for at in range(position)]
-        most = max((max(sum(a.split(c).values()) for c in (self.costs, WORLD_COSTS)) for a in shown), default=150_000.0)
-        most = max(most, 150_000.0)
+        most = max((max(sum(a.split(c).values()) for c in (self.costs, WORLD_COSTS)) for a in shown), default=105_000.0)
+        most = max(most, 105_000.0)
         scale = (RIGHT - LEFT) / most
         drawn = [self._axis(most, scale)]
         for at, name in enumerate(self.names):
@@ -168,7 +168,7 @@ class TimeTrack:
         step = TICK_NS if most <= 10 * TICK_NS else 4 * TICK_NS
         ticks = range(0, int(most) + 1, step)
         return "".join(text(LEFT + at * scale, 12, f"{at // 1000}", "s soft mid") for at in ticks) + text(
-            RIGHT + 16, 12, "µs a packet", "s soft"
+            RIGHT + 28, 12, "µs a packet", "s soft"
         )
 
     def _bar(self, account: Account, y: float, scale: float, now: bool) -> str:
@@ -183,13 +183,14 @@ class TimeTrack:
             label = f"{word} {ns / 1000:.0f}" if width > 8.5 * len(word) + 34 else word
             if width > 8.2 * len(label) + 6:
                 bold = "b" if now else ""
-                drawn.append(text(x + width / 2, y + 18, label, f"mid {bold}", f'style="fill:var(--vl-{ink})"'))
+                css = f"mid halo {bold}" if name == IDLE else f"mid {bold}"
+                drawn.append(text(x + width / 2, y + 18, label, css, f'style="fill:var(--vl-{ink})"'))
             x += width
-        if self.costs != WORLD_COSTS:
-            before = sum(ns for name, ns in account.split(WORLD_COSTS).items() if name != IDLE) * scale
+        before = account.need_ns(WORLD_COSTS) * scale
+        if abs(before - account.need_ns(self.costs) * scale) > 2:
             dash = "fill:none;stroke:var(--vl-text-soft);stroke-width:1.5;stroke-dasharray:5 3"
-            drawn.append(
-                f'<rect x="{LEFT}" y="{number(y - 4)}" width="{number(before)}" height="{BAR + 8}" style="{dash}"/>'
+            drawn.insert(
+                0, f'<rect x="{LEFT}" y="{number(y - 4)}" width="{number(before)}" height="{BAR + 8}" style="{dash}"/>'
             )
         speed = f"{account.mbit_s(self.costs):.1f} Mbit/s"
         bound = account.split(self.costs)[IDLE] <= 0
