@@ -12,7 +12,9 @@ from vilab.course import card_figures, card_views
 from vilab.course.card_breaks import Burst
 from vilab.course.card_figures import NOT_HERE, Costs, Happened, Measured, measured, one_ping
 from vilab.course.card_sink import FIRST_SEQUENCE, Sink
+from vilab.course.one_packet import OnePacket
 from vilab.course.predictions_cards import least, stream_questions
+from vilab.devices.pcnet_registers import REGISTERS
 from vilab.errors import AdminError
 from vilab.network.cable import VirtualCable
 from vilab.network.packets import ACK, FIN, PSH, RST, SYN, TCP, Ipv4, Tcp, parse_ipv4, parse_tcp
@@ -151,6 +153,9 @@ def test_stock_debian_with_three_cards() -> None:
     assert small["vmxnet3"].registers.get("TXPROD", 0) * 5 < small["e1000"].registers["TDT"]
     assert large["e1000"].interrupts < large["vmxnet3"].interrupts
     assert least(small).card == "vmxnet3"
+    eager = card_figures.stream_after("e1000", "rmmod e1000", "modprobe e1000 InterruptThrottleRate=0")
+    assert eager.interrupts > large["e1000"].interrupts
+    assert eager.for_the_card > large["e1000"].for_the_card
 
 
 def test_the_lesson_quotes_what_its_own_cell_has_counted() -> None:
@@ -182,3 +187,19 @@ def test_frames_without_a_descriptor_are_missed_and_counted(burst: Burst, stored
         assert burst.answers == stored
     else:
         assert burst.interrupts == burst.answers == 0
+
+
+def test_questions_about_lost_frames_are_judged_by_a_run() -> None:
+    ask = card_views.bursts("?", ask=True).playback.ask
+    assert ask is not None
+    asked = {at: question for at in range(len(card_views.BREAKS)) if (question := ask(at))}
+    assert {at: question.options[question.right()] for at, question in asked.items()} == {1: "1 to 4.", 4: "1 to 4."}
+
+
+def test_the_registers_are_the_datasheets_with_a_pings_accesses() -> None:
+    run = OnePacket()
+    lines = [line.split()[:4] for line in card_views.registers(run).splitlines()[1:]]
+    assert lines == [
+        ["0x0010", "RW", "RDP", "5"], ["0x0012", "RW", "RAP", "5"], ["0x0010[00]", "RW", "STATUS", "5"],
+    ]  # fmt: skip
+    assert len(card_views.registers(every=True).splitlines()) == len(REGISTERS) + 1

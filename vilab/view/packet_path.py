@@ -200,10 +200,9 @@ def stops(moments: Iterable[Moment], first: Rings, base: int, program: str) -> l
     for moment in moments:
         reader.add(moment)
         last = reader.made[-1]
-    done = f"**{program}** is answered. {exits(reader.made)} exits, {exits(reader.made, 'card')} of them for registers."
-    reader.made.append(
-        Stop(DRIVER, "the answer is there", f"The kernel wakes the program: {done}", last.at_ns, last.rings)
-    )
+    every, mine = exits(reader.made), exits(reader.made, "card")
+    say = f"The kernel wakes the program: {program} is answered. **{every} exits**, {mine} of them for registers."
+    reader.made.append(Stop(DRIVER, "the answer is there", say, last.at_ns, last.rings))
     return reader.made
 
 

@@ -17,6 +17,9 @@ MEANINGS = {
     "TINT": "a frame was sent", "IDON": "initialized", "INTR": "there is a reason", "IENA": "interrupts allowed",
     "RXON": "receiver on", "TXON": "transmitter on", "TDMD": "look at the send ring now", "STOP": "stopped",
 }  # fmt: skip
+TOLD = ("destination", "source", "type", "protocol", "source IP", "destination IP", "sequence", "operation",
+        "sender IP", "target IP", "source port", "destination port")  # fmt: skip
+"""Of a frame's fields those that say whose it is and what it wants; all of them are in a capture."""
 WHO = {"card": "the card", "pic": "interrupt controller", "other": "nothing to do"}
 
 
@@ -24,6 +27,8 @@ def _frame(frame: bytes) -> Panel:
     head = (Cell("layer"), Cell("field"), Cell("value"))
     rows, before = [], ""
     for field in fields(frame):
+        if field.name not in TOLD:
+            continue
         layer = field.layer if field.layer != before else ""
         rows.append(Row((Cell(layer, "c-shared"), Cell(field.name, "soft"), Cell(field.words, "mono clip"))))
         before = field.layer
