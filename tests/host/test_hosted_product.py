@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from functools import cache
 from itertools import pairwise
@@ -15,7 +16,7 @@ from vilab.devices import pcnet_registers as r
 from vilab.errors import AdminError
 from vilab.events import Event, EventLog, PortRead, PortWritten
 from vilab.host.hosted_account import IDLE, Account, receiving, sending
-from vilab.host.hosted_figures import figures
+from vilab.host.hosted_figures import entries, figures
 from vilab.host.hosted_lance import Access
 from vilab.host.hosted_machine import HOSTED, PRODUCTS, HostedMachine, ProductName
 from vilab.host.hosted_product import ALL
@@ -226,10 +227,12 @@ def test_every_cost_is_in_the_table_with_its_source() -> None:
 
 
 def test_figures_are_plain_values() -> None:
-    import json
-
     made = figures(60, 512)
     assert json.loads(json.dumps(made)) == made
+    by_product = entries(60, 512)
+    assert json.loads(json.dumps(by_product)) == by_product
+    assert by_product["hosted_esx"]["receiving"] == made["receiving"]["esx"]
+    assert by_product["hosted_none"]["paper_io_share_of_vmm_time"] == 0.268
     assert made["sending"]["none"]["world_switches"] > made["sending"]["flag"]["world_switches"]
     assert set(made["sending"]) == set(made["receiving"]) == set(PRODUCTS)
 

@@ -9,12 +9,15 @@
 
 The same guest image, driver and emulated card in all of them; under ``native`` the engine is the bare processor.
 
+MODEL: it cannot be suspended: frames between guest and wire, and the account, are in no record.
+
 MODEL: one nanosecond a byte of guest code (vilab/clock), whatever the product. The paper's guest had a processor of its
 own, of 733 MHz.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -142,8 +145,8 @@ class HostedMachine:
         self.run_until(lambda: self.console.said.endswith("shell> "))
         self.console.type(line)
 
-    def run_until(self, condition: object) -> None:
-        assert callable(condition)
+    def run_until(self, condition: Callable[[], bool]) -> None:
+        """Raises ``AdminError``: the guest has ended, or does not come to that."""
         for _ in range(MOST_SLICES):
             if condition():
                 return
