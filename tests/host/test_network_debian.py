@@ -115,8 +115,8 @@ def test_megabytes_by_tcp(lab: Lab) -> None:
         assert guest.succeed(f"cat /sys/class/net/{lab.eth}/statistics/*_errors | sort -u").strip() == "0"
         assert guest.run("dmesg | grep -iE 'timed out|unit hang|lost|nobody cared'") == ""
     sent, received = lab.port(lab.a).statistics.sent, lab.port(lab.b).statistics.received
-    assert received.frames == sent.frames
-    assert received.octets == sent.octets > RUNS * MEGABYTES << 20
+    assert received.unicast == sent.unicast
+    assert min(received.octets, sent.octets) > RUNS * MEGABYTES << 20
 
 
 def test_the_guests_tag_themselves(lab: Lab, tmp_path: Path) -> None:
@@ -158,11 +158,21 @@ def test_the_driver_goes_and_comes_back(lab: Lab) -> None:
 
 
 def test_a_smaller_mtu(lab: Lab) -> None:
-    lab.b.succeed(f"ifconfig {lab.eth} down; ifconfig {lab.eth} mtu 1000")
-    lab.up(lab.b)
-    assert ping(lab.b, f"{lab.net}.1", "-c 2 -s 1400") == 2
-    lab.b.succeed(f"ifconfig {lab.eth} down; ifconfig {lab.eth} mtu 1500")
-    lab.up(lab.b)
+    longest: list[int] = []
+    for mtu in (1000, 1500):
+        for guest in (lab.a, lab.b):
+            guest.succeed(f"ifconfig {lab.eth} down; ifconfig {lab.eth} mtu {mtu}")
+            lab.up(guest)
+        sizes: list[int] = []
+
+        def note(at_ns: int, frame: bytes, sizes: list[int] = sizes) -> None:
+            sizes.append(len(frame))
+
+        lab.port(lab.b).tap(note)
+        assert ping(lab.b, f"{lab.net}.1", "-c 2 -s 1400") == 2
+        lab.port(lab.b).untap(note)
+        longest.append(max(sizes))
+    assert longest == [14 + 996, 14 + 1428]  # a fragment's length is a multiple of 8 behind its header
 
 
 def test_a_pulled_cable_is_noticed_and_comes_back(lab: Lab) -> None:

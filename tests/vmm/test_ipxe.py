@@ -22,18 +22,16 @@ ADDRESS = bytes.fromhex("005056000001")
 MOST_NS = 30_000_000_000
 
 
-@pytest.mark.parametrize(("kind", "rom", "engine"), [
-    ("vlance", "pcnet", "bt"), ("vlance", "pcnet", "svm"), ("e1000", "e1000", "bt"), ("vmxnet3", "vmxnet3", "svm"),
-])  # fmt: skip
-def test_ipxe_gets_an_address(kind: str, rom: str, engine: str) -> None:
+# Under binary translation the ROM unpacks itself in 16-bit code, which is stepped: a quarter of an hour.
+@pytest.mark.parametrize(("kind", "rom"), [("vlance", "pcnet"), ("e1000", "e1000")])
+def test_ipxe_gets_an_address(kind: str, rom: str) -> None:
     bios = require_file(SEABIOS, "the Debian package seabios")
     content = require_file(ROMS / f"pxe-{rom}.rom", "the Debian package ipxe-qemu").read_bytes()
     clock = VirtualClock()
     network = SmallNetwork(clock)
     card = AttachedCard(kind, network.connect("guest", ADDRESS), ADDRESS, content)
-    vm = VirtualMachine(
-        load(str(bios), memory_bytes=MEMORY_BYTES), engine, MEMORY_BYTES, cards=[card], clock=clock
-    )  # fmt: skip
+    image = load(str(bios), memory_bytes=MEMORY_BYTES)
+    vm = VirtualMachine(image, "svm", MEMORY_BYTES, cards=[card], clock=clock)
     try:
         while network.dhcp.lease_of(ADDRESS) is None and clock.now_ns < MOST_NS:
             assert vm.engine.run(vm.engine.now_ns() + 50_000_000) is None
