@@ -18,11 +18,12 @@ from vilab.events import Event, EventLog, PortRead, PortWritten
 from vilab.host.hosted_account import IDLE, Account, receiving, sending
 from vilab.host.hosted_figures import entries, figures
 from vilab.host.hosted_lance import Access
-from vilab.host.hosted_machine import HOSTED, PRODUCTS, HostedMachine, ProductName
+from vilab.host.hosted_machine import GUEST_IP, HOSTED, PRODUCTS, HostedMachine, ProductName
 from vilab.host.hosted_product import ALL
 from vilab.host.world_costs import COST_TABLE, WORLD_COSTS, WorldCosts, cost_text
 from vilab.host.world_events import Crossed, FrameOnWire, LanceAccessed, Worked, WorldSwitched
 
+OURS = (LanceAccessed, WorldSwitched, Crossed, Worked, FrameOnWire)
 VMM_WORLD = ("guest", "VMM", "vmkernel")
 
 
@@ -122,6 +123,23 @@ def test_a_run_is_the_same_event_for_event() -> None:
     assert Recorded("flag").log.events == recorded("flag").log.events
 
 
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_it_does_not_matter_in_which_slices_a_run_is_made(product: ProductName) -> None:
+    def events(slice_ns: int) -> list[Event]:
+        lines = ("netsend 10.0.0.9 5001 30 600", "ping 10.0.0.9 2 56 1", "poweroff")
+        machine = HostedMachine(product, *lines, log=EventLog(keep=True))
+        machine.peer.services[5001] = lambda datagram: b""
+        ended = None
+        while ended is None:
+            ended = machine.vm.engine.run(machine.vm.engine.now_ns() + slice_ns)
+        return [each for each in machine.log.events if isinstance(each, OURS)]
+
+    whole = events(1 << 50)
+    assert len(whole) > 500
+    assert events(77_777) == whole
+    assert events(9_001) == whole
+
+
 def test_three_accesses_of_the_data_register_a_packet_and_one_of_them_sends() -> None:
     account = sent("none", 0)
     assert account.data_accesses() == pytest.approx(3, abs=0.02)
@@ -177,6 +195,21 @@ def test_a_received_stream_arrives(product: ProductName) -> None:
     account = received(product)
     assert account.got == account.offered == 160
     assert account.measured_mbit_s == pytest.approx(account.mbit_s(), rel=0.03)
+
+
+@pytest.mark.parametrize("product", ["none", "ports", "combining", "flag", "esx"])
+def test_a_burst_that_is_longer_than_the_guests_ring_waits_and_is_not_lost(product: ProductName) -> None:
+    machine = HostedMachine(product, log=EventLog(keep=True))
+    machine.type("netsink 5001 100 50")
+    machine.run_until(lambda: "netsink: port 5001\n" in machine.console.said)
+    before = machine.product.frames_in
+    for number in range(40):
+        machine.peer.send_udp(GUEST_IP, 5001, 40000, number.to_bytes(4, "big") + bytes(60))
+    machine.run_until(lambda: "missing between them" in machine.console.said)
+    assert machine.product.frames_in - before >= 40
+    assert not machine.product.arrived
+    assert machine.product.lost == 0
+    check_crossings(machine.log.events)
 
 
 @pytest.mark.parametrize("product", ["none", "flag", "esx"])
@@ -265,6 +298,7 @@ def test_whatever_is_done_to_the_card_the_log_stays_one_path(product: ProductNam
     machine = at_the_prompt(product)
     card, engine = machine.product.card, machine.vm.engine
     machine.log.events.clear()
+    before, waiting, lost = machine.product.frames_in, len(machine.product.arrived), machine.product.lost
     for deed in deeds:
         if isinstance(deed, bytes):
             machine.product.nic.transmit(b"\xff" * 6 + deed[6:])
@@ -279,6 +313,9 @@ def test_whatever_is_done_to_the_card_the_log_stays_one_path(product: ProductNam
             engine.run(engine.now_ns() + 1)
     engine.run(engine.now_ns() + 5_000_000)
     assert engine.ended is None
+    product_of = machine.product
+    came = sum(not each.sent for each in machine.log.of(FrameOnWire))
+    assert came == product_of.frames_in - before + len(product_of.arrived) - waiting + product_of.lost - lost
     check_crossings(machine.log.events)
 
 

@@ -97,6 +97,8 @@ class HostedProduct(Product):
 
     def accessed(self, access: Access) -> None:
         worlds, options = self.worlds, self.options
+        if self.app.inside:  # another access before the processor is at a boundary: what is to be done is done then
+            self.app.go_back()
         if access.is_address:
             field = "address_as_memory_ns" if options.ports_in_vmm else "port_in_vmm_ns"
             self._in_vmm(access, field)
@@ -146,6 +148,7 @@ class HostedProduct(Product):
     # --- the clock's calls --------------------------------------------------------------------------------------------
 
     def at_boundary(self) -> None:
+        self.app.enter("I/O")
         self.app.work()
         self.pay()
 
@@ -160,8 +163,14 @@ class HostedProduct(Product):
                 self.worlds.cross("VMM", "guest", "goes on")
                 self.unseen = not self.options.flag
             self.pay()
+            self._watch()
             if self.vm.engine.halted:
                 self.idle()
+
+    def _watch(self) -> None:
+        """What is there and cannot be delivered is not forgotten."""
+        if self.options.flag and self.arrived:
+            self._flush_by(self.vm.clock.now_ns + self.costs.look_ns)
 
     def take_interrupt(self, frame: bytes | None, switched: bool) -> None:
         """The host's handler runs. ``switched``: the VMM had the processor."""
@@ -177,8 +186,12 @@ class HostedProduct(Product):
         worlds.cross("host kernel", before, "handled")
 
     def idle(self) -> None:
-        if self.unseen or (self.queued and self._has_to_switch(halted=True)):
+        if self.unseen or self._can_deliver() or (self.queued and self._has_to_switch(halted=True)):
             self._flush_by(self.vm.clock.now_ns)
+
+    def _can_deliver(self) -> bool:
+        """Frames came for which the guest's ring had no room, and has now; the flag still says so."""
+        return self.options.flag and bool(self.arrived) and self.card.can_receive
 
     def _flush_by(self, at_ns: int) -> None:
         if self._flush is not None and self._flush.action is not None and self._flush.at_ns > at_ns:
@@ -194,8 +207,9 @@ class HostedProduct(Product):
             return
         if self.queued and self.nic.has_room:
             self._visit("idle")
-        elif self.unseen:
+        elif self.unseen or self._can_deliver():
             self._visit("look")
+        self._watch()
 
     def _expect_look(self) -> None:
         self.vm.clock.at(self.app.looked_ns + self.costs.look_ns, self._look)

@@ -162,15 +162,18 @@ class EsxProduct(Product):
     def __init__(self, vm: VirtualMachine, port: GuestPort, costs: WorldCosts) -> None:
         super().__init__(vm, port, costs)
         self.exit_ns = vm.costs.ns(vm.engine.port_cost())
-        self.to_send = False
+        self.to_send = self._parked = False
 
     def accessed(self, access: Access) -> None:
+        if self.to_send and not self._parked:  # another access before the processor is at a boundary
+            self.worlds.cross("VMM", "guest", "goes on")
+            self._parked = True
         self.report(access, "VMM")
         self.worlds.cross("guest", "VMM", access.register)
         field = "address_as_memory_ns" if access.is_address else "status_in_vmm_ns"
         self.worlds.work("VMM", field, f"carries out the access to {access.register}", self.exit_ns)
         if access.sends:
-            self.to_send = True
+            self.to_send, self._parked = True, False
             self.soon()
         else:
             self.worlds.cross("VMM", "guest", "goes on")
@@ -178,7 +181,9 @@ class EsxProduct(Product):
     def at_boundary(self) -> None:
         if not self.to_send:
             return
-        self.to_send = False
+        if self._parked:
+            self.worlds.cross("guest", "VMM", "a frame to send")
+        self.to_send = self._parked = False
         self.worlds.cross("VMM", "vmkernel", "a frame to send")
         self.take_frames()
         self.worlds.cross("vmkernel", "VMM", "sent")
@@ -200,10 +205,35 @@ class EsxProduct(Product):
         worlds.work("vmkernel", "host_interrupt_ns", "handles the interrupt with its own driver")
         if frame is not None:
             self.keep(frame)
-        while self.arrived and self.card.can_receive:
-            worlds.work("vmkernel", "vmkernel_frame_ns", "carries the frame to the virtual card")
-            self.to_guest(self.arrived.pop(0))
+        self._deliver()
         self.take_frames()
         worlds.cross("vmkernel", "VMM", "handled")
         worlds.cross("VMM", "guest", "goes on")
         self.pay()
+        self._watch()
+
+    def _deliver(self) -> None:
+        while self.arrived and self.card.can_receive:
+            self.worlds.work("vmkernel", "vmkernel_frame_ns", "carries the frame to the virtual card")
+            self.to_guest(self.arrived.pop(0))
+
+    def idle(self) -> None:
+        if self.arrived and self.card.can_receive:
+            self._watch(self.vm.clock.now_ns)
+
+    def _watch(self, at_ns: int | None = None) -> None:
+        """Frames for which the guest's ring has no room yet."""
+        if self.arrived:
+            self.vm.clock.at(self.vm.clock.now_ns + self.costs.look_ns if at_ns is None else at_ns, self._again)
+
+    def _again(self) -> None:
+        if not self.arrived or self.to_send:
+            self._watch()
+            return
+        self.worlds.cross("guest", "VMM", "a frame waits")
+        self.worlds.cross("VMM", "vmkernel", "a frame waits")
+        self._deliver()
+        self.worlds.cross("vmkernel", "VMM", "handled")
+        self.worlds.cross("VMM", "guest", "goes on")
+        self.pay()
+        self._watch()

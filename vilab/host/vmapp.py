@@ -89,8 +89,12 @@ class VmApp:
         flagged = product.options.flag and product.arrived and product.card.can_receive
         if flagged or (product.queued and product.nic.has_room):
             return True
+        self.go_back()
+        return False
+
+    def go_back(self) -> None:
+        """Into the other world, whatever there is still to do."""
         self.worlds.cross("VMApp", "VMDriver", "ioctl(): run the guest")
         self.worlds.switch("VMDriver", "VMM", self._why)
         self.worlds.cross("VMM", "guest", "goes on")
         self.inside, self._why = False, ""
-        return False
