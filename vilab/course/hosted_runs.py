@@ -84,4 +84,7 @@ def paper_text() -> str:
         ("after the first: bound by", "wire", "processor" if account("ports").bound_by_processor else "wire"),
     ]
     lines = [f"{what:48} {theirs:>12} {ours:>12}" for what, theirs, ours in rows]
-    return "\n".join([*lines, "(1) worked out: share of time / time each, of table 1, for write() and status register"])
+    note = (
+        "(1) worked out from table 1, as it is remembered: a share of time by the time each. 26.8 % is from there, too."
+    )
+    return "\n".join([*lines, note])
