@@ -14,7 +14,7 @@ import vilab
 PACKAGE = Path(vilab.__file__).parent
 PROJECT = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
 
-OPTIONAL = {"packaging", "ziglang"}
+OPTIONAL = {"dpkt", "packaging", "ziglang"}
 """Imported where present, with a way around."""
 
 

@@ -19,7 +19,7 @@
 ``lsi_*``                 LSI Logic 53C1030: registers, messages, scatter-gather lists, pages, doorbell, firmware
 ``buslogic_*``            BusLogic BT-958: registers, commands, mailboxes and what is in them
 ``e1000_*``               Intel 82545EM: registers, EEPROM, PHY, rings, filter, offloads, interrupt delays
-``vmxnet3_*``             VMware's own network card: registers, what it shares with its driver, rings, offloads, commands
+``vmxnet3_*``             VMware's own network card: registers, memory shared with its driver, rings, offloads, commands
 ``pcnet_*``               AMD PCnet-PCI II ("vlance"): registers, rings, filter, buffer management
 ``balloon_port``          the channel between a guest's balloon driver and its host
 ``absent``                what is not there, and what that looks like
