@@ -38,6 +38,7 @@ DONE, DEFECT, REFUSED, GUEST_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 ENGINES = ("deprivileged", "trap", "bt", "para", "svm", "bare")
 
 CONTROLLERS = ("lsilogic", "buslogic")
+CARDS = ("vlance", "e1000", "vmxnet3")
 
 DISK_KINDS = (
     "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized", "vmfs",
@@ -68,6 +69,9 @@ def run(choices: argparse.Namespace) -> int:
         suspend_at=choices.suspend_at,
         disks=choices.disk,
         controller=choices.controller,
+        cards=choices.nic,
+        capture=choices.capture,
+        rom=choices.option_rom,
     )
 
 
@@ -197,6 +201,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--controller", choices=CONTROLLERS, default="lsilogic", help="what they are attached to (default: lsilogic)"
     )
+    one.add_argument(
+        "--nic", choices=CARDS, action="append", default=[], help="a network card, on a network with 10.0.0.1; up to 4"
+    )
+    one.add_argument("--capture", type=Path, metavar="FILE", help="write the first card's frames to a .pcap file")
+    one.add_argument("--option-rom", type=Path, metavar="FILE", help="a boot ROM on the cards, for a BIOS to start")
     one.add_argument("--instructions", type=int, metavar="N", help="stop after exactly N guest instructions")
     one.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is drawn by lot (default: 0)")
     watched(one)

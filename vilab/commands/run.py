@@ -57,6 +57,9 @@ def run_guest(
     suspend_at: float | None = None,
     disks: Sequence[Path] = (),
     controller: str = "lsilogic",
+    cards: Sequence[str] = (),
+    capture: Path | None = None,
+    rom: Path | None = None,
 ) -> int:
     """Run until the guest ends, the limit is reached or the person leaves; returns the exit status."""
     memory_bytes = None if memory is None else parse_size(memory)
@@ -81,6 +84,9 @@ def run_guest(
         suspension=suspension(suspend_to, suspend_at),
         disks=tuple(disks),
         controller=controller,
+        cards=tuple(cards),
+        capture_path=capture,
+        rom_path=rom,
     )
     return _on_this_terminal(options, lambda terminal: run_image(options, terminal))
 

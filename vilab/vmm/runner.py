@@ -25,6 +25,7 @@ from vilab.guests.load import load
 from vilab.protocols import Console
 from vilab.vmm import suspend
 from vilab.vmm.choices import usual_for
+from vilab.vmm.lone_network import LoneNetwork
 from vilab.vmm.records import Ended
 from vilab.vmm.scsi_disks import CONTROLLERS, attach
 from vilab.vmm.typist import Typist
@@ -71,6 +72,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     disks: tuple[Path, ...] = ()
     controller: str = "lsilogic"
     cards: tuple[str, ...] = ()
+    capture_path: Path | None = None
+    rom_path: Path | None = None
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -189,9 +192,14 @@ def run_image(options: RunOptions, console: Console) -> RunResult:
             adapters = attach(options.disks, options.controller)
             for adapter in adapters:
                 open_disks.callback(adapter.close)
+            network = LoneNetwork(
+                chosen.image.name, options.cards, (), options.capture_path, options.rom_path, session.log
+            )
+            open_disks.callback(network.close)
             vm = VirtualMachine(
                 chosen.image, options.engine, chosen.memory_bytes, console=session.tee, log=session.log,
-                count_instructions=count, engine_options=engine_options, adapters=adapters,
+                count_instructions=count, engine_options=engine_options, adapters=adapters, cards=network.cards,
+                clock=network.clock,
             )  # fmt: skip
             return session.run(vm, engine_options, count is not None)
 
@@ -206,7 +214,9 @@ def resume_file(path: Path, console: Console, options: RunOptions) -> RunResult:
     suspended = suspend.read(path)
     header = suspended.header
     with _Session(console, options, header.prompt, header.said) as session:
-        vm = suspended.resume(session.tee, session.log)
+        kinds, addresses = [card.kind for card in header.cards], [card.address for card in header.cards]
+        network = LoneNetwork(header.image.name, kinds, addresses, log=session.log)
+        vm = suspended.resume(session.tee, session.log, ports=network.ports, clock=network.clock)
         with ExitStack() as open_disks:
             for adapter in vm.adapters:
                 open_disks.callback(adapter.close)
