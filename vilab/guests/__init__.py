@@ -9,7 +9,7 @@
 ``tinyfs``     the teaching kernel's file system, read from the host's side
 ``bare/``      images without any kernel
 ``debian``     a stock Linux of other people's: fetched, kept, given a root file system (``apt``, ``module_files``,
-               ``debian_root``, ``debian_disks``, ``newc``)
+               ``debian_root``, ``debian_disks``, ``debian_network``, ``newc``)
 ``build``      compiles the three into ``prebuilt/``
 """
 

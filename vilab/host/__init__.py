@@ -12,6 +12,8 @@
 ``vm_disks``    its disks: locked, opened, attached, given back; ``hosted_disk``: one that can be taken from it
 ``machine_snapshots``  of a machine that runs, with its memory
 
+``host_network``    switches, port groups, physical cards, VMkernel ports; whose cable is where (``vmx_network``)
+
 ``hosted_product``  the other composition: VMM, VMDriver and VMApp on somebody else's system; its network card, from the
                 ``host_nic`` to the guest's ``hosted_lance``; ``vmapp``; beside it ESX and the bare machine
                 (``network_product``)
@@ -19,5 +21,6 @@
 ``hosted_machine``  a guest on one of these products; ``hosted_account``, ``hosted_figures``: where its time goes
 
 ``overcommit``  more memory promised than there is: an experiment
+``network_pair``  two Linux guests that send to each other over each kind of card: another
 ``figure_4``    what clones of a stock Linux share: another
 """

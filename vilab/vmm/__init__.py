@@ -20,6 +20,7 @@
 ``translation_path``                   gva to gpa to mpa at any moment, without side effects
 ``records`` ``checkpoint`` ``tape`` ``stepping``   walking a run in both directions
 ``scsi_disks``                         files behind a SCSI adapter
+``network``, ``lone_network``          network cards; what those of a machine by itself are plugged into
 ``suspend``                            a machine as a file
 ``choices`` ``typist`` ``runner``      which options an engine takes; who types what was piped in; one run, its figures
 ``critical_run``                       the eighteen critical instructions under every engine
