@@ -31,4 +31,5 @@ Somebody to talk to:
 ``tap``                               the Linux underneath
 ``tunnel``, ``tunnel_codec``          another process
 ``lab``                               a network that runs by itself
+``small_network``                     a switch with one such host, for a machine by itself
 """
