@@ -2,7 +2,7 @@
 
 ::
 
-    every second, each card            half a second later, for each pair
+    every second, each card            a twentieth of a second later, for each pair
     broadcast  "vSwitch0, vmnic1" ───> heard: 0          not heard: one more in a row
                                        3 in a row: the two do not hear each other
 
@@ -43,6 +43,8 @@ BEACON = 0x8922
 VERSION = 1
 INTERVAL_NS = 1_000_000_000
 MISSED = 3
+JUDGED_AFTER = 20
+"""The part of an interval that beacons have for their way. What fails in between is noticed by the next ones."""
 
 
 class BeaconError(VilabError):
@@ -120,7 +122,7 @@ class BeaconProber:
     @property
     def detection_ns(self) -> int:
         """How long after a failure, at most, everybody knows of it."""
-        return self.missed * self.interval_ns + self.interval_ns // 2
+        return self.missed * self.interval_ns
 
     def watch(self, who: object, nics: Sequence[PhysicalNic]) -> None:
         """``who`` wants to know about these cards from now on, or with none about nothing any more."""
@@ -183,9 +185,9 @@ class BeaconProber:
 
     def _tick(self) -> None:
         state, now_ns = self.state, self._clock.now_ns
-        half_ns = self.interval_ns // 2
-        leapt = now_ns - state.next_ns > half_ns
-        state.next_ns = now_ns + (self.interval_ns - half_ns if state.judging else half_ns)
+        wait_ns = self.interval_ns // JUDGED_AFTER
+        leapt = now_ns - state.next_ns > wait_ns
+        state.next_ns = now_ns + (self.interval_ns - wait_ns if state.judging else wait_ns)
         state.judging = not state.judging
         self._expect()
         if state.judging:

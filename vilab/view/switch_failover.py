@@ -6,7 +6,7 @@
     cable pulled        ''''''|''''''''''''''|''''''''''      a short tick: answered; a long one in magenta: lost
     wrong VLAN, links   ''''''|xxxxxxxxxxxxxx|''''''''''
     wrong VLAN, beacons ''''''|xxxxxxx'''''''|''''''''''
-                              RARP ^   3.5 s
+                              RARP ^   3.1 s
 
 One real host sends a ping every fifth of a second through a real switch to another one; what is drawn is which of them
 came back, and what the team of uplinks has said.
@@ -298,5 +298,5 @@ def failover_questions(track: FailoverTrack, position: int) -> Prediction | None
 _WHY = (
     "The card itself notices, and the team acts at once.",
     "Link state sees the card's own cable, and nothing behind it.",
-    "Three beacons missed in a row, and half a second to judge.",
+    "Three beacons missed in a row: then it has failed.",
 )
