@@ -26,12 +26,15 @@ from vilab.protocols import NetworkInterface, NetworkPort
 
 CABLE_NS = 5_000
 """MODEL: what the vmkernel takes to carry a frame between a card and a switch, either way."""
+MOST_ARRIVING = 4096
+"""Frames that wait for a machine which does not run; more are lost, so that no flood fills the host's memory."""
 
 
 class CableState(msgspec.Struct):
-    """``arriving``: (when, in the machine's time, the frame)."""
+    """``arriving``: (when, in the machine's time, the frame). ``lost``: how many found no room."""
 
     arriving: list[tuple[int, bytes]] = []
+    lost: int = 0
 
 
 class VirtualCable:
@@ -75,6 +78,9 @@ class VirtualCable:
 
     def receive(self, frame: bytes) -> None:
         at_ns = max(self._card_clock.now_ns, self._network_clock.now_ns - self.offset_ns() + CABLE_NS)
+        if len(self._state.arriving) >= MOST_ARRIVING:
+            self._state.lost += 1
+            return
         self._state.arriving.append((at_ns, frame))
         self._expect()
 
