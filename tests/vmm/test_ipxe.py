@@ -22,7 +22,7 @@ ADDRESS = bytes.fromhex("005056000001")
 MOST_NS = 30_000_000_000
 
 
-# Under binary translation the ROM unpacks itself in 16-bit code, which is stepped: a quarter of an hour.
+# Under binary translation the ROM unpacks itself in 16-bit code, which is stepped there: too slow for a test.
 @pytest.mark.parametrize(("kind", "rom"), [("vlance", "pcnet"), ("e1000", "e1000")])
 def test_ipxe_gets_an_address(kind: str, rom: str) -> None:
     bios = require_file(SEABIOS, "the Debian package seabios")
