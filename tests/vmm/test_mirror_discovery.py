@@ -10,7 +10,6 @@ from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import GuestFault
 from vilab.vmm.mirror import CALLOUT, INSIDE, START, MirrorPage
 from vilab.vmm.mirror_discovery import Discovery, Piece
-from vilab.vmm.mirror_treatment import IN_PLACE
 from vilab.x86.decode import decode
 
 EIP = 0xC0101000
@@ -92,24 +91,25 @@ def test_machine_code_and_python_find_the_same(parts: list[bytes], offset: int, 
 
 @settings(deadline=None)
 @given(parts=codes, native=st.booleans())
+@example(parts=[bytes.fromhex("e804000000 90 eb02 90 0f0b")], native=False)  # EMULATED, and overlaps what is jumped to
+@example(parts=[bytes.fromhex("e804000000 90 eb02 90 6690")], native=True)  # IN_PLACE
 def test_marks_are_where_instructions_begin(parts: list[bytes], native: bool):
     answer = found(b"".join(parts), 0, set(), native)
     assert answer is not None
-    pieces, callouts, mirror, (marks, *_) = answer
-    overlapping = {at for at, _, how in callouts if how == IN_PLACE}
+    pieces, _, mirror, (marks, *_) = answer
     for piece in pieces:
-        at = piece.linear
-        while at < piece.linear + len(piece.source):
+        at, end = piece.linear, piece.linear + len(piece.source)
+        while at < end:
             code = piece.source[at - piece.linear :][:15]
             size = decode(code, at).size
-            here = at - EIP
+            here, overlaps = at - EIP, at + size == end and piece.mirrored_bytes < len(piece.source)
             called = marks[here] == CALLOUT
-            assert called or marks[here] == START
-            if at not in overlapping:
-                assert marks[here + 1 : here + size] == bytes([INSIDE]) * (size - 1)
-                assert mirror[here : here + size] == (b"\xcc" if called else code[:1]) + code[1:size]
+            assert called or (marks[here] == START and not overlaps)
+            mirrored = 1 if overlaps else size
+            assert marks[here + 1 : here + mirrored] == bytes([INSIDE]) * (mirrored - 1)
+            assert mirror[here : here + mirrored] == (b"\xcc" if called else code[:1]) + code[1:mirrored]
             at += size
-        assert at == piece.linear + len(piece.source)
+        assert at == end
 
 
 @pytest.mark.parametrize("native", [True, False])
