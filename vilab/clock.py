@@ -75,6 +75,10 @@ class VirtualClock:
                 action()
         self.now_ns = max(self.now_ns, until_ns)
 
+    def run_for(self, for_ns: int) -> None:
+        """The same, for so long."""
+        self.run_to(self.now_ns + for_ns)
+
     def skip_to_next(self) -> bool:
         """Jump to the next call (the processor is halted). False if nobody waits."""
         at_ns = self.next_ns()

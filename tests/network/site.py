@@ -15,7 +15,6 @@ from vilab.clock import VirtualClock
 from vilab.events import EventLog
 from vilab.network.cable import VirtualCable
 from vilab.network.ethernet import RARP, type_of, untagged, vlan_of
-from vilab.network.lab import run_for
 from vilab.network.packets import ip_of
 from vilab.network.peer import Peer
 from vilab.network.physical_nic import PhysicalNic
@@ -85,7 +84,7 @@ class Site:
         return cable
 
     def run(self, seconds: float) -> None:
-        run_for(self.clock, round(seconds * 1_000_000_000))
+        self.clock.run_for(round(seconds * 1_000_000_000))
 
     def sent_over(self) -> list[int]:
         return [nic.statistics.frames_out for nic in self.nics]

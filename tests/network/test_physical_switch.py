@@ -12,7 +12,6 @@ from vilab.errors import AdminError
 from vilab.events import EventLog
 from vilab.network.ethernet import BROADCAST, tagged, vlan_of
 from vilab.network.forwarding_table import AGEING_NS, MAX_ENTRIES, ForwardingTable
-from vilab.network.lab import run_for
 from vilab.network.physical_events import AddressLearned, StormControlled
 from vilab.network.physical_port import Access, PortSettings, Trunk
 from vilab.network.physical_switch import FORWARD_NS, PhysicalSwitch
@@ -30,9 +29,9 @@ def bench(ports: dict[str, PortSettings]) -> tuple[VirtualClock, PhysicalSwitch,
 def test_a_frame_for_an_unknown_address_goes_to_all_and_the_answer_to_one() -> None:
     clock, switch, ends = bench({"1": Access(), "2": Access(), "3": Access()})
     switch.port("1").transmit(numbered(1, mac(2), mac(1)))
-    run_for(clock, 10_000)
+    clock.run_for(10_000)
     switch.port("2").transmit(numbered(2, mac(1), mac(2)))
-    run_for(clock, 10_000)
+    clock.run_for(10_000)
     seen = {name: [number_of(f) for f in end.frames] for name, end in ends.items()}
     assert seen == {"1": [2], "2": [1], "3": [1]}
     assert ends["1"].got[0][0] == 10_000 + FORWARD_NS
@@ -42,21 +41,21 @@ def test_a_frame_for_an_unknown_address_goes_to_all_and_the_answer_to_one() -> N
 def test_an_address_is_forgotten_after_300_seconds_of_silence() -> None:
     clock, switch, _ = bench({"1": Access(), "2": Access()})
     switch.port("1").transmit(numbered(1, mac(2), mac(1)))
-    run_for(clock, AGEING_NS - 1)
+    clock.run_for(AGEING_NS - 1)
     assert switch.where(mac(1)) == "1"
-    run_for(clock, 1)
+    clock.run_for(1)
     assert switch.where(mac(1)) is None
 
 
 def test_a_trunk_shows_the_tag_and_keeps_the_priority() -> None:
     clock, switch, ends = bench({"a": Access(10), "t": Trunk(native=1), "u": Trunk(native=10), "n": Access(1)})
     switch.port("a").transmit(numbered(1, BROADCAST, mac(1)))
-    run_for(clock, 10_000)
+    clock.run_for(10_000)
     assert vlan_of(ends["t"].frames[0]) == 10
     assert vlan_of(ends["u"].frames[0]) is None
     assert ends["n"].frames == []
     switch.port("t").transmit(tagged(numbered(2, BROADCAST, mac(2)), 20, priority=5))
-    run_for(clock, 10_000)
+    clock.run_for(10_000)
     assert ends["u"].frames[-1][14:16] == bytes([5 << 5, 20])
     assert len(ends["a"].frames) == 0
 
@@ -66,7 +65,7 @@ def test_a_tagged_frame_does_not_get_into_an_access_port() -> None:
     switch.port("a").transmit(tagged(numbered(1, BROADCAST, mac(1)), 20))
     switch.port("a").transmit(tagged(numbered(2, BROADCAST, mac(1)), 10))
     switch.port("a").transmit(tagged(numbered(3, BROADCAST, mac(1)), 0, priority=3))
-    run_for(clock, 10_000)
+    clock.run_for(10_000)
     assert ends["b"].frames == []
     assert [number_of(f) for f in ends["c"].frames] == [3], "VLAN 0 is a priority only"
     assert switch.port("a").statistics.filtered == 2
@@ -80,7 +79,7 @@ def test_two_links_as_a_group_are_one_port() -> None:
         frame[29] = number
         switch.port("3").transmit(bytes(frame))
     switch.port("1").transmit(numbered(99, BROADCAST, mac(7)))
-    run_for(clock, 10_000)
+    clock.run_for(10_000)
     first, second = ([number_of(f) for f in ends[name].frames] for name in "12")
     assert sorted(first + second) == list(range(16)), "each frame once, the group's own broadcast not at all"
     assert (len(first), len(second)) == (8, 8)
@@ -88,7 +87,7 @@ def test_two_links_as_a_group_are_one_port() -> None:
     switch.shut("1")
     assert switch.where(mac(7)) == "po1", "the other link is up"
     switch.port("3").transmit(numbered(100, mac(7), mac(5)))
-    run_for(clock, 10_000)
+    clock.run_for(10_000)
     assert number_of(ends["2"].frames[-1]) == 100
 
 
@@ -99,7 +98,7 @@ def test_a_shut_port_takes_the_link_away_and_what_was_learned() -> None:
     card = Listener(wire.a, clock)
     switch.connect("1", wire.b)
     wire.a.transmit(numbered(1, BROADCAST, mac(1)))
-    run_for(clock, 10_000)
+    clock.run_for(10_000)
     assert switch.where(mac(1)) == "1"
     switch.shut("1")
     assert (card.link, wire.a.link_up, switch.where(mac(1))) == ([False], False, None)
@@ -121,7 +120,7 @@ def test_a_loop_does_not_stop_the_clock() -> None:
         second.connect(name, wire.b)
     host = Listener(first.port("host"), clock)
     first.port("host").transmit(numbered(1, BROADCAST, mac(1)))
-    steps = run_for(clock, SECOND)
+    steps = clock.run_for(SECOND)
     assert len(host.frames) == 2 * 50, "as many as the two ports to the other switch may bring"
     assert steps < 1_000
     assert {event.port for event in log.of(StormControlled)} == {"x", "y"}
@@ -134,7 +133,7 @@ def test_reserved_addresses_and_group_sources_are_not_forwarded() -> None:
     switch.port("1").transmit(numbered(2, mac(2), BROADCAST))
     switch.port("1").transmit(b"short")
     switch.port("1").transmit(numbered(3, mac(2), mac(1), 1515))
-    run_for(clock, 10_000)
+    clock.run_for(10_000)
     assert ends["2"].frames == []
     assert (switch.port("1").statistics.filtered, switch.port("1").statistics.malformed) == (1, 3)
 
@@ -211,10 +210,10 @@ def model(steps: list[Step]) -> dict[str, list[tuple[int, int | None]]]:
 def test_every_frame_comes_out_where_the_model_says(steps: list[Step]) -> None:
     clock, switch, ends = bench(MODEL_PORTS)
     for number, (name, source, destination, tag, pause) in enumerate(steps):
-        run_for(clock, pause)
+        clock.run_for(pause)
         frame = numbered(number, mac(destination) if destination else BROADCAST, mac(source))
         switch.port(name).transmit(frame if tag is None else tagged(frame, tag))
-    run_for(clock, SECOND)
+    clock.run_for(SECOND)
 
     def plain(frame: bytes) -> tuple[int, int | None]:
         vlan = vlan_of(frame)
@@ -229,7 +228,7 @@ def test_no_bytes_end_the_switch(frames: list[bytes]) -> None:
     for frame in frames:
         for name in MODEL_PORTS:
             switch.port(name).transmit(frame)
-    run_for(clock, SECOND)
+    clock.run_for(SECOND)
 
 
 def test_state_goes_on_elsewhere_with_what_is_on_its_way() -> None:
@@ -238,6 +237,6 @@ def test_state_goes_on_elsewhere_with_what_is_on_its_way() -> None:
     other_clock, other, ends = bench({"1": Access(), "2": Access()})
     other.load_state(switch.save_state())
     assert other.state == switch.state
-    run_for(other_clock, 10_000)
+    other_clock.run_for(10_000)
     assert [number_of(f) for f in ends["2"].frames] == [1]
     assert other.where(mac(1)) == "1"

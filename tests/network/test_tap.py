@@ -31,7 +31,6 @@ from vilab.events import EventLog
 from vilab.network import tap as tap_module
 from vilab.network.cable import VirtualCable
 from vilab.network.ethernet import BROADCAST
-from vilab.network.lab import run_for
 from vilab.network.packets import ip_of
 from vilab.network.peer import Peer
 from vilab.network.physical_nic import PhysicalNic
@@ -68,7 +67,7 @@ class Network:
         """Wait for Linux a little; then this network does what is to be done."""
         select.select([self.tap], [], [], wait_s)
         self.tap.poll()
-        run_for(self.clock, 1_000_000)
+        self.clock.run_for(1_000_000)
 
     def serve(self, command: list[str], timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
         """Run a command of Linux, and this network beside it."""

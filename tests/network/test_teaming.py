@@ -18,7 +18,6 @@ from vilab.clock import VirtualClock
 from vilab.network.balancing import ip_hash
 from vilab.network.ethernet import BROADCAST, IPV4, frame_of, tagged, type_of
 from vilab.network.failover import choose, places_of
-from vilab.network.lab import run_for
 from vilab.network.notify import notify_frame
 from vilab.network.packets import UDP, Ipv4, Udp
 from vilab.network.physical_events import UplinkMoved
@@ -338,7 +337,7 @@ def test_with_random_flaps_a_frame_is_delivered_at_most_once_and_once_if_a_path_
     sends: list[tuple[int, str, bool]] = []
     flaps: list[int] = []
     for number, (what, card, pause_ns) in enumerate(steps):
-        run_for(site.clock, pause_ns)
+        site.clock.run_for(pause_ns)
         wire, now_ns = site.wires[card], site.clock.now_ns
         if what == "flap":
             flaps.append(now_ns)
@@ -390,7 +389,7 @@ def test_a_copy_that_comes_over_the_new_card_after_the_change_is_not_taken_again
     wires[0].pull()
     assert not team.accepts(second, 0, frame)
     assert team.accepts(second, 0, numbered(2, BROADCAST, OUTSIDE))
-    run_for(clock, DUPLICATE_NS + 1)
+    clock.run_for(DUPLICATE_NS + 1)
     assert team.accepts(second, 0, frame), "the same contents, but a frame of its own"
 
 
@@ -402,7 +401,7 @@ def test_a_flooded_unicast_frame_is_taken_once_from_whichever_card_brings_it_fir
         assert team.accepts(one, 0, frame)
         assert not team.accepts(other, 0, frame)
         assert team.accepts(one, 0, frame), "sent twice, the same way"
-    run_for(clock, DUPLICATE_NS + 1)
+    clock.run_for(DUPLICATE_NS + 1)
     assert team.accepts(second, 0, numbered(0, mac(1), OUTSIDE))
 
 
@@ -423,12 +422,12 @@ def test_what_was_under_way_to_the_old_card_is_not_lost_at_failback() -> None:
     clock, team, wires = team_of(policy(2), [TeamPort(0, mac(1))])
     first, second = team.nics.values()
     wires[0].pull()
-    run_for(clock, DUPLICATE_NS + 1)
+    clock.run_for(DUPLICATE_NS + 1)
     wires[0].plug_in()
     frame = numbered(1, BROADCAST, OUTSIDE)
     assert team.accepts(second, 0, frame)
     assert not team.accepts(first, 0, frame)
-    run_for(clock, DUPLICATE_NS + 1)
+    clock.run_for(DUPLICATE_NS + 1)
     assert not team.accepts(second, 0, numbered(2, BROADCAST, OUTSIDE))
 
 
@@ -438,7 +437,7 @@ def test_what_a_team_remembers_is_bounded() -> None:
     for number in range(3 * REMEMBERED):
         assert team.accepts(nic, 0, numbered(number, BROADCAST, OUTSIDE))
     assert len(team.state.taken[0][nic.name]) == REMEMBERED
-    run_for(clock, DUPLICATE_NS + 1)
+    clock.run_for(DUPLICATE_NS + 1)
     assert team.accepts(nic, 0, numbered(0, BROADCAST, OUTSIDE))
     assert len(team.state.taken[0][nic.name]) == 1
 

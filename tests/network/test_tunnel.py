@@ -16,7 +16,6 @@ from tests.network.test_peer import Cord
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.network.ethernet import BROADCAST
-from vilab.network.lab import run_for
 from vilab.network.packets import ip_of
 from vilab.network.peer import Peer
 from vilab.network.physical_port import Access
@@ -199,7 +198,7 @@ def test_two_switches_in_two_processes_worth_of_clocks_are_one_network() -> None
                 if link.open:
                     select.select([link], [], [], 0.001)
                 link.poll()
-                run_for(clock, 1_000_000)
+                clock.run_for(1_000_000)
 
     try:
         settle()

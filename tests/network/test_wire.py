@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from tests.network.ends import Listener, mac, number_of, numbered
 from vilab.clock import VirtualClock
-from vilab.network.lab import run_for, run_until
 from vilab.network.physical_nic import PhysicalNic
 from vilab.network.wire import Wire
 
@@ -22,10 +21,10 @@ def wire_with_ends(**more: int) -> tuple[VirtualClock, Wire, Listener, Listener]
 
 def test_a_gigabit_wire_takes_8_ns_for_each_octet_from_preamble_to_fcs() -> None:
     clock, wire, _, b = wire_with_ends(delay_ns=500)
-    run_until(clock, 10_000)
+    clock.run_to(10_000)
     wire.a.transmit(bytes(60))
     wire.a.transmit(bytes(1514))
-    run_until(clock, 100_000)
+    clock.run_to(100_000)
     first = 10_000 + (8 + 60 + 4) * 8
     assert [at for at, _ in b.got] == [first + 500, first + 12 * 8 + (8 + 1514 + 4) * 8 + 500]
 
@@ -33,7 +32,7 @@ def test_a_gigabit_wire_takes_8_ns_for_each_octet_from_preamble_to_fcs() -> None
 def test_a_short_frame_is_padded_to_what_a_wire_needs() -> None:
     clock, wire, _, b = wire_with_ends()
     wire.a.transmit(b"\xff" * 20)
-    run_until(clock, 1_000_000)
+    clock.run_to(1_000_000)
     assert b.frames == [(b"\xff" * 20).ljust(60, b"\0")]
     assert b.got[0][0] == 576 + 500
 
@@ -42,7 +41,7 @@ def test_the_two_directions_do_not_wait_for_each_other() -> None:
     clock, wire, a, b = wire_with_ends()
     wire.a.transmit(bytes(1514))
     wire.b.transmit(bytes(1514))
-    run_until(clock, 1_000_000)
+    clock.run_to(1_000_000)
     assert a.got == b.got
 
 
@@ -50,7 +49,7 @@ def test_a_full_queue_drops_the_newest() -> None:
     clock, wire, _, b = wire_with_ends(queue_frames=3)
     for number in range(10):
         wire.a.transmit(numbered(number, mac(2), mac(1)))
-    run_until(clock, 1_000_000)
+    clock.run_to(1_000_000)
     assert [number_of(frame) for frame in b.frames] == [0, 1, 2, 3], "one is being sent, three wait"
     assert wire.a.statistics.dropped == 6
 
@@ -59,14 +58,14 @@ def test_pulling_the_cable_loses_what_is_under_way_and_both_ends_notice() -> Non
     clock, wire, a, b = wire_with_ends()
     for number in range(3):
         wire.a.transmit(numbered(number, mac(2), mac(1)))
-    run_until(clock, 576 + 500)
+    clock.run_to(576 + 500)
     wire.pull()
     assert not wire.link_up
     wire.a.transmit(numbered(3, mac(2), mac(1)))
-    run_for(clock, 1_000_000)
+    clock.run_for(1_000_000)
     wire.plug_in()
     wire.a.transmit(numbered(4, mac(2), mac(1)))
-    run_for(clock, 1_000_000)
+    clock.run_for(1_000_000)
     assert [number_of(frame) for frame in b.frames] == [0, 4]
     assert (a.link, b.link) == ([False, True], [False, True])
     assert wire.a.statistics.lost == 3
@@ -94,13 +93,13 @@ def test_frames_arrive_when_a_simulation_in_bit_times_says(sends: list[tuple[int
     free, at_ns = Fraction(0), 0
     for pause, size in sends:
         at_ns += pause
-        run_until(clock, at_ns)
+        clock.run_to(at_ns)
         wire.a.transmit(bytes(size))
         start = max(free, Fraction(at_ns))
         bit = Fraction(1_000_000_000, speed)
         expected.append(start + (max(size, 60) + 12) * 8 * bit + 500)
         free = start + (max(size, 60) + 24) * 8 * bit
-    run_until(clock, 10_000_000_000)
+    clock.run_to(10_000_000_000)
     for number, ((got, _), exact) in enumerate(zip(b.got, expected, strict=True), start=1):
         assert 0 <= got - exact < number
     if speed <= 1_000_000_000:
@@ -113,7 +112,7 @@ def test_a_saved_wire_goes_on_as_if_nothing_had_been(pauses: list[int], cut_ns: 
         clock, wire, _, b = wire_with_ends()
         sends = [(sum(pauses[: n + 1]), numbered(n, mac(2), mac(1), 60 + 50 * n)) for n in range(len(pauses))]
         for at_ns, frame in [*(s for s in sends if s[0] <= cut_ns), (cut_ns, b"")]:
-            run_until(clock, at_ns)
+            clock.run_to(at_ns)
             if frame:
                 wire.a.transmit(frame)
         if cut:
@@ -125,9 +124,9 @@ def test_a_saved_wire_goes_on_as_if_nothing_had_been(pauses: list[int], cut_ns: 
             other.load_state(wire.save_state())
             clock, wire, b = other_clock, other, end
         for at_ns, frame in (s for s in sends if s[0] > cut_ns):
-            run_until(clock, at_ns)
+            clock.run_to(at_ns)
             wire.a.transmit(frame)
-        run_for(clock, 1_000_000)
+        clock.run_for(1_000_000)
         return b.got
 
     assert run(cut=True) == run(cut=False)
@@ -142,7 +141,7 @@ def test_a_card_of_the_host_counts_and_tells_of_its_link() -> None:
     nic.on_link, nic.on_receive = links.append, got.append
     nic.transmit(numbered(1, mac(2), mac(1)))
     far.port.transmit(numbered(2, mac(9), mac(2)))
-    run_for(clock, 10_000)
+    clock.run_for(10_000)
     wire.pull()
     nic.transmit(numbered(3, mac(2), mac(1)))
     assert [number_of(f) for f in far.frames] == [1]

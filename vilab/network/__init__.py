@@ -30,6 +30,5 @@ Somebody to talk to:
 ``dhcp``, ``dhcp_message``            addresses for guests
 ``tap``                               the Linux underneath
 ``tunnel``, ``tunnel_codec``          another process
-``lab``                               a network that runs by itself
 ``small_network``                     a switch with one such host, for a machine by itself
 """

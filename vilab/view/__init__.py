@@ -7,7 +7,7 @@ Pure Python, no Jupyter needed:
 ``rings`` ``rings_draw``          who runs, in which ring, and where control leaves the guest
 ``panels`` ``timeline``         the tables below a picture; the slider
 ``run_track`` ``playback``      a run that can be played; where the player stands
-``predict`` ``deed_run``          predict, then reveal; deeds that are done one a step, and remembered
+``predict`` ``step_track`` ``deed_run``   predict, then reveal; steps that have happened; deeds, one a step, remembered
 ``translation`` ``cache``       guest code beside translated code; the translation cache
 ``tables`` ``tables_draw`` ``tables_says`` ``tables_track``   the guest's page tables beside the VMM's
 ``policies``                    three trace policies on several workloads, as bars

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from vilab.view.frame import WIDTH, Panel, Picture, Stage
+from vilab.view.step_track import StepTrack
 from vilab.view.svg import glyph, number, rect, text
 from vilab.view.timeline import timeline
 from vilab.view.words import html, plain
@@ -122,7 +123,7 @@ def _bar(bar: Bar, row: int, scale: float, best: str) -> str:
     return "".join(drawn)
 
 
-class BarsTrack:
+class BarsTrack(StepTrack):
     """Scenes as something that can be played.
 
     Parameters
@@ -145,23 +146,14 @@ class BarsTrack:
     def total(self) -> int:
         return len(self._makers)
 
-    def go(self, position: int) -> None:
-        """Nothing moves: what is shown has been counted."""
-
-    def open(self, row: int) -> None:
-        """There are no rows to open."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        return None
-
     def scene(self, position: int) -> Bars:
         """Of step ``position``, from 1."""
         if position not in self._made:
             self._made[position] = self._makers[position - 1]()
         return self._made[position]
 
-    def describe(self, position: int) -> str:
-        return plain(self.scene(position).say) if position else plain(self.empty)
+    def sentence(self, position: int) -> str:
+        return self.scene(position).say if position else self.empty
 
     def picture(self, position: int) -> Picture:
         height = TOP + _PITCH * len(self.names)

@@ -21,6 +21,7 @@ from vilab.network.pcap import Packet
 from vilab.view.frame import Cell, Panel, Picture, Row, Stage
 from vilab.view.frame_bytes_layers import Field, brief, fields, sentence, tag_words
 from vilab.view.playback import Playback
+from vilab.view.step_track import StepTrack
 from vilab.view.svg import number, text
 from vilab.view.timeline import timeline
 from vilab.view.words import counted, escape, plain
@@ -35,8 +36,10 @@ MOST_FIELDS = 21
 HEIGHT = TOP + FIELD_LINE * MOST_FIELDS + 8
 
 
-class CaptureTrack:
+class CaptureTrack(StepTrack):
     """``Track`` for a player: a frame a step, the first at position 0."""
+
+    first = 0
 
     def __init__(self, packets: Sequence[Packet], port: str, question: str) -> None:
         self.packets, self.port, self.question = tuple(packets), port, question
@@ -45,28 +48,13 @@ class CaptureTrack:
     def total(self) -> int:
         return max(len(self.packets) - 1, 0)
 
-    def go(self, position: int) -> None:
-        """They have all been captured."""
-
-    def open(self, row: int) -> None:
-        """A field has no more to show."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        """The next frame of the same kind."""
-        at = position + direction
-        while self.packets and 0 <= at <= self.total:
-            if brief(self.packets[at].frame) == brief(self.packets[position].frame):
-                return at
-            at += direction
-        return None
-
-    def describe(self, position: int) -> str:
-        return plain(self._say(position))
+    def kind_of(self, position: int) -> str | None:
+        return brief(self.packets[position].frame) if self.packets else None
 
     def at_us(self, position: int) -> float:
         return (self.packets[position].at_ns - self.packets[0].at_ns) / 1000
 
-    def _say(self, position: int) -> str:
+    def sentence(self, position: int) -> str:
         if not self.packets:
             return f"Nothing has passed {self.port} yet."
         frame = self.packets[position].frame
@@ -77,7 +65,7 @@ class CaptureTrack:
         )
 
     def picture(self, position: int) -> Picture:
-        words = self._say(position)
+        words = self.sentence(position)
         found = fields(self.packets[position].frame) if self.packets else ()
         drawn = self._draw(found[:MOST_FIELDS], self.packets[position].frame if self.packets else b"")
         stage = Stage(

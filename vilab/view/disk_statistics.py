@@ -26,6 +26,7 @@ import msgspec
 
 from vilab.storage.disk_statistics import BINS, OPERATIONS, DiskStatistics
 from vilab.view.frame import WIDTH, Cell, Panel, Picture, Row, Stage
+from vilab.view.step_track import StepTrack
 from vilab.view.svg import line, number, rect, text
 from vilab.view.timeline import timeline
 from vilab.view.words import duration, grouped, plain
@@ -61,7 +62,7 @@ class Source(Protocol):
     def moments(self) -> Sequence[Moment]: ...
 
 
-class DiskStatisticsTrack:
+class DiskStatisticsTrack(StepTrack):
     """``Track`` for a player: a request a step."""
 
     def __init__(self, source: Source, question: str) -> None:
@@ -72,20 +73,9 @@ class DiskStatisticsTrack:
     def total(self) -> int:
         return len(self.made)
 
-    def go(self, position: int) -> None:
-        """Nothing moves: it has happened."""
-
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a request."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        """The next request that took about as long."""
-        at = position + direction
-        while position and 1 <= at <= self.total:
-            if self._column(at) == self._column(position):
-                return at
-            at += direction
-        return None
+    def kind_of(self, position: int) -> tuple[int | None]:
+        """Requests that took about as long are alike."""
+        return (self._column(position),)
 
     def figures(self, position: int) -> DiskStatistics:
         """As they are after so many requests."""

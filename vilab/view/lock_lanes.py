@@ -21,6 +21,7 @@ from vilab.view import lock_lanes_draw as drawing
 from vilab.view.frame import Cell, Panel, Picture, Row
 from vilab.view.lock_frame import LockStep, LockStory
 from vilab.view.lock_says import say
+from vilab.view.step_track import StepTrack
 from vilab.view.timeline import timeline
 from vilab.view.vmfs_frame import FREE, HELD
 from vilab.view.words import plain
@@ -32,8 +33,10 @@ GLYPHS = {
 }  # fmt: skip
 
 
-class LockLanesTrack:
+class LockLanesTrack(StepTrack):
     """``Track`` for a player: an event of interest a step."""
+
+    first = 0
 
     def __init__(self, story: LockStory, question: str) -> None:
         self.story, self.question = story, question
@@ -42,23 +45,11 @@ class LockLanesTrack:
     def total(self) -> int:
         return len(self.story.steps) - 1
 
-    def go(self, position: int) -> None:
-        """Everything has been recorded."""
+    def kind_of(self, position: int) -> str:
+        return self.story.steps[position].kind
 
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a row."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        steps = self.story.steps
-        at = position + direction
-        while 0 <= at <= self.total:
-            if steps[at].kind == steps[position].kind:
-                return at
-            at += direction
-        return None
-
-    def describe(self, position: int) -> str:
-        return plain(say(self.story, position))
+    def sentence(self, position: int) -> str:
+        return say(self.story, position)
 
     def picture(self, position: int) -> Picture:
         step = self.story.steps[position]

@@ -18,6 +18,7 @@ import msgspec
 
 from vilab.view.frame import WIDTH, Cell, Panel, Picture, Row, Stage
 from vilab.view.predict import Prediction
+from vilab.view.step_track import StepTrack
 from vilab.view.svg import glyph, rect, text
 from vilab.view.timeline import timeline
 from vilab.view.words import counted, plain
@@ -51,7 +52,7 @@ class Way(msgspec.Struct, frozen=True):
         return self.count(position, "read", "write", "pic")
 
 
-class BesideTrack:
+class BesideTrack(StepTrack):
     """``Track`` for a player: step n shows the first n events of each card."""
 
     def __init__(self, ways: Callable[[], Sequence[Way]], question: str, empty: str = "") -> None:
@@ -62,12 +63,6 @@ class BesideTrack:
     @property
     def total(self) -> int:
         return max((len(way.beats) for way in self.ways), default=0)
-
-    def go(self, position: int) -> None:
-        """Nothing moves: what is shown has been counted."""
-
-    def open(self, row: int) -> None:
-        """There are no rows to open."""
 
     def next_like(self, position: int, direction: int) -> int | None:
         """The next step at which a card is done."""
@@ -89,9 +84,6 @@ class BesideTrack:
             else:
                 parts.append(f"**{way.card} is done, {counted(exits, 'exit')}**")
         return "; ".join(parts) + "."
-
-    def describe(self, position: int) -> str:
-        return plain(self.sentence(position))
 
     def picture(self, position: int) -> Picture:
         words = self.sentence(position)

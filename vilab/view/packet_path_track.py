@@ -9,6 +9,7 @@ from vilab.view.frame import Cell, Panel, Picture, Row
 from vilab.view.frame_bytes_layers import fields
 from vilab.view.packet_path import STATUS_BITS, Stop
 from vilab.view.packet_path_draw import LEFT, RIGHT, draw
+from vilab.view.step_track import StepTrack
 from vilab.view.timeline import timeline
 from vilab.view.words import duration, plain
 
@@ -41,7 +42,7 @@ class Source(Protocol):
     def stops(self) -> Sequence[Stop]: ...
 
 
-class PacketPathTrack:
+class PacketPathTrack(StepTrack):
     """The whole way has happened when it is shown for the first time; what is to come is not drawn."""
 
     def __init__(self, source: Source, question: str) -> None:
@@ -52,28 +53,14 @@ class PacketPathTrack:
     def total(self) -> int:
         return len(self.made)
 
-    def go(self, position: int) -> None:
-        """Nothing moves: the events are there."""
-
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a lane."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        """The next stop on the same lane."""
-        at = position + direction
-        while 1 <= at <= self.total:
-            if self.made[at - 1].lane == self.made[max(0, position - 1)].lane:
-                return at
-            at += direction
-        return None
+    def kind_of(self, position: int) -> int:
+        """Its lane."""
+        return self.made[position - 1].lane
 
     def sentence(self, position: int) -> str:
         if not position:
             return "The guest stands at its prompt. Step follows one packet, an event a step."
         return self.made[position - 1].say
-
-    def describe(self, position: int) -> str:
-        return plain(self.sentence(position))
 
     def picture(self, position: int) -> Picture:
         words = self.sentence(position)

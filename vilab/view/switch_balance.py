@@ -21,6 +21,7 @@ from vilab.network.packets import ip_of
 from vilab.network.policies import Balancing, Policies, TeamingPolicy
 from vilab.view.frame import Cell, Panel, Picture, Row, Stage
 from vilab.view.predict import Prediction
+from vilab.view.step_track import MeasuredTrack
 from vilab.view.svg import number, rect, text
 from vilab.view.switch_bench import BALANCING
 from vilab.view.switch_lab import SwitchLab, Wanted
@@ -92,38 +93,23 @@ def measure(loads: Sequence[Load], policy: Balancing, uplinks: int = 2) -> Balan
 LEFT, RIGHT, ROW = 256.0, 846.0, 106.0
 
 
-class BalanceTrack:
+class BalanceTrack(MeasuredTrack[Balance]):
     """``Track`` for a player: a policy a step, measured when it is gone to."""
 
     def __init__(self, loads: Sequence[Load], question: str) -> None:
         self.loads, self.question = tuple(loads), question
-        self._found: list[Balance] = []
+        super().__init__()
 
     @property
     def total(self) -> int:
         return len(POLICIES)
 
-    def go(self, position: int) -> None:
-        while len(self._found) < position:
-            self._found.append(measure(self.loads, POLICIES[len(self._found)]))
-
-    def found(self, position: int) -> Balance:
-        """What step ``position``, 1 and up, has measured."""
-        self.go(position)
-        return self._found[position - 1]
-
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a row."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        return None
-
-    def describe(self, position: int) -> str:
-        return plain(self._say(position))
+    def measure(self, position: int) -> Balance:
+        return measure(self.loads, POLICIES[position - 1])
 
     def picture(self, position: int) -> Picture:
         self.go(position)
-        words = self._say(position)
+        words = self.sentence(position)
         height = 24 + ROW * len(POLICIES)
         stage = Stage(label=f"{self.question} {plain(words)}", height=height, under=self._draw(position))
         value = f"step {position}. {plain(words)}"
@@ -131,7 +117,7 @@ class BalanceTrack:
             position, self.total, "", words, value, stage, timeline([], position, self.total), (self._panel(position),)
         )
 
-    def _say(self, position: int) -> str:
+    def sentence(self, position: int) -> str:
         if not position:
             loud = max(self.loads, key=lambda load: load.frames)
             frames = len(HOSTS) * sum(load.frames for load in self.loads)

@@ -20,12 +20,12 @@ from functools import partial
 import msgspec
 
 from vilab.events import Event
-from vilab.network.lab import run_until
 from vilab.network.packets import ip_of
 from vilab.network.physical_events import BeaconVerdict, LinkChanged, UplinkMoved
 from vilab.network.policies import Detection, Policies, TeamingPolicy
 from vilab.view.frame import WIDTH, Cell, Panel, Picture, Row, Stage
 from vilab.view.predict import Prediction, measured
+from vilab.view.step_track import MeasuredTrack
 from vilab.view.svg import glyph, line, number, rect, text
 from vilab.view.switch_lab import SwitchLab, Wanted
 from vilab.view.timeline import timeline
@@ -101,7 +101,7 @@ def happens(case: Case) -> Outcome:
         lab.clock.at(begin_ns + round((n + 0.5) * EVERY_S * SECOND_NS), ping)
     lab.clock.at(begin_ns + int(FAULT_S * SECOND_NS), partial(cable, case.fault))
     lab.clock.at(begin_ns + int(REPAIR_S * SECOND_NS), partial(cable, "in"))
-    run_until(lab.clock, begin_ns + int(END_S * SECOND_NS))
+    lab.clock.run_to(begin_ns + int(END_S * SECOND_NS))
     answered = {reply.sequence for reply in peer.replies}
     moves = [(e.at_ns - begin_ns, e.to_nic or "none", e.why) for e in heard if isinstance(e, UplinkMoved)]
     verdicts = [
@@ -122,37 +122,23 @@ def x_of(at_ns: float) -> float:
     return LEFT + (RIGHT - LEFT) * at_ns / SECOND_NS / END_S
 
 
-class FailoverTrack:
+class FailoverTrack(MeasuredTrack[Outcome]):
     """``Track`` for a player: a case a step; it happens when it is gone to."""
 
     def __init__(self, question: str, cases: Sequence[Case] = CASES) -> None:
         self.question, self.cases = question, tuple(cases)
-        self._found: list[Outcome] = []
+        super().__init__()
 
     @property
     def total(self) -> int:
         return len(self.cases)
 
-    def go(self, position: int) -> None:
-        while len(self._found) < position:
-            self._found.append(happens(self.cases[len(self._found)]))
-
-    def found(self, position: int) -> Outcome:
-        self.go(position)
-        return self._found[position - 1]
-
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a row."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        return None
-
-    def describe(self, position: int) -> str:
-        return plain(self._say(position))
+    def measure(self, position: int) -> Outcome:
+        return happens(self.cases[position - 1])
 
     def picture(self, position: int) -> Picture:
         self.go(position)
-        words = self._say(position)
+        words = self.sentence(position)
         stage = Stage(
             label=f"{self.question} {plain(words)}", height=TOP + ROW * len(self.cases), under=self._draw(position)
         )
@@ -160,7 +146,7 @@ class FailoverTrack:
         panels = (self._team(position), self._lost(position))
         return Picture(position, self.total, "", words, value, stage, timeline([], position, self.total), panels)
 
-    def _say(self, position: int) -> str:
+    def sentence(self, position: int) -> str:
         if not position:
             return (
                 f"web1 pings gw five times a second. At {FAULT_S:g}\u00a0s the uplink that it uses fails, at "

@@ -26,7 +26,6 @@ from vilab.events import EventLog
 from vilab.network.cable import VirtualCable
 from vilab.network.ethernet import address_of
 from vilab.network.failover import choose
-from vilab.network.lab import run_for
 from vilab.network.packets import ip_of
 from vilab.network.pcap import Packet, PcapWriter
 from vilab.network.physical_nic import PhysicalNic
@@ -191,7 +190,7 @@ class SwitchLab:
 
     def _pass(self, for_ns: int) -> None:
         """Time goes on."""
-        run_for(self.clock, for_ns)
+        self.clock.run_for(for_ns)
 
     # --- for the administrator ----------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from vilab.network.packets import ip_of
 from vilab.network.policies import ShapingPolicy
 from vilab.view.frame import Cell, Panel, Picture, Row, Stage
 from vilab.view.memory_knobs import Knob
+from vilab.view.step_track import StepTrack
 from vilab.view.svg import line, number, text
 from vilab.view.switch_lab import SwitchLab, Wanted
 from vilab.view.timeline import timeline
@@ -85,7 +86,7 @@ def shape(policy: ShapingPolicy) -> Shaped:
 LEFT, RIGHT, TOP, BASE, BUCKET = 64.0, 800.0, 16.0, 250.0, 330.0
 
 
-class ShapingTrack:
+class ShapingTrack(StepTrack):
     """``Turnable`` for a player with knobs: time in steps of 50 ms."""
 
     KNOBS: ClassVar = {"average_kbps": ("average", 500, 5000, 500), "peak_kbps": ("peak", 500, 10000, 500),
@@ -107,12 +108,6 @@ class ShapingTrack:
     def go(self, position: int) -> None:
         self._position = position
 
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a row."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        return None
-
     def knobs(self) -> Sequence[Knob]:
         policy, made = self.run.policy, []
         for name, (label, least, most, step) in self.KNOBS.items():
@@ -132,10 +127,7 @@ class ShapingTrack:
             changed["average_kbps"] = min(int(to), self.run.policy.average_kbps)
         self.run = shape(msgspec.structs.replace(self.run.policy, **changed))
 
-    def describe(self, position: int) -> str:
-        return plain(self._say(position))
-
-    def _say(self, position: int) -> str:
+    def sentence(self, position: int) -> str:
         run, n = self.run, position
         policy = run.policy
         if not n:
@@ -157,7 +149,7 @@ class ShapingTrack:
         return f"{now} In the bucket there are {left:.0f}\u00a0KB of bonus."
 
     def picture(self, position: int) -> Picture:
-        words = self._say(position)
+        words = self.sentence(position)
         stage = Stage(
             label=f"{self.question} {plain(words)}", height=BUCKET + 4, under=self._draw(position),
             playhead=self._x(position), playhead_height=BUCKET,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vilab.view.frame import Cell, Panel, Picture, Row
+from vilab.view.step_track import StepTrack
 from vilab.view.switch_draw import draw
 from vilab.view.switch_frame import SwitchStep
 from vilab.view.switch_layout import vlan_words
@@ -16,8 +17,10 @@ GLYPHS = {"sends": "frame", "forwards": "frame", "outside": "frame", "tells": "f
           "link": "error", "moves": "io", "beacons": "io", "set": "io"}  # fmt: skip
 
 
-class SwitchTrack:
+class SwitchTrack(StepTrack):
     """``Track`` for a player. ``clickable``: ports and uplinks in the picture can be pressed."""
+
+    first = 0
 
     def __init__(self, steps: Sequence[SwitchStep], question: str, clickable: bool = False) -> None:
         self.steps, self.question, self.clickable = list(steps), question, clickable
@@ -26,22 +29,11 @@ class SwitchTrack:
     def total(self) -> int:
         return len(self.steps) - 1
 
-    def go(self, position: int) -> None:
-        """Everything has been recorded."""
+    def kind_of(self, position: int) -> str:
+        return self.steps[position].kind
 
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a row."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        at = position + direction
-        while 0 <= at <= self.total:
-            if self.steps[at].kind == self.steps[position].kind:
-                return at
-            at += direction
-        return None
-
-    def describe(self, position: int) -> str:
-        return plain(say(self.steps[position]))
+    def sentence(self, position: int) -> str:
+        return say(self.steps[position])
 
     def elapsed_ns(self, position: int) -> int:
         return self.steps[position].at_ns - self.steps[0].at_ns

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from vilab.view.frame import WIDTH, Cell, Panel, Picture, Row, Stage
 from vilab.view.predict import Prediction
+from vilab.view.step_track import StepTrack
 from vilab.view.svg import glyph, line, number, rect, text
 from vilab.view.timeline import timeline
 from vilab.view.words import duration, plain
@@ -31,7 +32,7 @@ _LARGE = 'style="font-size:32px"'
 _MARKS = {"switch": "trap", "access": "io", "interrupt": "interrupt", "wire": "frame"}
 
 
-class LanesTrack:
+class LanesTrack(StepTrack):
     """The steps of one packet. They have happened already; what is to come is not drawn."""
 
     def __init__(
@@ -50,27 +51,12 @@ class LanesTrack:
     def height(self) -> float:
         return PITCH * len(self.lanes) + (GAP if self._split < len(self.lanes) else 0) + 8
 
-    def go(self, position: int) -> None:
-        """Nothing moves: the events are there."""
-
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a lane."""
-
     def ask(self, position: int) -> Prediction | None:
         return self._ask if position == 0 else None
 
-    def next_like(self, position: int, direction: int) -> int | None:
-        """The next world switch; from anything else the next of its kind."""
-        kind = self.made[max(0, position - 1)].kind
-        at = position + direction
-        while 1 <= at <= self.total:
-            if self.made[at - 1].kind == kind:
-                return at
-            at += direction
-        return None
-
-    def describe(self, position: int) -> str:
-        return plain(self.sentence(position))
+    def kind_of(self, position: int) -> str:
+        """A world switch, or what else it is."""
+        return self.made[position - 1].kind
 
     def sentence(self, position: int) -> str:
         if not position:

@@ -32,6 +32,7 @@ from vilab.host.hosted_account import (
 from vilab.host.world_costs import COST_TABLE, WORLD_COSTS, WorldCosts
 from vilab.view.frame import WIDTH, Cell, Panel, Picture, Row, Stage
 from vilab.view.memory_knobs import Knob
+from vilab.view.step_track import StepTrack
 from vilab.view.svg import number, text
 from vilab.view.timeline import timeline
 from vilab.view.words import NBSP, plain
@@ -61,7 +62,7 @@ NAMES: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
-class TimeTrack:
+class TimeTrack(StepTrack):
     """``Turnable``.
 
     Parameters
@@ -91,12 +92,6 @@ class TimeTrack:
     def go(self, position: int) -> None:
         self._position = position
 
-    def open(self, row: int) -> None:
-        """There are no rows to open."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        return None
-
     def knobs(self) -> Sequence[Knob]:
         found = []
         for field, label, most in KNOBS:
@@ -108,9 +103,6 @@ class TimeTrack:
         self.costs = msgspec.structs.replace(self.costs, **{name: round(to * 1000)})
 
     # Words ------------------------------------------------------------------------------------------------------------
-
-    def describe(self, position: int) -> str:
-        return plain(self.sentence(position))
 
     def sentence(self, position: int) -> str:
         if not position:

@@ -9,6 +9,7 @@ from vilab.storage.scsi.cdb import decode, describe_cdb
 from vilab.storage.scsi.sense import ScsiError
 from vilab.view.frame import Cell, Panel, Picture, Row
 from vilab.view.predict import Prediction, measured
+from vilab.view.step_track import StepTrack
 from vilab.view.timeline import timeline
 from vilab.view.words import duration, plain
 from vilab.view.write_path import LUN, Stop, guests_commands, hosts_commands
@@ -26,7 +27,7 @@ def _who(stop: Stop) -> Cell:
     return Cell("guest" if guest else stop.nexus, "c-guest" if guest else "c-host")
 
 
-class WritePathTrack:
+class WritePathTrack(StepTrack):
     """The whole write has happened when it is shown for the first time; what is to come is not drawn."""
 
     def __init__(self, source: Source, question: str) -> None:
@@ -37,28 +38,14 @@ class WritePathTrack:
     def total(self) -> int:
         return len(self.made)
 
-    def go(self, position: int) -> None:
-        """Nothing moves: the events are there."""
-
-    def open(self, row: int) -> None:
-        """There is nothing more to see of a lane."""
-
-    def next_like(self, position: int, direction: int) -> int | None:
-        """The next stop on the same lane."""
-        at = position + direction
-        while 1 <= at <= self.total:
-            if self.made[at - 1].lane == self.made[max(0, position - 1)].lane:
-                return at
-            at += direction
-        return None
+    def kind_of(self, position: int) -> int:
+        """Its lane."""
+        return self.made[position - 1].lane
 
     def sentence(self, position: int) -> str:
         if not position:
             return "The guest stands at its prompt. Step follows what it writes, an event a step."
         return self.made[position - 1].say
-
-    def describe(self, position: int) -> str:
-        return plain(self.sentence(position))
 
     def picture(self, position: int) -> Picture:
         words = self.sentence(position)

@@ -1,42 +1,17 @@
-"""A network that runs by itself; a failover as a capture that tshark reads."""
+"""A failover as a capture that tshark reads."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.network.captures import captured, tshark
 from tests.network.site import OUTSIDE_IP, Site
 from tests.network.test_teaming import policy, team_of
-from vilab.clock import VirtualClock
-from vilab.errors import VmmBug
-from vilab.network.lab import run_for, run_until
 from vilab.network.policies import Balancing, TeamingPolicy
-
-
-def test_each_call_is_made_at_its_own_moment_and_the_clock_ends_where_it_should() -> None:
-    clock, seen = VirtualClock(), list[int]()
-    for at_ns in (5, 3, 3, 9, 10):
-        clock.at(at_ns, lambda: seen.append(clock.now_ns))
-    assert run_until(clock, 9) == 3
-    assert (seen, clock.now_ns) == ([3, 3, 5, 9], 9)
-    run_for(clock, 100)
-    assert (seen[-1], clock.now_ns) == (10, 109)
-
-
-def test_a_network_that_never_comes_to_rest_is_said_to_be_one() -> None:
-    clock = VirtualClock()
-
-    def again() -> None:
-        clock.at(clock.now_ns + 1, again)
-
-    again()
-    with pytest.raises(VmmBug, match="100 steps"):
-        run_until(clock, 1_000_000, max_steps=100)
 
 
 def test_tshark_reads_a_failover_and_finds_nothing_malformed(tmp_path: Path) -> None:
