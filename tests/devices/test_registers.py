@@ -9,7 +9,8 @@ import pytest
 
 from tests.devices.helpers import make_pc
 from vilab.devices import ioapic, lapic_registers
-from vilab.devices.pc import Pc, register_tables
+from vilab.devices.datasheets import register_tables
+from vilab.devices.pc import Pc
 from vilab.devices.registers import render
 
 TABLES = register_tables()

@@ -120,9 +120,9 @@ def test_a_loop_does_not_stop_the_clock() -> None:
         second.connect(name, wire.b)
     host = Listener(first.port("host"), clock)
     first.port("host").transmit(numbered(1, BROADCAST, mac(1)))
-    steps = clock.run_for(SECOND)
+    clock.run_for(SECOND)
     assert len(host.frames) == 2 * 50, "as many as the two ports to the other switch may bring"
-    assert steps < 1_000
+    assert len(log.events) < 1_000
     assert {event.port for event in log.of(StormControlled)} == {"x", "y"}
     assert {event.from_port for event in log.of(AddressLearned)} >= {"x", "y"}, "the address seems to move"
 

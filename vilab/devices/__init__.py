@@ -23,5 +23,5 @@
 ``pcnet_*``               AMD PCnet-PCI II ("vlance"): registers, rings, filter, buffer management
 ``balloon_port``          the channel between a guest's balloon driver and its host
 ``absent``                what is not there, and what that looks like
-``pc``                    all of them together
+``pc_bus`` ``pc``         who answers where; all of them together; ``datasheets``: all register tables
 """

@@ -34,22 +34,15 @@ import msgspec
 
 from vilab.clock import VirtualClock
 from vilab.devices import (
-    absent,
-    backdoor,
-    balloon_port,
-    buslogic_registers,
     cmos,
     crtc,
     debug_port,
-    e1000_registers,
     i440fx,
     ioapic,
     keyboard,
     lapic_registers,
     lapic_state,
-    lsi_registers,
     pci,
-    pcnet_registers,
     pic,
     piix,
     pit,
@@ -58,35 +51,29 @@ from vilab.devices import (
     ramdisk,
     rtc,
     uart,
-    vmxnet3_registers,
 )
 from vilab.devices.bus_master import SizedMemory
 from vilab.devices.buslogic_bt958 import BusLogic958, BuslogicState
+from vilab.devices.datasheets import register_tables
 from vilab.devices.interrupts import Interrupts
 from vilab.devices.lsi_53c1030 import Lsi53c1030, LsiState
 from vilab.devices.mp_table import ALL_LAPICS, EXTINT, LOW_LEVEL, NMI, MpInterrupt, MpRecord
 from vilab.devices.network_adapter import NetworkAdapter
 from vilab.devices.network_cards import NETWORK_CARDS
+from vilab.devices.pc_bus import PcBus
 from vilab.devices.pci_firmware import assign
 from vilab.devices.pci_function import INTERRUPT_PIN
 from vilab.devices.registers import Register
-from vilab.events import EventLog, MmioRead, MmioWritten, PortRead, PortWritten
-from vilab.protocols import Console, NetworkPort, PortDevice, ScsiBus
+from vilab.events import EventLog
+from vilab.protocols import Console, NetworkPort, ScsiBus
 
 IRQ_TIMER, IRQ_KEYBOARD, IRQ_COM1, IRQ_RAMDISK, IRQ_RTC = 0, 1, 4, 5, 8
 
 EPOCH_SECONDS = 1_161_460_800
 """21 October 2006, 20:00 UTC, the first day of ASPLOS XII: a fixed date, so that a run is the same every time."""
 
-IO_CYCLE_NS = 750
-"""How long the bus takes over one 8-bit access: 6 clocks of 8 MHz (IBM PC AT technical reference, I/O channel timing).
-Kernels wait by reading ports; an engine that adds this to virtual time lets them wait as often as on a real PC."""
-
 PROCESSOR_SIGNATURE, PROCESSOR_FEATURES = 0xF61, 0x201
 """For the MP tables: family and model, and that there are an FPU and a local APIC; CPUID says more."""
-
-WIDE_PORTS = frozenset({0x604})
-"""Ports whose device takes a 16 or 32-bit access as one, beside those of PCI."""
 
 
 FIRST_SCSI_SLOT, MOST_SCSI_ADAPTERS = 16, 4
@@ -120,7 +107,7 @@ class PcState(msgspec.Struct):
     network: dict[int, tuple[str, bytes]] | msgspec.UnsetType = msgspec.UNSET
 
 
-class Pc:
+class Pc(PcBus):
     """All devices of one PC.
 
     Parameters
@@ -133,9 +120,6 @@ class Pc:
     ramdisk_bytes : size of the RAM disk, 0 for none; a state record that has one brings it along.
     scsi : an adapter's kind (one of ``SCSI_ADAPTERS``) and its bus, for each; at most ``MOST_SCSI_ADAPTERS``.
     cards : a network card's kind (one of ``NETWORK_CARDS``), its port, its address and its ROM, if any, for each.
-
-    ``reads`` and ``writes`` count accesses by port, ``mmio_reads`` and ``mmio_writes`` by address; they are statistics,
-    not state.
     """
 
     def __init__(
@@ -152,12 +136,7 @@ class Pc:
         scsi: Sequence[tuple[str, ScsiBus]] = (),
         cards: Sequence[tuple[str, NetworkPort, bytes, bytes]] = (),
     ) -> None:
-        self.clock = clock
-        self.log = log
-        self.reads: dict[int, int] = {}
-        self.writes: dict[int, int] = {}
-        self.mmio_reads: dict[int, int] = {}
-        self.mmio_writes: dict[int, int] = {}
+        super().__init__(clock, log)
         self.interrupts = Interrupts(clock, on_interrupt)
         self.pic, self.ioapic, self.lapic = self.interrupts.pic, self.interrupts.ioapic, self.interrupts.lapic
         self.power = power.Power()
@@ -174,13 +153,11 @@ class Pc:
         self.pci.add(piix.DEVICE, piix.ISA, self.isa_bridge)
         self.pci.add(piix.DEVICE, piix.POWER_MANAGEMENT, piix.PowerManagement(clock, self.power))
         self.debug_port = debug_port.DebugPort(clock, log)
-        self._readers: dict[int, Callable[[int, int], int]] = {}
-        self._writers: dict[int, Callable[[int, int, int], None]] = {}
         for device in (self.pic, self.pit, self.port61, self.rtc, self.uart, self.keyboard,
                        self.crtc, self.pci, self.debug_port, self.power):  # fmt: skip
             self.attach(device, device.ports)
         self._memory = memory
-        self.ramdisk: ramdisk.Ramdisk | None = None
+        self.ramdisk = None
         if ramdisk_bytes:
             self._add_ramdisk(ramdisk_bytes)
         self.adapters: dict[int, Lsi53c1030 | BusLogic958] = {}
@@ -225,123 +202,6 @@ class Pc:
         line = self.interrupts.line(IRQ_RAMDISK)
         self.ramdisk = ramdisk.Ramdisk(self.clock, self.log, line, self._memory, size_bytes)
         self.attach(self.ramdisk, self.ramdisk.ports)
-
-    def attach(self, device: PortDevice, ports: tuple[int, ...]) -> None:
-        """Let a device answer on 8-bit ports. Raises ``ValueError`` if one is taken."""
-        for port in ports:
-            if port in self._readers:
-                raise ValueError(f"I/O port {port:#x} has a device already")
-            self._readers[port] = device.read_port
-            self._writers[port] = device.write_port
-
-    def read_port(self, port: int, size_bytes: int) -> int:
-        """IN: ``size_bytes`` is 1, 2 or 4."""
-        self.reads[port] = self.reads.get(port, 0) + 1
-        if size_bytes == 1:
-            reader = self._readers.get(port)
-            value = self._read_window(port, 1) if reader is None else reader(port, 1)
-        else:
-            value = self._read_wide(port, size_bytes)
-        if self.log.active:
-            self.log.emit(PortRead(self.clock.now_ns, port, size_bytes, value))
-        return value
-
-    def write_port(self, port: int, size_bytes: int, value: int) -> None:
-        """OUT: ``size_bytes`` is 1, 2 or 4."""
-        self.writes[port] = self.writes.get(port, 0) + 1
-        if self.log.active:
-            self.log.emit(PortWritten(self.clock.now_ns, port, size_bytes, value))
-        if size_bytes == 1:
-            writer = self._writers.get(port)
-            if writer is not None:
-                writer(port, 1, value)
-            else:
-                self._write_window(port, 1, value)
-        else:
-            self._write_wide(port, size_bytes, value)
-
-    def _read_window(self, port: int, size_bytes: int) -> int:
-        window = self.pci.port_window(port)
-        if window is None:
-            return (1 << 8 * size_bytes) - 1
-        return window.function.read_window(window.index, port - window.first, size_bytes)
-
-    def _write_window(self, port: int, size_bytes: int, value: int) -> None:
-        window = self.pci.port_window(port)
-        if window is not None:
-            window.function.write_window(window.index, port - window.first, size_bytes, value)
-
-    def read_mmio(self, gpa: int, size_bytes: int) -> int:
-        """A read where there is no memory; all ones where there is no device either."""
-        page = gpa & ~0xFFF
-        local = self.lapic
-        self.mmio_reads[gpa] = self.mmio_reads.get(gpa, 0) + 1
-        if page == local.base and local.enabled:
-            value = local.read_mmio(gpa & 0xFFF, size_bytes)
-        elif page == ioapic.BASE:
-            value = self.ioapic.read_mmio(gpa & 0xFFF, size_bytes)
-        else:
-            window = self.pci.memory_window(gpa)
-            if window is None:
-                value = (1 << 8 * size_bytes) - 1
-            else:
-                value = window.function.read_window(window.index, gpa - window.first, size_bytes)
-        if self.log.active:
-            self.log.emit(MmioRead(self.clock.now_ns, gpa, size_bytes, value))
-        return value
-
-    def write_mmio(self, gpa: int, size_bytes: int, value: int) -> None:
-        """A write where there is no memory."""
-        page = gpa & ~0xFFF
-        local = self.lapic
-        self.mmio_writes[gpa] = self.mmio_writes.get(gpa, 0) + 1
-        if self.log.active:
-            self.log.emit(MmioWritten(self.clock.now_ns, gpa, size_bytes, value))
-        if page == local.base and local.enabled:
-            local.write_mmio(gpa & 0xFFF, size_bytes, value)
-        elif page == ioapic.BASE:
-            self.ioapic.write_mmio(gpa & 0xFFF, size_bytes, value)
-        else:
-            window = self.pci.memory_window(gpa)
-            if window is not None:
-                window.function.write_window(window.index, gpa - window.first, size_bytes, value)
-
-    def _wide_device(self, port: int, size_bytes: int) -> PortDevice | None:
-        if port & ~3 == pci.CONFIG_DATA and (port & 3) + size_bytes <= 4:
-            return self.pci
-        if port == pci.CONFIG_ADDRESS and size_bytes == 4:
-            return self.pci
-        if self.ramdisk is not None and size_bytes == 4 and port in self.ramdisk.ports:
-            return self.ramdisk
-        return self.power if port in WIDE_PORTS else None
-
-    def _read_wide(self, port: int, size_bytes: int) -> int:
-        """The bus makes byte cycles of a wide access to an 8-bit device, lowest port first."""
-        device = self._wide_device(port, size_bytes)
-        if device is not None:
-            return device.read_port(port, size_bytes)
-        if self.pci.port_window(port) is not None and port not in self._readers:
-            return self._read_window(port, size_bytes)
-        value = 0
-        for i in range(size_bytes):
-            at = (port + i) & 0xFFFF
-            reader = self._readers.get(at)
-            value |= (0xFF if reader is None else reader(at, 1)) << 8 * i
-        return value
-
-    def _write_wide(self, port: int, size_bytes: int, value: int) -> None:
-        device = self._wide_device(port, size_bytes)
-        if device is not None:
-            device.write_port(port, size_bytes, value)
-            return
-        if self.pci.port_window(port) is not None and port not in self._writers:
-            self._write_window(port, size_bytes, value)
-            return
-        for i in range(size_bytes):
-            at = (port + i) & 0xFFFF
-            writer = self._writers.get(at)
-            if writer is not None:
-                writer(at, 1, value >> 8 * i & 0xFF)
 
     def mp_record(self) -> MpRecord:
         """What the MP tables say of this PC: bus 0 is PCI, bus 1 ISA."""
@@ -441,33 +301,3 @@ class Pc:
             self._add_ramdisk(state.blocks * ramdisk.BLOCK_BYTES)
         assert self.ramdisk is not None
         self.ramdisk.load_state(state)
-
-
-def register_tables() -> dict[str, tuple[Register, ...]]:
-    """Every device's datasheet, by the name of its file, in the order of the picture above."""
-    return {
-        "pic": pic.REGISTERS,
-        "pit": pit.REGISTERS,
-        "keyboard": keyboard.REGISTERS,
-        "port61": port61.REGISTERS,
-        "rtc": rtc.REGISTERS,
-        "cmos": cmos.REGISTERS,
-        "debug_port": debug_port.REGISTERS,
-        "power": power.REGISTERS,
-        "crtc": crtc.REGISTERS,
-        "uart": uart.REGISTERS,
-        "lapic_registers": lapic_registers.REGISTERS,
-        "ioapic": ioapic.REGISTERS,
-        "pci": pci.REGISTERS,
-        "i440fx": i440fx.REGISTERS,
-        "piix": piix.REGISTERS,
-        "ramdisk": ramdisk.REGISTERS,
-        "lsi_registers": lsi_registers.REGISTERS,
-        "buslogic_registers": buslogic_registers.REGISTERS,
-        "pcnet_registers": pcnet_registers.REGISTERS,
-        "e1000_registers": e1000_registers.REGISTERS,
-        "vmxnet3_registers": vmxnet3_registers.REGISTERS,
-        "backdoor": backdoor.REGISTERS,
-        "balloon_port": balloon_port.REGISTERS,
-        "absent": absent.REGISTERS,
-    }
