@@ -13,49 +13,25 @@ from collections.abc import Sequence
 import msgspec
 
 from tests.devices.helpers import FakeConsole, run_to
+from tests.devices.recording_port import RecordingPort
 from tests.devices.scsi_bench import MEMORY_BYTES, Memory
 from vilab.clock import VirtualClock
 from vilab.devices import e1000_registers as regs
 from vilab.devices.e1000_82545em import E1000
 from vilab.devices.pc import Pc, PcState
 from vilab.events import EventLog
-from vilab.protocols import NetworkInterface
 
 SLOT = 24
 ADDRESS = bytes.fromhex("005056000001")
 PEER = bytes.fromhex("005056000002")
 RX_RING, TX_RING, RX_BUFFERS, TX_DATA = 0x10000, 0x20000, 0x40000, 0x90000
 BUFFER_BYTES = 2048
+ON_ITS_WAY = b"on its way"
+"""What the port has in its record: it has to come back."""
 EOP, IFCS, IC, TSE, RS, DEXT, VLE, IDE = 1, 2, 4, 4, 8, 0x20, 0x40, 0x80
 RECEIVE_USUAL = regs.RCTL_EN | regs.RCTL_BAM | regs.RCTL_SECRC
 
 __all__ = ["MEMORY_BYTES", "Bench", "Memory"]
-
-
-class Port:
-    """``sent``: frames from the card. ``listens``: what it has said, newest last."""
-
-    def __init__(self, link_up: bool = True) -> None:
-        self.sent: list[bytes] = []
-        self.listens: list[tuple[bytes, bool]] = []
-        self.link_up = link_up
-        self.interface: NetworkInterface | None = None
-
-    def plug(self, interface: NetworkInterface) -> None:
-        self.interface = interface
-
-    def listen(self, address: bytes, promiscuous: bool) -> None:
-        self.listens.append((address, promiscuous))
-
-    def transmit(self, frame: bytes) -> None:
-        assert type(frame) is bytes
-        self.sent.append(frame)
-
-    def save_state(self) -> bytes:
-        return b"on its way"
-
-    def load_state(self, state: bytes) -> None:
-        assert state == b"on its way"
 
 
 def legacy(gpa: int, size: int, command: int = EOP | IFCS | RS, cso: int = 0, css: int = 0, special: int = 0) -> bytes:
@@ -87,9 +63,9 @@ class Bench:
 
     io, window = 0x1C00, 0xE880_0000
 
-    def __init__(self, memory: Memory | None = None, start: bool = True, port: Port | None = None) -> None:
+    def __init__(self, memory: Memory | None = None, start: bool = True, port: RecordingPort | None = None) -> None:
         self.clock, self.log = VirtualClock(), EventLog(keep=True)
-        self.memory, self.port = memory or Memory(), port or Port()
+        self.memory, self.port = memory or Memory(), port or RecordingPort(arriving=ON_ITS_WAY)
         self.pc = Pc(
             self.clock, self.log, FakeConsole(), MEMORY_BYTES, memory=self.memory,
             cards=[("e1000", self.port, ADDRESS, b"")],
@@ -169,9 +145,10 @@ class Bench:
 
     def moved(self) -> Bench:
         """The same machine elsewhere: memory, time and the whole state as bytes."""
-        other = Bench(self.memory, start=False, port=Port(self.port.link_up))
+        other = Bench(self.memory, start=False, port=RecordingPort(link_up=self.port.link_up))
         other.clock.forget_all(self.clock.now_ns)
         other.pc.load_state(msgspec.msgpack.decode(msgspec.msgpack.encode(self.pc.save_state()), type=PcState))
+        assert other.port.arriving == self.port.arriving
         other.taken = self.taken
         return other
 

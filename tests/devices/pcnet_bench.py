@@ -8,15 +8,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
 
 from tests.devices.helpers import FakeConsole, run_to
+from tests.devices.recording_port import RecordingPort
 from tests.devices.scsi_bench import MEMORY_BYTES, Memory
 from vilab.clock import VirtualClock
 from vilab.devices.network_events import FrameRefused
 from vilab.devices.pc import Pc
 from vilab.events import EventLog
-from vilab.protocols import NetworkInterface
 
 SLOT = 24
 ADDRESS = bytes.fromhex("005056000001")
@@ -25,41 +24,6 @@ BROADCAST = b"\xff" * 6
 BLOCK, RECEIVE_RING, TRANSMIT_RING, BUFFERS = 0x1000, 0x2000, 0x4000, 0x8000
 BUFFER_BYTES = 1536
 OWN, ERR, STP, ENP = 1 << 31, 1 << 30, 1 << 25, 1 << 24
-
-Answer = Callable[[bytes], Sequence[bytes]]
-
-
-class Port:
-    """``sent``: frames from the card; ``listens``: what the driver has asked for; ``arriving``: not yet delivered."""
-
-    def __init__(self, answer: Answer = lambda frame: ()) -> None:
-        self.sent: list[bytes] = []
-        self.listens: list[tuple[bytes, bool]] = []
-        self.arriving = b""
-        self.link_up = True
-        self.answer = answer
-        self.interface: NetworkInterface | None = None
-
-    def plug(self, interface: NetworkInterface) -> None:
-        self.interface = interface
-
-    def listen(self, address: bytes, promiscuous: bool) -> None:
-        self.listens.append((address, promiscuous))
-
-    def transmit(self, frame: bytes) -> None:
-        self.sent.append(frame)
-        for each in self.answer(frame):
-            self.deliver(each)
-
-    def deliver(self, frame: bytes) -> None:
-        assert self.interface is not None
-        self.interface.receive(frame)
-
-    def save_state(self) -> bytes:
-        return self.arriving
-
-    def load_state(self, state: bytes) -> None:
-        self.arriving = state
 
 
 def frame(destination: bytes = ADDRESS, size_bytes: int = 60, kind: int = 0x0800) -> bytes:
@@ -71,9 +35,9 @@ def frame(destination: bytes = ADDRESS, size_bytes: int = 60, kind: int = 0x0800
 class Bench:
     """A PC with one card; its windows are where the firmware puts them."""
 
-    def __init__(self, memory: Memory | None = None, port: Port | None = None) -> None:
+    def __init__(self, memory: Memory | None = None, port: RecordingPort | None = None) -> None:
         self.clock, self.log = VirtualClock(), EventLog(keep=True)
-        self.memory, self.port = memory or Memory(), port or Port()
+        self.memory, self.port = memory or Memory(), port or RecordingPort()
         self.pc = Pc(
             self.clock, self.log, FakeConsole(), MEMORY_BYTES, memory=self.memory,
             cards=[("vlance", self.port, ADDRESS, b"")],

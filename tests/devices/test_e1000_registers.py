@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from tests.devices.e1000_bench import ADDRESS, RX_RING, SLOT, Bench, Port, frame_of
+from tests.devices.e1000_bench import ADDRESS, RX_RING, SLOT, Bench, frame_of
+from tests.devices.recording_port import RecordingPort
 from vilab.devices import e1000_registers as regs
 from vilab.devices.adapter_events import AdapterInterrupt, AdapterRegisterWritten
 from vilab.devices.e1000_phy import NEGOTIATION_NS
@@ -251,7 +252,7 @@ def test_a_phy_without_power_has_no_link(bench: Bench) -> None:
 def test_a_cable_that_differs_elsewhere_is_noticed_after_loading() -> None:
     bench = Bench()
     bench.write(regs.IMS, regs.LSC)
-    other = Bench(bench.memory, start=False, port=Port(link_up=False))
+    other = Bench(bench.memory, start=False, port=RecordingPort(link_up=False))
     other.clock.forget_all(bench.clock.now_ns)
     other.pc.load_state(bench.pc.save_state())
     assert other.read(regs.STATUS) & regs.STATUS_LU

@@ -38,7 +38,7 @@ def bench() -> Bench:
 def test_no_receive_descriptor_is_a_frame_missed_and_counted(bench: Bench) -> None:
     driver = started(bench, receive=0)
     for _ in range(3):
-        bench.port.deliver(frame())
+        bench.port.send(frame())
     assert driver.csr(112) == 2
     assert driver.csr(0) & (r.MISS | r.ERROR) == r.MISS | r.ERROR
     assert refusals(bench) == [(True, "no_descriptor")] * 2
@@ -50,11 +50,11 @@ def test_no_receive_descriptor_is_a_frame_missed_and_counted(bench: Bench) -> No
 
 def test_the_counter_of_missed_frames_says_when_it_overflows(bench: Bench) -> None:
     driver = started(bench, receive=0)
-    bench.port.deliver(frame())
+    bench.port.send(frame())
     state = bench.card.save_state()
     state.csr[112] = 0xFFFF
     bench.card.load_state(state)
-    bench.port.deliver(frame())
+    bench.port.send(frame())
     assert driver.csr(112) == 0
     assert driver.csr(4) & r.MFCO
 
@@ -64,7 +64,7 @@ def test_no_buffer_for_the_rest_is_an_error_in_the_last_one(bench: Bench) -> Non
     driver.put(RECEIVE_RING, 0, OWN, BUFFERS, 64)
     driver.put(RECEIVE_RING, 1, OWN, BUFFERS + 64, 64)
     driver.put(RECEIVE_RING, 2, 0, 0, 64)
-    bench.port.deliver(frame(size_bytes=400))
+    bench.port.send(frame(size_bytes=400))
     assert driver.get(RECEIVE_RING, 0)[0] == STP
     assert driver.get(RECEIVE_RING, 1)[0] == ERR | RECEIVE_BUFF
     assert driver.csr(0) & r.RINT
@@ -129,22 +129,22 @@ def test_a_long_frame_babbles_and_a_longer_one_stays_here(bench: Bench) -> None:
 
 def test_arriving_frames_that_are_too_long_or_too_short_are_refused(bench: Bench) -> None:
     driver = started(bench)
-    bench.port.deliver(frame(size_bytes=4092))
-    bench.port.deliver(frame()[:13])
-    bench.port.deliver(b"")
+    bench.port.send(frame(size_bytes=4092))
+    bench.port.send(frame()[:13])
+    bench.port.send(b"")
     assert driver.get(RECEIVE_RING, 0)[0] == OWN
     assert refusals(bench) == [(True, "too_long"), (True, "too_short"), (True, "too_short")]
     driver.put(RECEIVE_RING, 0, OWN, BUFFERS + 0x8000, 4096)
-    bench.port.deliver(frame(size_bytes=4091))
+    bench.port.send(frame(size_bytes=4091))
     assert driver.get(RECEIVE_RING, 0)[1] == 4095
 
 
 def test_a_stopped_card_and_a_suspended_one_take_nothing(bench: Bench) -> None:
     driver = Driver(bench)
-    bench.port.deliver(frame())
+    bench.port.send(frame())
     driver.start()
     driver.set_csr(5, r.SPND)
-    bench.port.deliver(frame())
+    bench.port.send(frame())
     driver.send(0, frame(OTHER))
     bench.wait(10_000_000)
     assert refusals(bench) == [(True, "off")] * 2
@@ -152,7 +152,7 @@ def test_a_stopped_card_and_a_suspended_one_take_nothing(bench: Bench) -> None:
     driver.set_csr(5, 0)
     bench.wait()
     assert bench.port.sent == [frame(OTHER)]
-    bench.port.deliver(frame())
+    bench.port.send(frame())
     assert driver.received(0)[:-4] == frame()
 
 
@@ -179,7 +179,7 @@ def test_an_address_that_leads_nowhere_stops_the_card(bench: Bench, what: str) -
     if "transmit" in what:
         driver.set_csr(0, r.TDMD)
     bench.wait()
-    bench.port.deliver(frame())
+    bench.port.send(frame())
     assert driver.csr(0) == r.STOP | r.INTR * (what != "block" or bool(driver.csr(5) & 1 << 10))
     assert driver.csr(5) & r.SINT
     assert bench.card.get(6, 2) & 1 << 13

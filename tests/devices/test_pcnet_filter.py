@@ -61,7 +61,7 @@ def test_a_group_comes_in_by_its_bit_and_by_no_other(group: bytes) -> None:
         bench = Bench()
         driver = started(bench, groups=filter_bits)
         assert bench.card.wants_multicast(group) == (filter_bits == bit)
-        bench.port.deliver(frame(group))
+        bench.port.send(frame(group))
         assert driver.get(RECEIVE_RING, 0)[0] == (STP | ENP | LAFM if filter_bits == bit else OWN)
 
 
@@ -87,14 +87,14 @@ GROUP = bytes.fromhex("01005e000001")
 )
 def test_who_is_let_in(bench: Bench, mode: int, destination: bytes, bits: int | None) -> None:
     driver = started(bench, mode=mode)
-    bench.port.deliver(frame(destination))
+    bench.port.send(frame(destination))
     assert driver.get(RECEIVE_RING, 0)[0] == (OWN if bits is None else STP | ENP | bits)
     assert refusals(bench) == ([(True, "filter")] if bits is None else [])
 
 
 def test_broadcast_is_a_group_like_others_if_it_is_switched_off(bench: Bench) -> None:
     driver = started(bench, mode=r.DRCVBC, groups=1 << bit_by_bit(BROADCAST))
-    bench.port.deliver(frame(BROADCAST))
+    bench.port.send(frame(BROADCAST))
     assert driver.get(RECEIVE_RING, 0)[0] == STP | ENP | LAFM
 
 
@@ -120,7 +120,7 @@ def test_what_is_shorter_than_a_header_is_no_frame(bench: Bench) -> None:
 
 def test_short_frames_arrive_padded(bench: Bench) -> None:
     driver = started(bench)
-    bench.port.deliver(frame()[:42])
+    bench.port.send(frame()[:42])
     assert driver.received(0)[:-4] == frame()[:42] + bytes(18)
 
 
@@ -129,7 +129,7 @@ def test_padding_is_taken_off_where_a_length_says_so(bench: Bench, length: int, 
     driver = started(bench)
     driver.set_csr(4, r.ASTRP_RCV)
     sent = frame(kind=length)
-    bench.port.deliver(sent)
+    bench.port.send(sent)
     assert driver.get(RECEIVE_RING, 0)[1] == kept
     assert driver.received(0) == (sent + zlib.crc32(sent).to_bytes(4, "little"))[:kept]
 

@@ -13,7 +13,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.devices.pcnet_bench import ADDRESS, BLOCK, BROADCAST, OTHER, RECEIVE_RING, TRANSMIT_RING, Bench, Driver, Port
+from tests.devices.pcnet_bench import ADDRESS, BLOCK, BROADCAST, OTHER, RECEIVE_RING, TRANSMIT_RING, Bench, Driver
+from tests.devices.recording_port import RecordingPort
 from tests.devices.scsi_bench import MEMORY_BYTES, Memory
 from vilab.devices.pc import PcState
 from vilab.devices.pci_adapter import FIRMWARE_NS
@@ -95,7 +96,7 @@ def act(bench: Bench, action: tuple[Any, Any, Any]) -> None:
         driver.read(first, second)
         driver.write(first, 0x0102_0304 & (1 << 8 * second) - 1, second)
     elif what == "frame":
-        bench.port.deliver((second + bytes(8) + bytes(max(first - 14, 0)))[:first])
+        bench.port.send((second + bytes(8) + bytes(max(first - 14, 0)))[:first])
     elif what == "link":
         bench.port.link_up = first
         bench.card.link_changed(first)
@@ -176,7 +177,7 @@ def test_a_card_that_was_saved_and_loaded_goes_on_like_one_that_was_not(
     straight, bench = prepared(content, lengths), prepared(content, lengths)
     for number, step in enumerate([*steps, ("wait", 50_000, 0)]):
         if number == at:
-            port = Port()
+            port = RecordingPort()
             port.sent, port.link_up = bench.port.sent, bench.port.link_up
             other = Bench(bench.memory, port)
             other.clock.forget_all(bench.clock.now_ns)

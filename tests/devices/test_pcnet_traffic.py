@@ -20,11 +20,11 @@ from tests.devices.pcnet_bench import (
     TRANSMIT_RING,
     Bench,
     Driver,
-    Port,
     frame,
     refusals,
     started,
 )
+from tests.devices.recording_port import RecordingPort
 from vilab.devices import pcnet_registers as r
 from vilab.devices.network_events import FrameFetched, FrameStored
 from vilab.devices.pc import PcState
@@ -53,7 +53,7 @@ def test_a_frame_goes_out_and_its_descriptor_comes_back(bench: Bench, style: int
 @pytest.mark.parametrize("style", STYLES)
 def test_a_frame_comes_in_with_its_check_sequence_counted(bench: Bench, style: int) -> None:
     driver = started(bench, style)
-    bench.port.deliver(frame(size_bytes=777))
+    bench.port.send(frame(size_bytes=777))
     status, message = driver.get(RECEIVE_RING, 0)
     assert status == STP | ENP | (PAM if style else 0)
     assert message == 781
@@ -83,13 +83,13 @@ def test_a_frame_is_spread_over_receive_buffers_that_are_too_small(bench: Bench,
     driver = started(bench, style)
     for at in range(4):
         driver.put(RECEIVE_RING, at, OWN, BUFFERS + at * BUFFER_BYTES, 64)
-    bench.port.deliver(frame(size_bytes=150))
+    bench.port.send(frame(size_bytes=150))
     statuses = [driver.get(RECEIVE_RING, at)[0] for at in range(4)]
     assert [status & (OWN | ERR | STP | ENP) for status in statuses] == [STP, 0, ENP, OWN]
     assert driver.get(RECEIVE_RING, 2)[1] == 154
     content = b"".join(bench.memory.read(BUFFERS + at * BUFFER_BYTES, 64) for at in range(3))
     assert content[:150] == frame(size_bytes=150)
-    bench.port.deliver(frame(size_bytes=60))
+    bench.port.send(frame(size_bytes=60))
     assert driver.get(RECEIVE_RING, 3)[0] & (OWN | STP | ENP) == STP | ENP
 
 
@@ -98,7 +98,7 @@ def test_rings_go_around_as_often_as_it_takes(bench: Bench) -> None:
     for number in range(11):
         sent, come = frame(OTHER, 60 + number), frame(ADDRESS, 200 + number)
         driver.send(number % 4, sent)
-        bench.port.deliver(come)
+        bench.port.send(come)
         assert bench.port.sent[-1] == sent
         assert driver.received(number % 2)[:-4] == come
         driver.put(RECEIVE_RING, number % 2, OWN, BUFFERS + number % 2 * BUFFER_BYTES, BUFFER_BYTES)
@@ -130,7 +130,7 @@ def test_a_driver_can_set_rings_up_without_the_block(bench: Bench) -> None:
     driver.send(4, frame(OTHER), frame(OTHER)[:10], of=5)  # the last one, and the first
     assert bench.port.sent == [frame(OTHER) + frame(OTHER)[:10]]
     for size in (60, 61, 62):
-        bench.port.deliver(frame(size_bytes=size))
+        bench.port.send(frame(size_bytes=size))
     assert [driver.get(RECEIVE_RING, at)[1] for at in range(3)] == [64, 65, 66]
 
 
@@ -208,7 +208,7 @@ def test_loopback_brings_a_frame_back_and_lets_none_out(bench: Bench, style: int
     driver = started(bench, style, mode=r.LOOP | 1 << 6)
     driver.send(0, frame(ADDRESS, 100))
     driver.send(1, frame(OTHER, 100))
-    bench.port.deliver(frame())
+    bench.port.send(frame())
     assert not bench.port.sent
     assert driver.received(0)[:-4] == frame(ADDRESS, 100)
     assert driver.get(RECEIVE_RING, 1)[0] == OWN
@@ -224,7 +224,7 @@ def test_a_wrong_check_sequence_is_found_in_loopback(bench: Bench) -> None:
 
 
 def test_a_port_that_answers_at_once_is_answered_in_the_same_look() -> None:
-    bench = Bench(port=Port(lambda sent: [frame(ADDRESS, len(sent))]))
+    bench = Bench(port=RecordingPort(lambda sent: [frame(ADDRESS, len(sent))]))
     driver = started(bench)
     for at in range(3):
         driver.send(at, frame(OTHER, 60 + at))

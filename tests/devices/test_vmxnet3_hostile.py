@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.devices.recording_port import RecordingPort
 from tests.devices.scsi_bench import MEMORY_BYTES
 from tests.devices.vmxnet3_driver import (
     ACTIVATE,
@@ -34,7 +35,6 @@ from tests.devices.vmxnet3_driver import (
     UCAST,
     Bench,
     Driver,
-    Port,
 )
 from vilab.devices.pc import PcState
 from vilab.devices.vmxnet3_commands import Vmxnet3State
@@ -128,7 +128,7 @@ def test_random_rings_are_worked_through_in_bounded_steps(seed: int, density: in
     bench.settle()
 
 
-def test_structures_may_lie_on_top_of_each_other(bench_port: Port) -> None:
+def test_structures_may_lie_on_top_of_each_other(bench_port: RecordingPort) -> None:
     """The completion ring is the tx ring is DriverShared: the guest harms itself only."""
     bench = Bench(port=bench_port)
     driver = Driver(bench)
@@ -142,8 +142,8 @@ def test_structures_may_lie_on_top_of_each_other(bench_port: Port) -> None:
 
 
 @pytest.fixture
-def bench_port() -> Port:
-    return Port()
+def bench_port() -> RecordingPort:
+    return RecordingPort()
 
 
 # State
@@ -151,7 +151,7 @@ def bench_port() -> Port:
 
 def reloaded(bench: Bench, link_up: bool = True) -> Bench:
     """The same machine elsewhere, from bytes."""
-    port = Port()
+    port = RecordingPort()
     port.link_up = link_up
     state = msgspec.msgpack.encode(bench.pc.save_state())
     other = Bench(bench.memory, port)
@@ -199,7 +199,7 @@ def test_a_machine_that_moves_at_any_moment_loses_nothing(script: list[tuple[str
     assert outcome(moves) == outcome(set())
 
 
-def test_the_record_survives_its_bytes(bench_port: Port) -> None:
+def test_the_record_survives_its_bytes(bench_port: RecordingPort) -> None:
     bench = Bench(port=bench_port)
     driver = Driver(bench, version=3)
     driver.start()
@@ -211,7 +211,7 @@ def test_the_record_survives_its_bytes(bench_port: Port) -> None:
     assert bench.card.save_state().mac == ADDRESS
 
 
-def test_where_the_cable_is_out_the_driver_hears_of_it(bench_port: Port) -> None:
+def test_where_the_cable_is_out_the_driver_hears_of_it(bench_port: RecordingPort) -> None:
     bench = Bench(port=bench_port)
     driver = Driver(bench)
     driver.start()
@@ -227,7 +227,7 @@ def test_where_the_cable_is_out_the_driver_hears_of_it(bench_port: Port) -> None
     assert reloaded(back).card.save_state().raised == 0
 
 
-def test_what_the_port_is_told_is_told_again(bench_port: Port) -> None:
+def test_what_the_port_is_told_is_told_again(bench_port: RecordingPort) -> None:
     bench = Bench(port=bench_port)
     driver = Driver(bench)
     driver.start(mode=PROMISC)
@@ -235,7 +235,7 @@ def test_what_the_port_is_told_is_told_again(bench_port: Port) -> None:
     assert reloaded(bench).port.listens[-1] == (bytes.fromhex("02112233") + ADDRESS[4:], True)
 
 
-def test_a_ring_that_is_full_is_not_overrun(bench_port: Port) -> None:
+def test_a_ring_that_is_full_is_not_overrun(bench_port: RecordingPort) -> None:
     """A driver that never takes anything out of its completion ring gets a round of it, and the card goes on."""
     bench = Bench(port=bench_port)
     driver = Driver(bench)

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from tests.devices.helpers import FakeConsole, run_to
+from tests.devices.recording_port import RecordingPort
 from tests.devices.scsi_bench import MEMORY_BYTES, Memory
 from vilab.clock import VirtualClock
 from vilab.devices.pc import Pc
 from vilab.devices.vmxnet3 import Vmxnet3
 from vilab.events import EventLog
-from vilab.protocols import NetworkInterface
 
 SLOT = 24
 WINDOW = 0xE880_0000
@@ -40,31 +40,6 @@ F_CSUM, F_VLAN = 1, 4
 LINK_UP = 10_000 << 16 | 1
 
 
-class Port:
-    """A port with a test behind it."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.listens: list[tuple[bytes, bool]] = []
-        self.link_up = True
-        self.interface: NetworkInterface | None = None
-
-    def plug(self, interface: NetworkInterface) -> None:
-        self.interface = interface
-
-    def listen(self, address: bytes, promiscuous: bool) -> None:
-        self.listens.append((address, promiscuous))
-
-    def transmit(self, frame: bytes) -> None:
-        self.sent.append(frame)
-
-    def save_state(self) -> bytes:
-        return b""
-
-    def load_state(self, state: bytes) -> None:
-        assert state == b""
-
-
 class Machine(Protocol):
     """What the driver needs of a machine. ``sent``: frames that have left it so far."""
 
@@ -86,9 +61,9 @@ class Bench:
 
     window = WINDOW
 
-    def __init__(self, memory: Memory | None = None, port: Port | None = None) -> None:
+    def __init__(self, memory: Memory | None = None, port: RecordingPort | None = None) -> None:
         self.clock, self.log = VirtualClock(), EventLog(keep=True)
-        self.memory, self.port = memory or Memory(), port or Port()
+        self.memory, self.port = memory or Memory(), port or RecordingPort()
         self.pc = Pc(
             self.clock, self.log, FakeConsole(), MEMORY_BYTES, memory=self.memory,
             cards=[("vmxnet3", self.port, ADDRESS, b"")],

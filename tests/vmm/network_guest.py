@@ -2,16 +2,16 @@
 
 ::
 
-    guest 10.0.0.5 ── vlance ── VirtualCable ── TestPort ── Peer 10.0.0.9, or whatever ``answer`` is
+    guest 10.0.0.5 ── vlance ── VirtualCable ── RecordingPort ── Peer 10.0.0.9, or whatever ``answer`` is
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tests.devices.recording_port import RecordingPort
 from tests.guests.network_peer import Peer, dotted
 from tests.vmm.disk_guest import BOOTED, ENGINES, MEMORY_BYTES
-from tests.vmm.network_session import TestPort
 from vilab.clock import VirtualClock
 from vilab.events import EventLog
 from vilab.guests.load import load
@@ -39,7 +39,7 @@ class NetworkGuest:
         loaded = load(image, memory_bytes=memory_bytes, append=append, paravirtual=name == "para" and "/" not in image)
         self.console = QuietConsole("".join(f"{line}\n" for line in lines).encode())
         self.peer = Peer(PEER, PEER_IP)
-        self.port = TestPort(answer or self.peer.answer)
+        self.port = RecordingPort(answer or self.peer.answer)
         clock = VirtualClock()
         self.cable = VirtualCable(self.port, clock, clock)
         attached = tuple(AttachedDisk(n, disk, Identity(f"disk{n}")) for n, disk in enumerate(disks))

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.devices.e1000_bench import checksums_are_right, words_sum
-from tests.vmm.network_session import GUEST_ADDRESS, NetworkSession, TestPort
+from tests.devices.recording_port import RecordingPort
+from tests.vmm.network_session import GUEST_ADDRESS, NetworkSession
 from vilab.devices.network_events import FrameFetched
 
 pytestmark = pytest.mark.interop
@@ -135,7 +136,7 @@ class Guest:
 
     def __init__(self, engine: str) -> None:
         self.peer = Peer()
-        self.port = TestPort(self.peer.answer)
+        self.port = RecordingPort(self.peer.answer)
         self.session = NetworkSession.boot_with(engine, ["e1000"], [self.port])
 
     def up(self) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import pytest
 
-from tests.tools import require_module
+from tests.vmm.calls_image import kernels_with
 from tests.vmm.disk_guest import DISK_BYTES, ENGINES
-from vilab.guests import build as guests_build
 from vilab.guests.load import load
 from vilab.guests.tinyfs import read_volume
 from vilab.storage.block import MemoryDisk
@@ -24,29 +22,8 @@ MEMORY_BYTES = 16 << 20
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
-    """The two kernels with disks, native and paravirtual, each with the program in the place of another one."""
-    require_module("ziglang", "the PyPI package ziglang (extra: guest)")
-    scratch = tmp_path_factory.mktemp("guest")
-    builder = guests_build._Builder(scratch)
-    programs = guests_build.HERE / "programs"
-    script = builder.script(programs / "program.lds")
-    library = [builder.compile(programs / part) for part in ("start.S", "library.c")]
-    builder.link(script, "_start", [*library, builder.compile(programs / f"{PLACE}.c")], scratch / "old.elf")
-    compiled = scratch / "file_calls.o"
-    arguments = [*guests_build.COMPILE, "-I", "programs", "-c", str(SOURCE), "-o", str(compiled)]
-    guests_build._run(builder.compiler, arguments, guests_build.HERE)
-    builder.link(script, "_start", [*library, compiled], scratch / "new.elf")
-    old, new = (scratch / "old.elf").read_bytes(), (scratch / "new.elf").read_bytes()
-    # It fits if its first segment does: its second one is all zeros, and nobody needs the section headers behind.
-    _, offset, _, _, size_bytes = struct.unpack_from("<5I", new, 52)
-    assert offset + size_bytes <= len(old)
-    made = {}
-    for paravirtual, name in ((False, "kernel-disk.elf"), (True, "kernel-disk-para.elf")):
-        kernel = (guests_build.PREBUILT / name).read_bytes()
-        assert kernel.count(old) == 1
-        made[paravirtual] = scratch / name
-        made[paravirtual].write_bytes(kernel.replace(old, new[: len(old)].ljust(len(old), b"\0")))
-    return made
+    """The two kernels with disks, native and paravirtual, with the program in them."""
+    return kernels_with(SOURCE, PLACE, "kernel-disk", tmp_path_factory.mktemp("guest"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

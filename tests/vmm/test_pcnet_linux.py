@@ -2,7 +2,7 @@
 
 ::
 
-    guest 10.0.0.1 ── pcnet32 ── Am79C970A ── cable ── TestPort ── Peer 10.0.0.2: answers ARP and echo requests
+    guest 10.0.0.1 ── pcnet32 ── Am79C970A ── cable ── RecordingPort ── Peer 10.0.0.2: answers ARP and echo requests
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vmm.network_session import GUEST_ADDRESS, NetworkSession, TestPort
+from tests.devices.recording_port import RecordingPort
+from tests.vmm.network_session import GUEST_ADDRESS, NetworkSession
 from vilab.network.peer import Peer
 from vilab.protocols import NetworkInterface
 
@@ -60,7 +61,7 @@ class Guest:
     def __init__(self, engine: str) -> None:
         self.peer_port = PeerPort()
         self.peer = Peer(self.peer_port, PEER_ADDRESS, PEER_IP)
-        self.port = TestPort(self.answer)
+        self.port = RecordingPort(self.answer)
         self.session = NetworkSession.boot_with(engine, ["vlance"], [self.port])
         self.card = self.session.vm.pc.cards[SLOT]
 

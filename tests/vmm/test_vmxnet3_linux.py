@@ -2,8 +2,8 @@
 
 ::
 
-    guest 10.0.0.2 ── vmxnet3 ── card ── cable ── TestPort ── Peer 10.0.0.1: ARP, echo, UDP echo (vilab.network.peer)
-                                                          └── Streams: TCP port 5000 takes, TCP port 5001 gives
+    guest 10.0.0.2 ── vmxnet3 ── card ── cable ── RecordingPort ── Peer 10.0.0.1: ARP, echo, UDP echo
+                                                            └── Streams: TCP port 5000 takes, TCP port 5001 gives
 
 Every packet that the guest sends is read with ``vilab.network.packets``: a wrong checksum is an error of the test.
 """
@@ -15,7 +15,8 @@ from functools import partial
 
 import pytest
 
-from tests.vmm.network_session import GUEST_ADDRESS, NetworkSession, TestPort
+from tests.devices.recording_port import RecordingPort
+from tests.vmm.network_session import GUEST_ADDRESS, NetworkSession
 from vilab.devices.vmxnet3 import Vmxnet3
 from vilab.network.ethernet import IPV4, MAX_FRAME_BYTES, frame_of, tagged, untagged, vlan_of
 from vilab.network.packets import ACK, FIN, SYN, TCP, Ipv4, Tcp, ip_of, parse_ipv4, parse_tcp
@@ -108,7 +109,7 @@ class Guest:
     """A booted guest, and all that it talks to. ``vlan``: where the peer is. ``slow``: it takes its time."""
 
     def __init__(self, engine: str) -> None:
-        self.port, self.peer_port, self.streams = TestPort(self.answer), PeerPort(), Streams()
+        self.port, self.peer_port, self.streams = RecordingPort(self.answer), PeerPort(), Streams()
         self.asked: list[bytes] = []
         self.peer = Peer(self.peer_port, MAC, PEER_IP, services={53: self._name})
         self.vlan: int | None = None
