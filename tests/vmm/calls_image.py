@@ -10,7 +10,7 @@ from vilab.guests import build as guests_build
 
 
 def kernels_with(source: Path, place: str, name: str, scratch: Path) -> dict[bool, Path]:
-    """The kernel ``name``, native (``False``) and paravirtual (``True``), with ``source`` in the program ``place``'s."""
+    """The kernel ``name``, native (``False``) and paravirtual (``True``): ``source`` in the place of a program."""
     require_module("ziglang", "the PyPI package ziglang (extra: guest)")
     builder = guests_build._Builder(scratch)
     programs = guests_build.HERE / "programs"
