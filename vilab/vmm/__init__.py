@@ -8,7 +8,8 @@
 ``engine_time`` ``engine_platform``     an engine's clock, and what the guest finds around its processor
 ``engine_delivery`` ``engine_steps`` ``engine_state`` ``engine``   the loop between processor, clock and devices
 ``engine_bare``                        no VMM: the baseline
-``monitor`` ``shadow_paging`` ``deprivileged``   ring 1: where the monitor lives, shadow tables, page faults
+``monitor`` ``deprivileged``             ring 1: where the monitor lives, page faults
+``shadow_entries`` ``shadow_roots`` ``shadow_paging``   shadow tables: who maps a page; address spaces; filled, kept up
 ``engine_trap``                        trap and emulate, and the same without help
 ``hypercalls`` ``engine_para``          a kernel that asks its monitor
 ``unit`` ``translator`` ``translation_cache`` ``code_pages``   binary translation: from guest code to fragments
