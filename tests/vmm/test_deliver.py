@@ -7,7 +7,7 @@ import pytest
 from tests.vmm.images import MEMORY_BYTES, code_image
 from vilab.errors import GuestFault, GuestStopped
 from vilab.vmm import deliver
-from vilab.vmm.vcpu import DeprivilegedVcpu
+from vilab.vmm.deprivileged_vcpu import DeprivilegedVcpu
 from vilab.vmm.vm import VirtualMachine
 
 IDT, HANDLER, DIRECTORY = 0x3000, 0x100400, 0x200000

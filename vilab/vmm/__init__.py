@@ -1,6 +1,7 @@
 """One virtual machine's monitor, in the order in which to read it.
 
-``vm`` ``vcpu``                        what a virtual machine is made of; the two truths about a virtual CPU
+``vm`` ``vcpu``                        what a virtual machine is made of; a virtual CPU
+``native_vcpu`` ``deprivileged_vcpu``    held by the processor; the two truths about one that is deprivileged
 ``walk``                               the guest's page tables
 ``segments`` ``deliver`` ``far``       segment registers; interrupts; transfers between rings
 ``real_mode``                          the same where there is no protection
@@ -12,7 +13,7 @@
 ``shadow_entries`` ``shadow_roots`` ``shadow_paging``   shadow tables: who maps a page; address spaces; filled, kept up
 ``engine_trap``                        trap and emulate, and the same without help
 ``hypercalls`` ``engine_para``          a kernel that asks its monitor
-``unit`` ``translator`` ``translation_cache`` ``code_pages``   binary translation: from guest code to fragments
+``unit`` ``in_cache`` ``translator`` ``translation_cache`` ``code_pages``   binary translation: from code to fragments
 ``translated_vcpu`` ``packed_code`` ``packed_callouts`` ``fragment_callouts`` ``engine_bt``   fragments in one cache
 ``mirror``... ``mirrored_code`` ``mirrored_callouts`` ``mirrored_steps`` ``engine_mirrored``   a mirror of each page
 ``sixteen_bit`` ``sixteen_bit_vcpu`` ``sixteen_bit_engines``   real mode and 16-bit code for the three above

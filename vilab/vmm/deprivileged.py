@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from vilab.addresses import PAGE_SHIFT
 from vilab.errors import GuestFault
+from vilab.vmm.deprivileged_vcpu import DeprivilegedVcpu
 from vilab.vmm.executed_code import ExecutedCode
 from vilab.vmm.monitor import Monitor, MonitorFrames
 from vilab.vmm.shadow_faults import ShadowFaults
 from vilab.vmm.shadow_paging import ShadowTables
-from vilab.vmm.vcpu import DeprivilegedVcpu
 
 if TYPE_CHECKING:
     from vilab.vmm.engine_state import EngineState

@@ -17,8 +17,9 @@ from vilab.machine.intercept import EXIT_RDTSC, EXIT_RDTSCP
 from vilab.machine.registers import HF_INHIBIT_IRQ
 from vilab.vmm import emulate
 from vilab.vmm.executed_code import ExecutedCode
+from vilab.vmm.native_vcpu import NativeVcpu
 from vilab.vmm.own_reads import OwnReads
-from vilab.vmm.vcpu import NativeVcpu, VcpuState
+from vilab.vmm.vcpu import VcpuState
 from vilab.x86.decode import decode
 from vilab.x86.flags import TF
 

@@ -25,9 +25,10 @@ from vilab.errors import GuestFault, GuestStopped
 from vilab.events import HypercallTaken
 from vilab.machine.registers import DS, EAX, EBX, ECX, ES, ESP
 from vilab.vmm import emulate, hypercalls
+from vilab.vmm.deprivileged_vcpu import DeprivilegedVcpu
 from vilab.vmm.engine_trap import TrapEngine
 from vilab.vmm.hypercalls import BAD_ADDRESS, HYPERCALLS, MOST_BYTES, MOST_UPDATES, NO_SUCH_CALL, REFUSED, Hypercall
-from vilab.vmm.vcpu import TR, DeprivilegedVcpu, VcpuState
+from vilab.vmm.vcpu import TR, VcpuState
 from vilab.x86.decode import Instruction, decode
 
 if TYPE_CHECKING:

@@ -15,13 +15,14 @@ from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import AdminError, GuestFault, GuestStopped
 from vilab.events import CacheFlushed, CalloutTaken, UnitInvalidated, UnitTranslated
 from vilab.machine.registers import CS
+from vilab.vmm.deprivileged_vcpu import DeprivilegedVcpu
 from vilab.vmm.mirror import BIASES, INSIDE, LARGE_SHIFT, LINEAR, UNKNOWN, Mirror
 from vilab.vmm.mirror_discovery import Discovery, Piece
 from vilab.vmm.mirror_units import MirroredPages, MirroredUnit
 from vilab.vmm.mirrored_vcpu import MirroredVcpu
 from vilab.vmm.translating import TranslatingEngine
 from vilab.vmm.unit import Unit
-from vilab.vmm.vcpu import BIG, DeprivilegedVcpu
+from vilab.vmm.vcpu import BIG
 from vilab.vmm.walk import walk
 from vilab.x86.decode import Instruction
 

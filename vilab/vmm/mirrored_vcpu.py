@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT
 from vilab.machine import native_callouts
 from vilab.machine.registers import CS
-from vilab.vmm.vcpu import DeprivilegedVcpu, HiddenSegment
+from vilab.vmm.deprivileged_vcpu import DeprivilegedVcpu
+from vilab.vmm.vcpu import HiddenSegment
 from vilab.x86.flags import IF, TF
 from vilab.x86.paging import PRESENT
 

@@ -23,8 +23,9 @@ from vilab.addresses import PAGE_SHIFT
 from vilab.errors import VmmBug
 from vilab.machine.cpu import Cpu
 from vilab.machine.memory import MachineMemory
+from vilab.vmm.deprivileged_vcpu import DeprivilegedVcpu
 from vilab.vmm.shadow_paging import ShadowTables
-from vilab.vmm.vcpu import LDTR, TR, DeprivilegedVcpu
+from vilab.vmm.vcpu import LDTR, TR
 from vilab.x86.descriptors import LDT as LDT_TYPE
 from vilab.x86.descriptors import TSS32_BUSY, TSS32_BYTES, Segment
 

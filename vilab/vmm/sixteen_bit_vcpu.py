@@ -14,8 +14,9 @@
 from __future__ import annotations
 
 from vilab.machine.registers import CS, SS
+from vilab.vmm.deprivileged_vcpu import DeprivilegedVcpu
 from vilab.vmm.real_mode import CR0_PE
-from vilab.vmm.vcpu import BIG, DeprivilegedVcpu, HiddenSegment
+from vilab.vmm.vcpu import BIG, HiddenSegment
 from vilab.x86.flags import IF, IOPL, TF, VM
 
 KEPT_FLAGS = IF | IOPL | TF

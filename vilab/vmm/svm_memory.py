@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.vmm import vmcb
+from vilab.vmm.native_vcpu import NativeVcpu
 from vilab.vmm.nested_paging import NestedTables
 from vilab.vmm.own_reads import OwnReads
-from vilab.vmm.vcpu import NativeVcpu
 from vilab.x86 import paging as pg
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vilab.machine.registers import CS, SS
-from vilab.vmm.vcpu import DeprivilegedVcpu
+from vilab.vmm.deprivileged_vcpu import DeprivilegedVcpu
 from vilab.x86.flags import IF, IOPL, TF
 
 RING_1_CODE = 0x00CFBB00
