@@ -21,8 +21,9 @@ from vilab.events import EventLog, UnitTranslated
 from vilab.guests import load
 from vilab.machine.registers import DS
 from vilab.vmm.engine_bt import TranslationEngine
+from vilab.vmm.in_cache import FLAGS_AT
 from vilab.vmm.records import StepRecord
-from vilab.vmm.translator import FLAGS_AT, UNIT_INSTRUCTIONS, Mode, Translator
+from vilab.vmm.translator import UNIT_INSTRUCTIONS, Mode, Translator
 from vilab.vmm.vcpu import VcpuState
 from vilab.vmm.vm import VirtualMachine
 from vilab.x86.assemble import AssemblyError, assemble

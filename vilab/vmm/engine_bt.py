@@ -22,9 +22,9 @@ import numpy as np
 from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, VmmBug
 from vilab.machine.exits import Stop
 from vilab.machine.registers import ECX
+from vilab.vmm.in_cache import SPILL_AT
 from vilab.vmm.monitor import CACHE, WORD_SPILL
 from vilab.vmm.packed_callouts import PackedCallouts
-from vilab.vmm.translator import SPILL_AT
 from vilab.vmm.unit import Callout, Continuation, Miss
 from vilab.x86 import encode as e
 from vilab.x86.flags import TF

@@ -15,7 +15,6 @@ from vilab.errors import VECTOR_NAMES, VECTORS_WITH_ERROR_CODE, GuestFault, Gues
 from vilab.events import Emulated, TrapTaken
 from vilab.machine.registers import CS, HF_INHIBIT_IRQ
 from vilab.vmm import deprivileged, emulate
-from vilab.vmm.translator import inhibits_interrupts
 from vilab.x86.decode import Instruction, Kind, Truncated, decode
 
 SEGMENT_FAULTS = frozenset((10, 11, 12, 13))
@@ -104,7 +103,7 @@ class TrapEngine(deprivileged.DeprivilegedEngine):
             self.end("unsupported", str(stopped), good=False)
             return
         self.cpu.d[self.cpu.D_HFLAGS] &= ~HF_INHIBIT_IRQ
-        if inhibits_interrupts(instruction) and not shadowed:
+        if instruction.inhibits_interrupts and not shadowed:
             self.enter_interrupt_shadow()
         if self.log.active:
             self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))

@@ -19,7 +19,6 @@ from vilab.vmm.mirror import CALLOUT, START
 from vilab.vmm.mirror_treatment import EMULATED, IN_PLACE
 from vilab.vmm.mirrored_code import DEFAULT_CACHE_BYTES, MirroredCode
 from vilab.vmm.mirrored_fast import NATIVE, FastCallouts, loaded_segment
-from vilab.vmm.translator import inhibits_interrupts
 from vilab.vmm.walk import walk
 from vilab.x86.decode import Instruction, decode
 
@@ -112,7 +111,7 @@ class MirroredCallouts(MirroredCode):
         cpu, v = self.cpu, self.vcpu
         shadowed = cpu.executed_bytes - 1 == self._shadow_bytes
         self._done = self._emulate(instruction)
-        if self._done and inhibits_interrupts(instruction):
+        if self._done and instruction.inhibits_interrupts:
             self._done = instruction.op == "sti"
             if not shadowed:
                 self._shadow_bytes = cpu.executed_bytes

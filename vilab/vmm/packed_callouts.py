@@ -19,10 +19,11 @@ from vilab.events import CalloutTaken, UnitRetranslated
 from vilab.machine.registers import ECX, ESP
 from vilab.vmm import emulate, segments
 from vilab.vmm.fragment_callouts import SEGMENT_LOADS
+from vilab.vmm.in_cache import jump_prelude, return_prelude
 from vilab.vmm.monitor import WORD_SPILL, WORD_TARGET
 from vilab.vmm.packed_code import RETURNS, PackedCode
 from vilab.vmm.simulate import simulate, store_address
-from vilab.vmm.translator import STUB, inhibits_interrupts, jump_prelude, return_prelude
+from vilab.vmm.translator import STUB
 from vilab.vmm.unit import Callout, Continuation, Miss, Unit
 from vilab.vmm.walk import walk
 from vilab.x86 import encode as e
@@ -78,7 +79,7 @@ class PackedCallouts(PackedCode):
             self._fast.forget()
         elif op in SEGMENT_LOADS and self._done and self._mode.simple:
             self._fast.loaded_segment(i)
-        if inhibits_interrupts(i) and self._done:
+        if i.inhibits_interrupts and self._done:
             self._done = i.op == "sti"
             if at not in self.cache.shadows:
                 self._shadow_bytes = cpu.executed_bytes

@@ -17,11 +17,12 @@ from vilab.vmm.adaptive import GUILTY_AFTER_TRAPS, Adaptive
 from vilab.vmm.code_pages import CodePages
 from vilab.vmm.deprivileged_vcpu import DeprivilegedVcpu
 from vilab.vmm.fragment_callouts import FragmentCallouts
+from vilab.vmm.in_cache import return_prelude
 from vilab.vmm.monitor import CACHE, JUMP_TABLE, RETURN_TABLE, WORD_FLAGS
 from vilab.vmm.translated_vcpu import TranslatedVcpu
 from vilab.vmm.translating import TranslatingEngine
 from vilab.vmm.translation_cache import TranslationCache
-from vilab.vmm.translator import STUB, SUPERBLOCK_INSTRUCTIONS, UNIT_INSTRUCTIONS, Mode, Translator, return_prelude
+from vilab.vmm.translator import STUB, SUPERBLOCK_INSTRUCTIONS, UNIT_INSTRUCTIONS, Mode, Translator
 from vilab.vmm.unit import IDENT, Continuation, Miss, Unit
 from vilab.vmm.vcpu import BIG
 from vilab.x86 import encode as e

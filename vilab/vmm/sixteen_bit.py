@@ -34,7 +34,6 @@ from vilab.vmm.deprivileged import DeprivilegedEngine
 from vilab.vmm.engine import Engine
 from vilab.vmm.real_mode import CR0_PE, is_real
 from vilab.vmm.sixteen_bit_vcpu import SixteenBitVcpu
-from vilab.vmm.translator import inhibits_interrupts
 from vilab.x86.decode import Instruction, Kind, Truncated, decode
 
 if TYPE_CHECKING:
@@ -218,7 +217,7 @@ class SixteenBitEngine(DeprivilegedEngine):
             return
         self._emulated = instruction.op not in TRAPLESS or (instruction.op == "into" and v.eip == instruction.end)
         self.cpu.d[self.cpu.D_HFLAGS] &= ~HF_INHIBIT_IRQ
-        if inhibits_interrupts(instruction) and not shadowed:
+        if instruction.inhibits_interrupts and not shadowed:
             self.enter_interrupt_shadow()
         if self.log.active:
             self.log.emit(Emulated(self.now_ns(), eip, instruction.code, effect))

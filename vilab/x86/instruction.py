@@ -95,6 +95,15 @@ class Instruction(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True
         return bool(self.prefixes & LOCK)
 
     @property
+    def inhibits_interrupts(self) -> bool:
+        """STI, MOV SS, POP SS: no interrupt before the next instruction is done."""
+        return (
+            self.op == "sti"
+            or (self.op == "mov to seg" and self.reg == 2)
+            or (self.op == "pop seg" and self.opcode == 0x17)
+        )
+
+    @property
     def repeat(self) -> str:
         """``rep``, ``repne`` or empty: the last such prefix."""
         return "rep" if self.prefixes & REP else "repne" if self.prefixes & REPNE else ""
