@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.storage.power_cut import Platter, RecordedFiles
+from vilab.storage.disks.descriptor import write
 from vilab.storage.disks.disk_chain import open_chain
 from vilab.storage.disks.redo_log import SnapshotDisk
+from vilab.storage.disks.vmdk import VirtualDisk, read_descriptor
 from vilab.storage.disks.vmdk_check import check
 from vilab.storage.disks.vmdk_create import create
 
@@ -98,6 +102,31 @@ def test_writes_and_flushes(base: str, snapshots: int, tmp_path: Path):
     disk.close()
     states = cut_everywhere(files, platter, model, top, tmp_path / "cut", seed=1)
     assert states > 60
+
+
+def test_another_descriptor_inside_of_the_extent(tmp_path: Path):
+    """The old one or the new one, never a mixture; in the end it is where other programs look."""
+    vm = tmp_path / "vm"
+    vm.mkdir()
+    disk = vm / "vm.vmdk"
+    create(disk, SECTORS, "monolithicSparse")
+    before = read_descriptor(disk)
+    settings = [*before.other, *((f"setting{number}", "x" * 40) for number in range(30))]  # over three sectors
+    changed = msgspec.structs.replace(before, cid=before.cid ^ 1, other=tuple(settings))
+    files, platter = RecordedFiles(), Platter(vm)
+    with contextlib.closing(VirtualDisk(disk, True, files)) as opened:
+        opened.replace_descriptor(changed)
+    lot, found = random.Random(3), set()
+    for step in files.steps:
+        platter.apply(step)
+        for outcome in platter.outcomes(lot, SAMPLES):
+            folder = platter.lay_out(outcome, tmp_path / "cut")
+            now = read_descriptor(folder / "vm.vmdk")
+            assert now in (before, changed), step
+            assert check(folder / "vm.vmdk").errors == [], step
+            found.add(now.cid)
+    assert found == {before.cid, changed.cid}
+    assert write(changed) == disk.read_bytes()[512 : 21 * 512].split(b"\0", 1)[0]
 
 
 @pytest.mark.parametrize("base", ["vmfs", "monolithicSparse"])

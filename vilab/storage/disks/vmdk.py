@@ -29,7 +29,12 @@ from vilab.storage.disks.lun_extent import LunExtent
 from vilab.storage.disks.sparse_extent import SparseExtent
 from vilab.storage.disks.sparse_open import open_cowd, open_kdmv, read_kdmv
 from vilab.storage.disks.stream_extent import StreamExtent
-from vilab.storage.disks.vmdk_layout import KDMV_DESCRIPTOR_PLACE_AT, KDMV_MAGIC
+from vilab.storage.disks.vmdk_layout import (
+    DESCRIPTOR_HOME,
+    DESCRIPTOR_SECTORS,
+    KDMV_DESCRIPTOR_PLACE_AT,
+    KDMV_MAGIC,
+)
 
 _CID_LINE = re.compile(rb"^CID=([0-9a-fA-F]{8})\s*$", re.MULTILINE)
 
@@ -225,7 +230,7 @@ class VirtualDisk:
         """Eight bytes in place: a crash leaves the old CID or another one, never no descriptor."""
         match = _CID_LINE.search(self._text)
         changed = msgspec.structs.replace(self.descriptor, cid=cid)
-        if match is None:
+        if match is None:  # written by a program that leaves leading zeros out
             self.replace_descriptor(changed)
             return
         digits = b"%08x" % cid
@@ -238,7 +243,7 @@ class VirtualDisk:
         """Another descriptor in one step that a crash cannot split."""
         data = text.write(changed)
         if self.embedded:
-            self._append_descriptor(data)
+            self._move_descriptor(data)
         else:
             self.files.replace(self.path, data)
             self._file.close()
@@ -246,15 +251,29 @@ class VirtualDisk:
             self._file.lock()
         self._text, self.descriptor = data, changed
 
-    def _append_descriptor(self, data: bytes) -> None:
-        """Behind the end of the file; then the header is told, which is one sector."""
+    def _move_descriptor(self, data: bytes) -> None:
+        """Behind the end of the file first, then in its home; the header, one sector, says which of the two counts.
+
+        Other programs look in the home alone, whatever the header says.
+        """
         extent = self.extents[0]
         assert isinstance(extent, SparseExtent)
-        sectors = -(-len(data) // SECTOR_BYTES)
-        at = extent.free_sector
-        extent.free_sector += -(-sectors // extent.shape.grain_sectors) * extent.shape.grain_sectors
-        self._file.write(at * SECTOR_BYTES, data.ljust((extent.free_sector - at) * SECTOR_BYTES, b"\0"))
+        sectors, grain = -(-len(data) // SECTOR_BYTES), extent.shape.grain_sectors
+        spare = extent.free_sector
+        extent.free_sector += -(-sectors // grain) * grain
+        self._put_descriptor(data, spare, extent.free_sector - spare)
+        self._descriptor_counts(spare, sectors)
+        tables = filter(None, (extent.shape.redundant_gd_offset, extent.shape.gd_offset, extent.shape.first_data))
+        room = min(DESCRIPTOR_SECTORS, min(tables) - DESCRIPTOR_HOME)
+        if sectors <= room:
+            self._put_descriptor(data, DESCRIPTOR_HOME, room)
+            self._descriptor_counts(DESCRIPTOR_HOME, room)
+
+    def _put_descriptor(self, data: bytes, at: int, sectors: int) -> None:
+        self._file.write(at * SECTOR_BYTES, data.ljust(sectors * SECTOR_BYTES, b"\0"))
         self._file.sync()
+
+    def _descriptor_counts(self, at: int, sectors: int) -> None:
         self._file.write(KDMV_DESCRIPTOR_PLACE_AT, struct.pack("<QQ", at, sectors))
         self._file.sync()
         self._at = at * SECTOR_BYTES

@@ -65,6 +65,7 @@ NEWLINES: Final = b"\n \r\n"
 
 KDMV_GRAIN_SECTORS: Final = 128
 KDMV_TABLE_ENTRIES: Final = 512
+DESCRIPTOR_HOME: Final = 1
 DESCRIPTOR_SECTORS: Final = 20
 
 _KDMV = struct.Struct("<4s I I Q Q Q Q I Q Q Q B 4s H 433x")
