@@ -1,0 +1,4 @@
+"""Virtual machines that move while they run: VMotion and Storage VMotion.
+
+``migration_events``   what is said
+"""
