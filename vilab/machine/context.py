@@ -176,9 +176,10 @@ def find_layout() -> Layout:
     tr = loaded("b8400000000f00d8", 0x8880000, "TR")
 
     before = probe.context()
-    probe.run(bytes.fromhex("b8305601008ed8"), 2)  # mov ds, ax with 0x5630, beyond the table: #GP(5630)
+    # mov ds, ax with 0x9630, beyond the table: #GP(9630). No pointer of this process has such an upper half.
+    probe.run(bytes.fromhex("b8309601008ed8"), 2)
     after = probe.context()
-    error_code = _changed(before, after, "<i", None, 0x5630, "the error code")
+    error_code = _changed(before, after, "<i", None, 0x9630, "the error code")
     old_exception = _changed(before, after, "<i", -1, 13, "the earlier exception")
     # Beside the error code: whether it was INT n, and the address behind that instruction.
     probe.run(bytes.fromhex("cd80"), 1)
