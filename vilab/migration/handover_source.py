@@ -1,0 +1,211 @@
+"""The source's side of a hand-over: it gives the machine's files back, and asks for them again if it hears nothing.
+
+::
+
+    running ──give_back──> nobody's ──it runs there──> (off here)
+       ^        refused       │
+       │   <──────────────────┤ reclaim
+       └──── Reclaimed ───────┼──> TakenOver, Lost: off here, and why
+                              └──> Waiting: again, up to ``PATIENCE_NS``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+import msgspec
+
+from vilab.errors import AdminError
+from vilab.host.vm_disks import VmDisks
+from vilab.host.vm_home import VmHome
+from vilab.migration.handover import (
+    Answer,
+    Lost,
+    Offer,
+    Outcome,
+    Reclaimed,
+    TakenOver,
+    Waiting,
+    all_of,
+    check_held,
+    holder_of,
+)
+from vilab.migration.handover_record import DamagedRecord, read_record, write_record
+from vilab.storage.nfs.lock import LockSettings
+from vilab.storage.nfs.locks import LockedError
+
+INTERVAL_NS = 5_000_000_000
+PATIENCE_NS = 60_000_000_000
+"""A dead host's locks are free after 16 s on VMFS and after 30 s on NFS."""
+
+
+class SourceSide:
+    """The machine stands still, its bus is flushed (``bus.flush()``), its state is with the destination.
+
+    Parameters
+    ----------
+    disks : the machine's, closed by ``give_back``.
+    session : of the migration; random, never used before. destination : the other host's name.
+    """
+
+    def __init__(self, disks: VmDisks, session: str, destination: str) -> None:
+        self.disks, self.home = disks, disks.home
+        self.session, self.destination = session, destination
+        self.source = disks.home.storage.host
+        self.name = disks.name
+        self.offer: Offer | None = None
+        """What to send, once the locks were given back."""
+        self.given_back = False
+        """The locks are not ours any more: only ``reclaim`` leads back."""
+        self._first_refusal_ns: int | None = None
+
+    # --- giving back --------------------------------------------------------------------------------------------------
+
+    def give_back(self) -> Offer:
+        """The locks of all files are free, and the record says for whom.
+
+        Raises
+        ------
+        AdminError : while ``given_back`` is false nothing has changed and the machine runs on here; else ``reclaim``.
+        """
+        return all_of(self.give_back_steps())
+
+    def give_back_steps(self) -> Generator[str, None, Offer]:
+        if self.disks.lost:
+            raise AdminError(f"{self.name} was not handed over to {self.destination}: {self.disks.lost}")
+        for device in self.disks.devices().values():
+            device.flush()
+        yield "flushed"
+        seal = self.disks.seal()
+        offer = Offer(self.session, self._next(), self.source, self.destination, self.home.where, seal)
+        try:
+            write_record(self.home, offer.record())
+            check_held(self.disks)
+        except AdminError:
+            self._withdraw(offer)
+            raise
+        self.offer = offer
+        yield "offered"
+        self.given_back = True
+        problems = self.disks.close()
+        if problems:
+            raise AdminError(
+                f"{self.name} was not handed over to {self.destination}: {self.source} could not give all of its "
+                f"files back. {' '.join(problems)}"
+            )
+        yield "given back"
+        return offer
+
+    def _next(self) -> int:
+        try:
+            last = read_record(self.home)
+        except DamagedRecord:
+            last = None
+        return 1 if last is None else last.sequence + 1
+
+    def _withdraw(self, offer: Offer) -> None:
+        """It may stand there all the same. The locks are ours: nobody has followed it."""
+        try:
+            write_record(self.home, msgspec.structs.replace(offer.record(), state="reclaimed"))
+        except AdminError:
+            return  # nor will anybody: the destination is told nothing
+
+    # --- asking for the locks again -----------------------------------------------------------------------------------
+
+    def reclaim(self) -> Answer:
+        """The destination has said nothing, or no. Takes up to 16 s of the storage's time where it may be dead."""
+        return all_of(self.reclaim_steps())
+
+    def reclaim_steps(self) -> Generator[str, None, Answer]:
+        offer = self.offer
+        if offer is None or not self.given_back:
+            raise AdminError(f"{self.name} has its files still: there is nothing to be reclaimed on {self.source}.")
+        try:
+            disks = VmDisks(VmHome(self.home.storage, self.home.where), self.disks.clock, self.disks.log)
+        except AdminError as error:
+            return self._refused(offer, error)
+        try:
+            yield "opened"
+            answer = self._decide(offer, disks)
+            if answer is None:
+                yield "decided"
+                write_record(self.home, msgspec.structs.replace(offer.record(), state="reclaimed"))
+                yield "reclaimed"
+                check_held(disks)
+                return Reclaimed(disks)
+        except AdminError as error:
+            disks.close()
+            return Waiting(f"{self.source} has the files of {self.name}, but cannot go on with it yet: {error}")
+        disks.close()
+        return answer
+
+    def _decide(self, offer: Offer, disks: VmDisks) -> Lost | None:
+        """With the locks in our hand. ``None``: the machine is this host's."""
+        try:
+            record = read_record(self.home)
+        except DamagedRecord as error:
+            return self._lost(f"whether {self.destination} has run it cannot be known: {error}")
+        ours = offer.record()
+        if record is not None and record.says("committed", ours):
+            return self._lost(
+                f"{self.destination} has taken it over, and does not have it any more: that host has died, or has "
+                "powered it off"
+            )
+        if record is None or not (record.says("offered", ours) or record.says("reclaimed", ours)):
+            return self._lost("somebody else has powered it on meanwhile, and it is off again")
+        if disks.seal() != offer.seal:
+            return self._lost("its disks were written to meanwhile")
+        return None
+
+    def _lost(self, why: str) -> Lost:
+        return Lost(
+            f"{self.name} is off: it was on its way from {self.source} to {self.destination}, and {why}. What "
+            f"{self.source} has of its memory is not true any more; its disks are clean. Power it on from "
+            f"{self.home.where} on either host."
+        )
+
+    def _refused(self, offer: Offer, error: AdminError) -> TakenOver | Waiting:
+        try:
+            record = read_record(self.home)
+        except AdminError as unread:
+            return Waiting(str(unread))
+        ours = offer.record()
+        if record is not None and record.says("committed", ours):
+            if self._may_be_dead(error):
+                return Waiting(f"{self.destination} has taken {self.name} over; whether it lives is not known. {error}")
+            return TakenOver(self.destination, f"{self.name} runs on {self.destination}.")
+        holder = holder_of(self.home)
+        if holder in ("", self.source) or (record is not None and record.says("offered", ours)):
+            return Waiting(f"{self.source} cannot have the files of {self.name} yet: {error}")
+        return TakenOver(holder, f"{self.name} was powered on on {holder} while it was on its way.")
+
+    def _may_be_dead(self, error: AdminError) -> bool:
+        """On a file server a host is known to be alive when its lock was renewed since we have first looked."""
+        if not isinstance(error, LockedError):
+            return False
+        clock, storage = self.disks.clock, self.home.storage
+        if self._first_refusal_ns is None:
+            self._first_refusal_ns = clock.now_ns
+        interval_ns = (storage.options.locks or LockSettings()).update_ns
+        return error.missed > 0 or clock.now_ns - self._first_refusal_ns < interval_ns
+
+    def settle(
+        self, wait: Callable[[int], None], patience_ns: int = PATIENCE_NS, interval_ns: int = INTERVAL_NS
+    ) -> Outcome:
+        """Ask until it is decided, or for so long. ``wait``: ``Host.wait``, which makes the storage's time go on."""
+        clock = self.disks.clock
+        until_ns = clock.now_ns + patience_ns
+        while True:
+            answer = self.reclaim()
+            if not isinstance(answer, Waiting):
+                return answer
+            if clock.now_ns >= until_ns:
+                return self.give_up(answer)
+            wait(interval_ns)
+
+    def give_up(self, last: Waiting) -> TakenOver | Lost:
+        """Nobody knows, and this host may not run the machine without its locks: it is off here."""
+        holder = holder_of(self.home)
+        if holder not in ("", self.source):
+            return TakenOver(holder, f"{self.name} is off on {self.source}: {holder} has its files. {last.sentence}")
+        return self._lost(f"its files could not be had again ({last.sentence})")
