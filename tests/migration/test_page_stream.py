@@ -1,0 +1,280 @@
+"""Batches of pages: what goes in comes out, and what does not fit is refused before anything is written."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.migration.page_guests import Guest
+from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
+from vilab.errors import AdminError, VmmBug
+from vilab.memory.page_state import PageState
+from vilab.migration import page_stream
+from vilab.migration.page_source import encode_pages, store_pages
+from vilab.migration.page_stream import PageBatch, decode, encode, zero_rows
+from vilab.migration.sent_pages import SentPages
+
+PAGES = 12
+CONTENT = st.sampled_from([b"", b"a", b"\0" * 4095 + b"z", b"\0" * 2049 + b"m", bytes(range(256)) * 16, b"\1" * 4096])
+
+
+def numbers(*ppns: int) -> bytes:
+    return np.array(ppns, "<u4").tobytes()
+
+
+def full(content: bytes) -> bytes:
+    return content.ljust(PAGE_BYTES, b"\0")
+
+
+def random_pages(count: int, seed: int = 1) -> dict[int, bytes]:
+    rng = random.Random(seed)
+    return {ppn: rng.randbytes(PAGE_BYTES) for ppn in range(count)}
+
+
+class Receiver:
+    """A destination that is a dictionary."""
+
+    def __init__(self, content: dict[int, bytes] | None = None) -> None:
+        self.content = dict(content or {})
+        self.puts: list[int] = []
+
+    def put(self, ppn: int, content: memoryview) -> None:
+        assert len(content) == PAGE_BYTES
+        self.puts.append(ppn)
+        self.content[ppn] = bytes(content)
+
+    def page_of(self, ppn: int) -> bytes:
+        return self.content.get(ppn, bytes(PAGE_BYTES))
+
+    def take(self, batch: PageBatch, body: bytes, pages: int = PAGES) -> int:
+        return decode(batch, body, self.put, self.page_of, pages)
+
+
+def travel(batch: PageBatch, parts: list) -> tuple[PageBatch, bytes]:
+    """What arrives: the record was bytes, the buffers are one."""
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(batch), type=PageBatch), b"".join(parts)
+
+
+@given(st.dictionaries(st.integers(0, PAGES - 1), CONTENT), st.sampled_from(["raw", "zero"]))
+def test_what_goes_in_comes_out(content, kind):
+    pages = {ppn: full(each) for ppn, each in content.items()}
+    receiver = Receiver(dict.fromkeys(range(PAGES), b"old!" * 1024))
+    batch, parts = encode(list(pages), pages.__getitem__, kind)
+    assert receiver.take(*travel(batch, parts)) == len(pages)
+    assert {ppn: receiver.content[ppn] for ppn in pages} == pages
+    assert sorted(receiver.puts) == sorted(pages)
+    zeros = sum(not any(each) for each in pages.values())
+    assert (batch.zero_pages, batch.raw_pages) == ((0, len(pages)) if kind == "raw" else (zeros, len(pages) - zeros))
+
+
+def test_a_zero_page_replaces_what_was_there():
+    receiver = Receiver({3: b"x" * PAGE_BYTES})
+    receiver.take(*travel(*encode([3], lambda _: bytes(PAGE_BYTES))))
+    assert receiver.content[3] == bytes(PAGE_BYTES)
+
+
+@given(st.integers(0, PAGE_BYTES - 1), st.integers(1, 255), st.integers(0, 150))
+def test_one_byte_anywhere_makes_a_page_no_zero_page(at, byte, row):
+    memory = np.zeros((151, PAGE_BYTES), np.uint8)
+    memory[row, at] = byte
+    rows = np.arange(151)
+    assert np.flatnonzero(~zero_rows(memory.view(np.uint64), rows)).tolist() == [row]
+    assert np.flatnonzero(~zero_rows(memory.view(np.uint64), rows[::-1])).tolist() == [150 - row]
+
+
+def test_neighbouring_frames_are_one_buffer_of_machine_memory_itself():
+    guest = Guest(PAGES, order=[4, 5, 6, 0, 1, 9, 8, 7, 2, 3, 10, 11])
+    for ppn, content in random_pages(8).items():
+        guest.fill(ppn, content)
+    batch, parts = encode_pages(guest.pmap, range(8))
+    assert [len(part) >> PAGE_SHIFT for part in parts] == [2, 3 + 3]  # frames 0-1 and 4-9
+    before = bytes(parts[0])
+    guest.memory.bytes[0] ^= 1
+    assert bytes(parts[0]) != before
+    receiver = Receiver()
+    receiver.take(*travel(batch, parts))
+    assert receiver.content == {ppn: guest.pmap.page(ppn) for ppn in range(8)}
+
+
+def test_a_copy_is_of_the_moment_it_was_made():
+    guest = Guest(PAGES)
+    guest.fill(2, b"before")
+    batch, parts = encode_pages(guest.pmap, [2], copy=True)
+    guest.fill(2, b"after")
+    receiver = Receiver()
+    receiver.take(*travel(batch, parts))
+    assert receiver.content[2] == full(b"before")
+
+
+HOSTILE = [
+    ("list of page numbers is cut off", PageBatch(raw=numbers(1)[:3]), b""),
+    ("list of page numbers is cut off", PageBatch(zero=numbers(1) + b"\0"), b""),
+    ("has page 0xc, and the virtual machine has 0xc pages", PageBatch(raw=numbers(1, PAGES)), bytes(2 * PAGE_BYTES)),
+    ("has page 0xffffffff", PageBatch(zero=numbers(0xFFFFFFFF)), b""),
+    ("has page 0xc,", PageBatch(delta=numbers(PAGES), runs_bytes=1), b"\0"),
+    ("page 0x1 is in it twice", PageBatch(raw=numbers(1, 1)), bytes(2 * PAGE_BYTES)),
+    ("page 0x1 is in it twice", PageBatch(raw=numbers(1), zero=numbers(2, 1)), bytes(PAGE_BYTES)),
+    ("page 0x1 is in it twice", PageBatch(zero=numbers(1), delta=numbers(1), runs_bytes=1), b"\0"),
+    ("take 8192 bytes, and 4096 came", PageBatch(raw=numbers(1, 2)), bytes(PAGE_BYTES)),
+    ("take 4096 bytes, and 4097 came", PageBatch(raw=numbers(1)), bytes(PAGE_BYTES + 1)),
+    ("take 0 bytes, and 1 came", PageBatch(zero=numbers(1)), b"\0"),
+    ("names 2 bytes of runs, and 1 bytes", PageBatch(delta=numbers(1), runs_bytes=2), b"\0"),
+    ("names -1 bytes of runs", PageBatch(delta=numbers(1), runs_bytes=-1), b"\0"),
+    ("names 1 bytes of runs, and 0 bytes", PageBatch(raw=numbers(1), runs_bytes=1), bytes(PAGE_BYTES)),
+    ("do not hold the runs that they name", PageBatch(delta=numbers(1)), b""),
+    ("do not become what the source has", PageBatch(delta=numbers(1), runs_bytes=1), b"\0"),
+]
+
+
+@pytest.mark.parametrize(("why", "batch", "body"), HOSTILE)
+def test_what_does_not_fit_is_refused_and_nothing_is_written(why, batch, body):
+    receiver = Receiver()
+    with pytest.raises(AdminError, match=why):
+        receiver.take(batch, body)
+    assert receiver.puts == []
+    guest = Guest(PAGES)
+    guest.fill(2, b"mine")
+    before = guest.pmap.content(), bytes(guest.pmap.state)
+    with pytest.raises(AdminError, match=why):
+        store_pages(guest.pmap, batch, body)
+    assert (guest.pmap.content(), bytes(guest.pmap.state)) == before
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_anything_at_all_is_a_batch_or_refused_with_a_sentence(data):
+    lists = st.one_of(st.lists(st.integers(0, PAGES + 1), max_size=4).map(lambda n: numbers(*n)), st.binary(max_size=9))
+    batch = PageBatch(
+        raw=data.draw(lists), zero=data.draw(lists), delta=data.draw(lists),
+        runs_bytes=data.draw(st.integers(-2, 12)), check=data.draw(st.integers(0, 2**64 - 1)),
+    )  # fmt: skip
+    body = bytes(len(batch.raw) // 4 * PAGE_BYTES) + data.draw(st.binary(max_size=12))
+    receiver = Receiver()
+    try:
+        count = receiver.take(batch, body)
+    except AdminError:
+        assert receiver.puts == []
+    else:
+        assert count == batch.pages == len(set(receiver.puts))
+        assert set(receiver.puts) <= set(range(PAGES))
+
+
+def test_a_record_of_another_kind_is_refused():
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(msgspec.msgpack.encode({"raw": b"", "flags": 1}), type=PageBatch)
+
+
+def test_too_many_pages_in_one_batch_are_refused(monkeypatch):
+    monkeypatch.setattr(page_stream, "MOST_PAGES", 2)
+    with pytest.raises(AdminError, match="it has 3 pages, and at most 2"):
+        Receiver().take(PageBatch(zero=numbers(1, 2, 3)), b"")
+    with pytest.raises(VmmBug):
+        encode([1, 2, 3], lambda _: bytes(PAGE_BYTES))
+
+
+def test_a_cache_goes_with_deltas_and_only_with_them():
+    for kind, cache in (("delta", None), ("raw", SentPages(PAGES, 1 << 16))):
+        with pytest.raises(VmmBug):
+            encode([1], lambda _: bytes(PAGE_BYTES), kind, cache)
+
+
+STEP = st.one_of(
+    st.tuples(st.just("fill"), st.integers(0, PAGES - 1), CONTENT),
+    st.tuples(st.just("fill"), st.integers(0, PAGES - 1), CONTENT),
+    st.tuples(st.just("poke"), st.integers(0, PAGES - 1), st.integers(0, PAGE_BYTES - 1)),
+    st.tuples(st.just("swap out"), st.integers(0, PAGES - 1)),
+    st.tuples(st.just("balloon"), st.integers(0, PAGES - 1)),
+    st.tuples(st.just("watch"), st.integers(0, PAGES - 1)),
+    st.tuples(st.just("share"), st.integers(0, PAGES - 1), st.integers(0, PAGES - 1)),
+    st.tuples(st.just("send"), st.sets(st.integers(0, PAGES - 1), min_size=1)),
+    st.tuples(st.just("swap out there"), st.integers(0, PAGES - 1)),
+)
+
+
+def do(source: Guest, destination: Guest, step: tuple) -> set[int]:
+    """Returns the pages that have to be sent again."""
+    pmap = source.pmap
+    match step:
+        case ("fill", ppn, content):
+            source.fill(ppn, content)
+        case ("poke", ppn, at):
+            pmap.write((ppn << PAGE_SHIFT) + at, b"\x5a")
+        case ("swap out", ppn) if pmap.state_of(ppn) is PageState.PRIVATE:
+            source.swap_out(ppn)
+        case ("balloon", ppn) if pmap.state_of(ppn) in (PageState.PRIVATE, PageState.UNTOUCHED):
+            source.balloon(ppn)
+        case ("watch", ppn):
+            pmap.watch(ppn)
+            return set()
+        case ("share", one, other) if (
+            one != other
+            and pmap.state_of(one) is pmap.state_of(other) is PageState.PRIVATE
+            and pmap.page(one) == pmap.page(other)
+        ):
+            source.share(one, other)
+            return set()
+        case ("swap out there", ppn) if destination.pmap.state_of(ppn) is PageState.PRIVATE:
+            destination.swap_out(ppn)
+            return set()
+        case _:
+            return set()
+    return {step[1]}
+
+
+@given(st.lists(STEP, max_size=40), st.permutations(range(2 * PAGES)), st.sampled_from(["raw", "zero", "delta"]),
+       st.sampled_from([1, 3, PAGES]), st.booleans())  # fmt: skip
+@settings(max_examples=150)
+def test_a_guest_arrives_whatever_state_its_pages_are_in(steps, order, kind, slots, copy):
+    source, destination = Guest(PAGES, order), Guest(PAGES, order[::-1])
+    cache = SentPages(PAGES, slots * PAGE_BYTES) if kind == "delta" else None
+    dirty = set(range(PAGES))
+    for step in [*steps, ("send", set(range(PAGES)))]:
+        if step[0] != "send":
+            dirty |= do(source, destination, step)
+            continue
+        states, touched = bytes(source.pmap.state), list(source.touched)
+        batch, parts = encode_pages(source.pmap, sorted(step[1] & dirty), kind, cache, copy)
+        assert (bytes(source.pmap.state), source.touched) == (states, touched)
+        assert store_pages(destination.pmap, *travel(batch, parts)) == len(step[1] & dirty) == batch.pages
+        dirty -= step[1]
+    assert not dirty
+    assert destination.pmap.content() == source.pmap.content()
+    assert destination.popped == []
+
+
+def test_zero_pages_get_no_frame_at_the_destination():
+    source, destination = Guest(PAGES), Guest(PAGES)
+    for ppn in range(PAGES):
+        source.fill(ppn, b"")
+    store_pages(destination.pmap, *travel(*encode_pages(source.pmap, range(PAGES))))
+    assert destination.pmap.count(PageState.UNTOUCHED) == PAGES
+
+
+def test_pages_never_written_are_not_sent_even_where_zero_pages_are():
+    source = Guest(PAGES)
+    source.fill(1, b"")
+    batch, parts = encode_pages(source.pmap, range(3), "raw")
+    assert (batch.raw, batch.zero, len(b"".join(parts))) == (numbers(1), numbers(0, 2), PAGE_BYTES)
+
+
+def test_listeners_at_the_destination_hear_of_every_page_with_a_frame():
+    heard = []
+
+    class Listener:
+        def page_unmapped(self, ppn): ...
+        def page_write_protected(self, ppn): ...
+        def page_watched(self, ppn): ...
+        def page_content_changed(self, ppn, offset, size_bytes):
+            heard.append((ppn, offset, size_bytes))
+
+    source, destination = Guest(PAGES), Guest(PAGES)
+    source.fill(1, b"a"), source.fill(2, b"b"), source.fill(3, b"")
+    destination.fill(1, b"old"), destination.fill(3, b"old")
+    destination.pmap.listeners.append(Listener())
+    store_pages(destination.pmap, *travel(*encode_pages(source.pmap, [1, 2, 3, 4])))
+    assert sorted(heard) == [(1, 0, PAGE_BYTES), (2, 0, PAGE_BYTES), (3, 0, PAGE_BYTES)]

@@ -1,0 +1,114 @@
+"""A guest's pages, into batches and out of them.
+
+::
+
+    source        pmap ──> machine frames, by number ──────────> encode ──> record, buffers
+                       └─> swapped out: read, side by side ──┘
+    destination   record, body ──> judge ──> frames that are there: all at once
+                                         └─> others: one by one, through the pmap, which finds frames for them
+
+Nothing changes at the source: a page that is watched stays so, one that is swapped out stays where it is. At the
+destination a page of zeros that has no frame gets none.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Ppn
+from vilab.memory.managed_pmap import ManagedPmap
+from vilab.memory.page_state import SAMPLED, PageState
+from vilab.migration.page_stream import Kind, PageBatch, encode_rows, judge
+from vilab.migration.sent_pages import SentPages
+from vilab.protocols import ReadableBytes
+
+Bytes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.int64]
+
+
+def encode_pages(
+    pmap: ManagedPmap,
+    ppns: Sequence[int] | Numbers,
+    kind: Kind = "zero",
+    cache: SentPages | None = None,
+    copy: bool = False,
+) -> tuple[PageBatch, list[ReadableBytes]]:
+    """A batch of a guest's pages.
+
+    Parameters
+    ----------
+    ppns : different ones.
+    copy : the bytes are those of this moment, even if the guest runs before they have left. Else the buffers are
+        machine memory itself. Deltas are always of a copy.
+    """
+    numbers = np.asarray(ppns, np.int64)
+    mpns, states = frames_of(pmap, numbers), states_of(pmap, numbers)
+    nothing = (states == PageState.UNTOUCHED) | (states == PageState.BALLOONED)
+    away = (mpns < 0) & ~nothing
+    zeros, numbers, mpns, away = numbers[nothing], numbers[~nothing], mpns[~nothing], away[~nothing]
+    memory = pmap.memory.bytes.reshape(-1, PAGE_BYTES)
+    if away.any() or copy:
+        memory, mpns = contents(pmap, numbers), np.arange(len(numbers))
+    return encode_rows(numbers, mpns, memory, kind, cache, zeros)
+
+
+def store_pages(pmap: ManagedPmap, batch: PageBatch, body: ReadableBytes) -> int:
+    """Write a batch into a guest that does not run; listeners of its pmap hear of it. Returns how many pages it had.
+
+    Raises
+    ------
+    AdminError : the batch does not fit; nothing was written.
+    """
+    judged = judge(batch, body, pmap.pages)
+    changed = judged.changed(contents(pmap, judged.delta))
+    _write(pmap, judged.raw, judged.content)
+    if len(changed):
+        _write(pmap, judged.delta, changed)
+    zero = judged.zero
+    states = states_of(pmap, zero)
+    zero = zero[(states != PageState.UNTOUCHED) & (states != PageState.BALLOONED)]
+    if len(zero):
+        _write(pmap, zero, np.broadcast_to(np.zeros(PAGE_BYTES, np.uint8), (len(zero), PAGE_BYTES)))
+    return batch.pages
+
+
+def frames_of(pmap: ManagedPmap, ppns: Numbers) -> Numbers:
+    """The machine frame of each page, -1 for none."""
+    assert isinstance(pmap.mpn_of, array)
+    return np.frombuffer(pmap.mpn_of, np.int32)[ppns].astype(np.int64)
+
+
+def states_of(pmap: ManagedPmap, ppns: Numbers) -> Bytes:
+    """The ``PageState`` of each page."""
+    return np.frombuffer(pmap.state, np.uint8)[ppns] & np.uint8(~SAMPLED & 0xFF)
+
+
+def contents(pmap: ManagedPmap, ppns: Numbers) -> Bytes:
+    """A copy of these pages, wherever they are: shape (pages, 4096). Nothing changes."""
+    mpns = frames_of(pmap, ppns)
+    there = mpns >= 0
+    if there.all():
+        return pmap.memory.bytes.reshape(-1, PAGE_BYTES)[mpns]
+    found = np.zeros((len(ppns), PAGE_BYTES), np.uint8)
+    found[there] = pmap.memory.bytes.reshape(-1, PAGE_BYTES)[mpns[there]]
+    for row in np.flatnonzero(~there).tolist():
+        found[row] = np.frombuffer(pmap.page(int(ppns[row])), np.uint8)
+    return found
+
+
+def _write(pmap: ManagedPmap, ppns: Numbers, content: Bytes) -> None:
+    """Those that may be written where they are first: finding a frame for another may take theirs away."""
+    at_once = states_of(pmap, ppns) == PageState.PRIVATE
+    at_once &= np.frombuffer(pmap.state, np.uint8)[ppns] < SAMPLED
+    if at_once.any():
+        memory = pmap.memory.bytes.reshape(-1, PAGE_BYTES)
+        memory[frames_of(pmap, ppns[at_once])] = content if at_once.all() else content[at_once]
+        for listener in pmap.listeners:
+            for ppn in ppns[at_once].tolist():
+                listener.page_content_changed(Ppn(ppn), 0, PAGE_BYTES)
+    for row in np.flatnonzero(~at_once).tolist():
+        pmap.write(int(ppns[row]) << PAGE_SHIFT, content[row].tobytes())
