@@ -15,6 +15,8 @@ from vilab.errors import AdminError
 from vilab.machine.memory import MachineMemory
 from vilab.memory.balloon_protocol import Capability, Command, Status
 from vilab.memory.client import MemoryClient, MemoryConfig
+from vilab.memory.dirty_log import DirtyLog
+from vilab.memory.dirty_log import Pages as PageNumbers
 from vilab.memory.manager import MemoryManager
 from vilab.memory.page_state import PageState
 
@@ -53,6 +55,9 @@ class Listener:
         if ppn in self.mapped:
             self.mapped[ppn] = (self.mapped[ppn][0], False)
 
+    def all_write_protected(self) -> None:
+        self.mapped = {ppn: (mpn, False) for ppn, (mpn, _) in self.mapped.items()}
+
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
         return
 
@@ -67,6 +72,8 @@ class Pages(RuleBasedStateMachine):
         self.clients: list[MemoryClient] = []
         self.listeners: list[Listener] = []
         self.expected: list[dict[int, bytes]] = []
+        self.logs: dict[int, DirtyLog] = {}
+        self.copies: dict[int, list[bytes]] = {}
 
     @initialize()
     def power_on(self) -> None:
@@ -148,6 +155,7 @@ class Pages(RuleBasedStateMachine):
     @precondition(lambda self: self.clients)
     def suspend_and_resume(self, guest: int) -> None:
         client = self.clients[guest]
+        self.logs.pop(guest, None)
         content, pages, balloon = client.pmap.content(), client.pmap.save_state(), client.balloon.save_state()
         self.manager.power_off(client)
         again = self.manager.admit(client.name, MemoryConfig(1), 16 * PAGE_BYTES)
@@ -155,6 +163,28 @@ class Pages(RuleBasedStateMachine):
         again.pmap.restore(content)
         self.manager.restore(again, pages, balloon)
         assert again.pmap.content() == content
+
+    @rule(guest=GUESTS)
+    def a_round_of_copying(self, guest: int) -> None:
+        """Who copies only what was noted since the last round has a true copy."""
+        pmap = self.clients[guest].pmap
+        if guest not in self.logs:
+            self.logs[guest] = DirtyLog(pmap)
+            self.logs[guest].restart()
+            self.copies[guest] = [pmap.page(ppn) for ppn in range(PAGES)]
+            return
+        self.check_copy(guest, self.logs[guest].restart())
+
+    def check_copy(self, guest: int, dirty: PageNumbers) -> None:
+        copy, pmap = self.copies[guest], self.clients[guest].pmap
+        for ppn in dirty.tolist():
+            copy[ppn] = pmap.page(ppn)
+        assert b"".join(copy) == pmap.content()
+
+    @rule(guest=GUESTS)
+    def copying_ends(self, guest: int) -> None:
+        if guest in self.logs:
+            self.check_copy(guest, self.logs.pop(guest).stop())
 
     @rule(frames=st.integers(17, 200))
     def another_monitor_wants_a_piece(self, frames: int) -> None:

@@ -21,6 +21,9 @@ class Listener:
     def page_write_protected(self, ppn: int) -> None:
         raise AssertionError
 
+    def all_write_protected(self) -> None:
+        raise AssertionError
+
     def page_content_changed(self, ppn: int, offset: int, size_bytes: int) -> None:
         self.heard.append((ppn, offset, size_bytes))
 

@@ -7,12 +7,14 @@
                                 else: ask the ``PageSupply``, which finds a frame or makes a copy ──> its frame
 
 Three things are done to a page from below, and each tells the listeners first: its frame goes (``take_away``), it is
-shared (``share``), its next access is awaited (``watch``). Waldspurger 2002, sections 2 to 5.
+shared (``share``), its next access is awaited (``watch``). A fourth is done to all at once: the next write to each is
+awaited (``trace_writes``). Waldspurger 2002, sections 2 to 5.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -22,11 +24,12 @@ import numpy.typing as npt
 from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT, Mpn, Ppn
 from vilab.errors import VmmBug
 from vilab.machine.memory import MachineMemory
-from vilab.memory.page_state import SAMPLED, PageState
+from vilab.memory.page_state import FLAGS, SAMPLED, TRACED, PageState
 from vilab.memory.pmap import Pmap
 
 STATES = tuple(PageState)
 UNTOUCHED, PRIVATE, SHARED, BALLOONED, SWAPPED = (int(state) for state in STATES)
+EMPTY = (PageState.UNTOUCHED, PageState.BALLOONED)
 
 
 class PageSupply(Protocol):
@@ -70,20 +73,22 @@ class ManagedPmap(Pmap):
         self._flags = np.frombuffer(self.state, np.uint8)
         self.pages, self.size_bytes = pages, pages << PAGE_SHIFT
         self._supply = supply
+        self.on_written: Callable[[int], None] | None = None
+        """Told of the first write to a page whose writes are traced, and where a page loses its content."""
 
     @property
     def states(self) -> npt.NDArray[np.uint8]:
         """A ``PageState`` for each page, read-only."""
-        states = self._flags & np.uint8(~SAMPLED & 0xFF)
+        states = self._flags & np.uint8(~FLAGS & 0xFF)
         states.flags.writeable = False
         return states
 
     def state_of(self, ppn: int) -> PageState:
-        return STATES[self.state[ppn] & ~SAMPLED]
+        return STATES[self.state[ppn] & ~FLAGS]
 
     def count(self, state: PageState) -> int:
         """Pages in that state."""
-        return self.state.count(state) + self.state.count(state | SAMPLED)
+        return sum(self.state.count(state | flags) for flags in (0, SAMPLED, TRACED, FLAGS))
 
     # Who asks ----------------------------------------------------------------------------------------------------
 
@@ -97,6 +102,10 @@ class ManagedPmap(Pmap):
         if state & SAMPLED:
             self.state[ppn] = state = state & ~SAMPLED
             self._supply.page_touched(self, page)
+        if state & TRACED:
+            if for_write:
+                self._written(ppn)
+            state &= ~TRACED
         if state != PRIVATE and (state != SHARED or for_write):
             self._supply.page_needed(self, page, for_write)
         mpn = self.mpn_of[ppn]
@@ -165,7 +174,7 @@ class ManagedPmap(Pmap):
         """A frame for a page that has none."""
         if self.mpn_of[ppn] >= 0:
             raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} already has frame {self.mpn_of[ppn]:#x}.")
-        self.mpn_of[ppn], self.state[ppn] = mpn, state | (self.state[ppn] & SAMPLED)
+        self.mpn_of[ppn], self.state[ppn] = mpn, state | (self.state[ppn] & FLAGS)
 
     def take_away(self, ppn: int, state: PageState) -> Mpn:
         """The page's frame, which is the caller's now; ``state`` is what the page becomes. If watched, it stays so."""
@@ -174,7 +183,9 @@ class ManagedPmap(Pmap):
             raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} has no frame to give.")
         for listener in self.listeners:
             listener.page_unmapped(Ppn(ppn))
-        self.mpn_of[ppn], self.state[ppn] = -1, state | (self.state[ppn] & SAMPLED)
+        self.mpn_of[ppn], self.state[ppn] = -1, state | (self.state[ppn] & FLAGS)
+        if state in EMPTY:
+            self._written(ppn)
         return Mpn(mpn)
 
     def move(self, ppn: int, mpn: int, state: PageState) -> Mpn:
@@ -192,17 +203,19 @@ class ManagedPmap(Pmap):
         """The page stays where it is and becomes read-only."""
         for listener in self.listeners:
             listener.page_write_protected(Ppn(ppn))
-        self.state[ppn] = SHARED | (self.state[ppn] & SAMPLED)
+        self.state[ppn] = SHARED | (self.state[ppn] & FLAGS)
 
     def own(self, ppn: int) -> None:
         """The last page on a shared frame may write there again."""
-        self.state[ppn] = PRIVATE
+        self.state[ppn] = PRIVATE | (self.state[ppn] & FLAGS)
 
     def mark(self, ppn: int, state: PageState) -> None:
         """A page without a frame becomes another kind of page without a frame."""
         if self.mpn_of[ppn] >= 0:
             raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} has a frame: it cannot just be {state.name}.")
-        self.state[ppn] = state | (self.state[ppn] & SAMPLED)
+        self.state[ppn] = state | (self.state[ppn] & FLAGS)
+        if state in EMPTY:
+            self._written(ppn)
 
     def watch(self, ppn: int) -> None:
         """Drop the page's mappings, so that its next access is noticed."""
@@ -215,6 +228,23 @@ class ManagedPmap(Pmap):
         was = bool(self.state[ppn] & SAMPLED)
         self.state[ppn] &= ~SAMPLED & 0xFF
         return was
+
+    # Writes ------------------------------------------------------------------------------------------------------
+
+    def trace_writes(self) -> None:
+        """From now on the first write to each page is told to ``on_written``, whoever writes."""
+        self._flags |= np.uint8(TRACED)
+        for listener in self.listeners:
+            listener.all_write_protected()
+
+    def stop_tracing(self) -> None:
+        """Mappings become writable again one by one, by the next write."""
+        self._flags &= np.uint8(~TRACED & 0xFF)
+
+    def _written(self, ppn: int) -> None:
+        self.state[ppn] &= ~TRACED & 0xFF
+        if self.on_written is not None:
+            self.on_written(ppn)
 
     # Content, without side effects -------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from enum import IntEnum
 
 
 class PageState(IntEnum):
-    """Of a guest's page. With ``SAMPLED`` added its next access is awaited."""
+    """Of a guest's page. With ``SAMPLED`` added its next access is awaited, with ``TRACED`` its next write."""
 
     UNTOUCHED = 0
     """Zero on demand: never accessed, no frame."""
@@ -35,6 +35,9 @@ class PageState(IntEnum):
 
 SAMPLED = 0x80
 """In a page's state byte: its mappings were dropped, and the next access counts as a touch."""
+TRACED = 0x40
+"""Its mappings are read-only, and the next write is noted: see ``dirty_log``."""
+FLAGS = SAMPLED | TRACED
 
 
 class FrameUse(IntEnum):

@@ -34,6 +34,10 @@ class PmapListener(Protocol):
         """The next write has to ask again."""
         ...
 
+    def all_write_protected(self) -> None:
+        """The same for every page of the guest."""
+        ...
+
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
         """Somebody other than the guest's processor (DMA, the host) has written there."""
         ...

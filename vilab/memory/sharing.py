@@ -51,7 +51,7 @@ from vilab.memory.memory_events import (
     SharedFrameLeft,
     SharingBroken,
 )
-from vilab.memory.page_state import SAMPLED, FrameUse, PageState
+from vilab.memory.page_state import FLAGS, FrameUse, PageState
 from vilab.memory.sharing_table import NOWHERE, EntryKind, SharingTable
 
 BATCH_PAGES = 16384
@@ -184,7 +184,7 @@ class PageSharing:
             pmap, pages = self._pmaps[vm_id], ppns[its]
             assert isinstance(pmap.mpn_of, array)
             states, mpns = np.frombuffer(pmap.state, np.uint8), np.frombuffer(pmap.mpn_of, np.int32)
-            found[its] = np.where(states[pages] | SAMPLED == PageState.PRIVATE | SAMPLED, mpns[pages], -1)
+            found[its] = np.where(states[pages] | FLAGS == PageState.PRIVATE | FLAGS, mpns[pages], -1)
         return found
 
     def _hashes_of(self, mpns: Numbers) -> npt.NDArray[np.uint64]:

@@ -139,6 +139,9 @@ class CodePages:
     def page_write_protected(self, ppn: Ppn) -> None:
         return
 
+    def all_write_protected(self) -> None:
+        return
+
     def page_watched(self, ppn: Ppn) -> None:
         """MODEL: translations are run without a look at the page they were made from: that is no access."""
 

@@ -53,6 +53,9 @@ class ExecutedCode:
     def page_write_protected(self, ppn: Ppn) -> None:
         return
 
+    def all_write_protected(self) -> None:
+        return
+
     def page_watched(self, ppn: Ppn) -> None:
         return
 

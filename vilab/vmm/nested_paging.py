@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from vilab.addresses import PAGE_SHIFT
 from vilab.errors import VmmBug
@@ -70,6 +71,7 @@ class NestedTables:
     def __init__(self, memory: MachineMemory, frames: MonitorFrames, pmap: Pmap, flush: Callable[[], None]) -> None:
         self._memory, self._frames, self._pmap, self._flush = memory, frames, pmap, flush
         self._words = memory.words
+        self._entries = memory.bytes.view(np.uint32)
         self.root_mpn = frames.run(1)
         self._root = self.root_mpn << 10
         pmap.listeners.append(self)
@@ -151,6 +153,16 @@ class NestedTables:
         if entry & pg.WRITABLE:
             self._words[self._slot(ppn << PAGE_SHIFT)] = entry & ~pg.WRITABLE
             self._flush()
+
+    def all_write_protected(self) -> None:
+        nobodys = np.uint32(self._memory.size_bytes - 1)
+        for index in range(pg.ENTRIES):
+            directory = self._words[self._root + index]
+            if directory & pg.PRESENT:
+                at = (directory & pg.FRAME_MASK) >> 2
+                entries = self._entries[at : at + pg.ENTRIES]
+                entries[entries <= nobodys] &= np.uint32(~pg.WRITABLE & 0xFFFFFFFF)
+        self._flush()
 
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
         """The tables say where, not what: nothing to do."""

@@ -101,6 +101,12 @@ class ShadowEntries:
     def page_write_protected(self, ppn: Ppn) -> None:
         self.protect(ppn)
 
+    def all_write_protected(self) -> None:
+        for tables in self._tables_of.values():
+            for table in tables:
+                self._entries[table.at : table.at + pg.ENTRIES] &= np.uint32(~pg.WRITABLE & 0xFFFFFFFF)
+        self._cpu.flush_tlb()
+
     def page_watched(self, ppn: Ppn) -> None:
         for at in self._dwords(ppn):
             self._words[at] = 0

@@ -85,6 +85,9 @@ class SvmMemory(OwnReads):
     def page_write_protected(self, ppn: Ppn) -> None:
         """The nested tables hear of it themselves."""
 
+    def all_write_protected(self) -> None:
+        """So they do of this."""
+
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
         """The processor keeps translations of its own of code that it has executed: they may be of these bytes."""
         entry = self.nested.entry(ppn << PAGE_SHIFT)
