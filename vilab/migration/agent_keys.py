@@ -1,0 +1,73 @@
+"""Proofs and keys out of a datacenter's secret: who knows it can make them, who listens cannot.
+
+::
+
+    secret ── HMAC(datacenter) ──> root ──┬── HMAC("proof of the responder", hello | welcome) ──────> its proof
+                                          ├── HMAC("proof of the initiator", hello | welcome | proof) > its proof
+                                          └── HMAC("session", hello | welcome | both proofs) ──> session
+                                                                │
+                                  initiator to responder <──────┴──────> responder to initiator
+                                  frame key, body seed                    frame key, body seed
+
+A proof covers all that was said before, both nonces and versions with it: one of another session, one of the other
+role, or one about a conversation that was changed on its way is none. HMAC: RFC 2104, with SHA-256.
+
+There is no forward secrecy: with the secret, old recordings can be forged and checked (they were never encrypted).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+import xxhash
+
+from vilab.migration.agent_frames import FRAME_TAG_BYTES, HEADER_TAG_BYTES
+from vilab.protocols import ReadableBytes
+
+Role = Literal["initiator", "responder"]
+
+
+def _mac(key: bytes, label: str, data: bytes = b"") -> bytes:
+    return hmac.digest(key, label.encode() + b"\0" + data, "sha256")
+
+
+def root_key(secret: bytes, datacenter: str) -> bytes:
+    return _mac(secret, "vilab agent", datacenter.encode())
+
+
+def proof(root: bytes, role: Role, transcript: bytes) -> bytes:
+    """Of the one whose role it is, about everything that both have said so far."""
+    return _mac(root, f"proof of the {role}", transcript)
+
+
+class DirectionKeys(msgspec.Struct, frozen=True):
+    """For all frames of one direction of one session."""
+
+    frame: bytes
+    body_seed: int
+
+    def header_tag(self, header: bytes) -> bytes:
+        return hmac.digest(self.frame, header, "sha256")[:HEADER_TAG_BYTES]
+
+    def frame_tag(self, header: bytes, message: ReadableBytes, body: Sequence[ReadableBytes]) -> bytes:
+        """``header`` with its tag. ``body``: its parts; it does not matter where one ends and the next begins."""
+        tagged = header + bytes(message)
+        if len(body) == 1:
+            tagged += xxhash.xxh3_128_digest(body[0], self.body_seed)
+        elif body:
+            digest = xxhash.xxh3_128(seed=self.body_seed)
+            for part in body:
+                digest.update(part)
+            tagged += digest.digest()
+        return hmac.digest(self.frame, tagged, "sha256")[:FRAME_TAG_BYTES]
+
+
+def direction_keys(root: bytes, transcript: bytes, sender: Role) -> DirectionKeys:
+    session = _mac(root, "session", transcript)
+    return DirectionKeys(
+        _mac(session, f"frames of the {sender}"),
+        int.from_bytes(_mac(session, f"bodies of the {sender}")[:8], "big"),
+    )

@@ -1,0 +1,320 @@
+"""One side of a connection between the agents of two hosts. Bytes in, bytes out: no socket, no clock.
+
+::
+
+                       ┌──────────────────── AgentSession ───────────────────┐
+    feed, received ──> │ Intake ──> HandshakeSide, then frames ──> messages  │ ──> Received(message, body), ...
+    output         <── │ <── frames <── messages                             │ <── send(message, body)
+                       └─────────────────────────────────────────────────────┘
+
+Both have to know the secret of their datacenter, and show it about two fresh nonces and everything said before. From
+then on every frame is keyed for this session and direction, and numbered. So a stranger, a wrong secret, a stream that
+was changed, cut, put in another order, played again, or sent back to where it came from ends in ``ProtocolError``.
+Nothing of such a stream is delivered from the damaged frame on; which frames came whole before it, the error says.
+
+A session that fails has one last word for the other side (``output``): its sentence. During the handshake that word is
+not authenticated: it is shown to the person, and ends what has not begun.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from vilab.errors import AdminError, VmmBug
+from vilab.migration import agent_frames as wire
+from vilab.migration import agent_keys as keys
+from vilab.migration.agent_frames import FrameError, Handshake, HandshakeHeader
+from vilab.migration.agent_handshake import HandshakeSide
+from vilab.migration.agent_intake import Intake
+from vilab.migration.agent_messages import MessageCodec
+from vilab.protocols import ReadableBytes
+
+MAX_NAME_BYTES = 255
+MAX_WHY_CHARACTERS = 600
+
+
+class Received(msgspec.Struct):
+    """A message, and the bytes that came with it: its memory is used again when nobody has a view of it any more."""
+
+    message: Any
+    body: memoryview
+
+
+class ProtocolError(AdminError):
+    """The connection cannot go on. ``before``: what the same call had received before that, whole and authentic."""
+
+    def __init__(self, sentence: str, before: Sequence[Received] = ()) -> None:
+        self.before = list(before)
+        super().__init__(sentence)
+
+
+class RefusedError(Exception):
+    """The other side's last word: its reason. Never leaves a session."""
+
+
+class AgentSession:
+    """Messages with bodies, to and from one other host.
+
+    Parameters
+    ----------
+    name : of this host; the other one has another.
+    secret : of the datacenter. As long as ``secrets.token_bytes(32)``: a short one can be guessed by who listens.
+    messages : the tagged union of the ``msgspec.Struct`` types that may be received and sent.
+    versions : oldest and newest that is spoken here.
+
+    Raises
+    ------
+    ProtocolError : ``feed``, ``received``, ``end``; after that every method that would go on.
+    """
+
+    def __init__(
+        self, name: str, secret: bytes, messages: Any, *, initiator: bool, datacenter: str = "datacenter",
+        random: Callable[[int], bytes] = secrets.token_bytes,
+        versions: tuple[int, int] = (wire.OLDEST_VERSION, wire.NEWEST_VERSION),
+    ) -> None:  # fmt: skip
+        for what, text in (("A host", name), ("A datacenter", datacenter)):
+            if not (0 < len(text.encode(errors="replace")) <= MAX_NAME_BYTES and text.isprintable()):
+                raise AdminError(f"{what} cannot be called {text!r}: give it 1 to 255 printable characters.")
+        if not secret:
+            raise AdminError(f"Host {name} has no secret for datacenter {datacenter}: give both hosts the same one.")
+        self.name, self.initiator = name, initiator
+        self.error: ProtocolError | None = None
+        self._side = HandshakeSide(name, datacenter, secret, random(wire.NONCE_BYTES), versions, initiator)
+        self._established = False
+        self._codec = MessageCodec(messages)
+        self._intake = Intake()
+        self._output: list[ReadableBytes] = []
+        self._early: list[tuple[bytes, Sequence[ReadableBytes]]] = []
+        self._hearing: HandshakeHeader | None = None
+        self._due: tuple[bytes, wire.FrameHeader] | None = None
+        self._sent = self._got = 0
+        self._keys_out: keys.DirectionKeys
+        self._keys_in: keys.DirectionKeys
+
+    @property
+    def peer(self) -> str:
+        """What the other side calls itself: claimed until ``established``, empty until it has said so."""
+        return self._side.peer
+
+    @property
+    def version(self) -> int:
+        """The one chosen of the protocol; 0 before."""
+        return self._side.version
+
+    @property
+    def established(self) -> bool:
+        """The other side has shown that it knows the secret, and nothing has gone wrong since."""
+        return self._established and self.error is None
+
+    @property
+    def held_bytes(self) -> int:
+        """Received, and not yet a whole frame."""
+        return self._intake.held_bytes
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory in use for receiving."""
+        return self._intake.buffer_bytes
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The initiator says hello."""
+        if self._side.state != "idle":
+            raise VmmBug(f"A session of host {self.name} was started twice, or by the side that is called.")
+        self._output.append(self._side.hello())
+
+    def send(self, message: msgspec.Struct, body: Sequence[ReadableBytes] = ()) -> None:
+        """For ``output``, once the session is established.
+
+        The parts of the body are not copied: they must stay as they are until they have left.
+
+        Raises
+        ------
+        VmmBug : no message of this session, or longer than a frame may be.
+        """
+        self._go_on()
+        packed = self._codec.encode(message)
+        if sum(memoryview(part).nbytes for part in body) > wire.MAX_BODY_BYTES:
+            raise VmmBug(f"The body of a {type(message).__name__} is longer than {wire.MAX_BODY_BYTES} bytes.")
+        if self._established:
+            self._put(wire.Kind.MESSAGE, packed, body)
+        else:
+            self._early.append((packed, body))
+
+    def output(self) -> list[ReadableBytes]:
+        """What is to be sent now, in order; it is the caller's from then on."""
+        taken, self._output = self._output, []
+        return taken
+
+    def refuse(self, why: str) -> None:
+        """End it from this side: the other one is told the sentence, as the last thing."""
+        self._go_on()
+        self._fail(self._who, why)
+
+    # --- receiving ----------------------------------------------------------------------------------------------------
+
+    def feed(self, data: ReadableBytes) -> list[Received]:
+        """Bytes as they have come, in any pieces."""
+        self._go_on()
+        got: list[Received] = []
+        rest = memoryview(data).cast("B")
+        while rest:
+            room = self._intake.room()
+            count = min(len(room), len(rest))
+            room[:count] = rest[:count]
+            rest = rest[count:]
+            del room
+            self._take_in(count, got)
+        return got
+
+    def room(self) -> memoryview:
+        """Where the socket may write the next bytes; then say ``received``. Never empty."""
+        self._go_on()
+        return self._intake.room()
+
+    def received(self, count: int) -> list[Received]:
+        """So many bytes were written to ``room``."""
+        self._go_on()
+        got: list[Received] = []
+        self._take_in(count, got)
+        return got
+
+    def end(self) -> None:
+        """The stream has ended. An error in the middle of a frame or of the handshake; between frames it is none."""
+        self._go_on()
+        if self._established:
+            if self._due is None and not self._intake.held_bytes:
+                return
+            why = "the stream ended in the middle of a frame"
+        else:
+            why = "the stream ended before both had shown that they know the secret"
+        self._fail(self._who, f"{why}, look whether {self._side.other} is still up", tell=False)
+        self._go_on()
+
+    # --- what comes, piece by piece -----------------------------------------------------------------------------------
+
+    def _hear(self) -> bool:
+        """One piece of the handshake. False: it has not all come yet."""
+        if self._hearing is None:
+            start = self._intake.peek()
+            if why := wire.foreign(start):
+                raise FrameError(f"{why}: look whether its address and port are those of an agent")
+            if len(start) < wire.HANDSHAKE_BYTES:
+                return False
+            self._hearing = wire.decode_handshake(start)
+        header = self._hearing
+        whole = self._intake.take(wire.HANDSHAKE_BYTES + header.size_bytes)
+        if whole is None:
+            return False
+        self._hearing = None
+        said = bytes(whole)
+        if header.kind is Handshake.REFUSAL:
+            raise RefusedError(said[wire.HANDSHAKE_BYTES :].decode(errors="replace"))
+        answer = self._side.hear(header, said)
+        if answer:
+            self._output.append(answer)
+        if self._side.state == "done":
+            self._open()
+        return True
+
+    def _open(self) -> None:
+        self._keys_out, self._keys_in = self._side.session_keys()
+        self._established = True
+        early, self._early = self._early, []
+        for packed, body in early:
+            self._put(wire.Kind.MESSAGE, packed, body)
+
+    def _put(self, kind: wire.Kind, packed: bytes, body: Sequence[ReadableBytes]) -> None:
+        parts = [part for part in body if memoryview(part).nbytes]
+        body_bytes = sum(memoryview(part).nbytes for part in parts)
+        head = wire.encode_header(wire.FrameHeader(self._sent, kind, len(packed), body_bytes))
+        head += self._keys_out.header_tag(head)
+        tail = packed + self._keys_out.frame_tag(head, packed, parts)
+        self._output += [head, *parts, tail] if parts else [head + tail]
+        self._sent += 1
+
+    def _take_frame(self) -> Received | None:
+        if self._due is None:
+            head = self._intake.take(wire.HEADER_BYTES)
+            if head is None:
+                return None
+            self._due = bytes(head), self._checked(bytes(head))
+        head_bytes, header = self._due
+        rest = self._intake.take(header.rest_bytes)
+        if rest is None:
+            return None
+        self._due = None
+        body, end = rest[: header.body_bytes], header.body_bytes + header.message_bytes
+        message = rest[header.body_bytes : end]
+        tag = self._keys_in.frame_tag(head_bytes, message, [body] if body else [])
+        if not hmac.compare_digest(tag, rest[end:]):
+            raise FrameError(f"sends frame {header.sequence} with a wrong checksum: it was changed on its way")
+        self._got += 1
+        if header.kind == wire.Kind.REFUSAL:
+            raise RefusedError(bytes(message).decode(errors="replace"))
+        return Received(self._codec.decode(message), body)
+
+    def _checked(self, head: bytes) -> wire.FrameHeader:
+        fields, tag = head[: wire.HEADER.size], head[wire.HEADER.size :]
+        if not hmac.compare_digest(self._keys_in.header_tag(fields), tag):
+            if hmac.compare_digest(self._keys_out.header_tag(fields), tag):
+                raise self._side.mirror()
+            raise FrameError("sends a frame that does not belong to this session, or was changed on its way")
+        header = wire.decode_header(fields)
+        if header.sequence != self._got:
+            raise FrameError(
+                f"sends frame {header.sequence} where {self._got} is due: frames were lost, repeated or reordered"
+            )
+        return header
+
+    # --- how it ends --------------------------------------------------------------------------------------------------
+
+    @property
+    def _who(self) -> str:
+        return f"host {self.name}"
+
+    def _go_on(self) -> None:
+        if self.error is not None:
+            raise ProtocolError(str(self.error))
+
+    def _take_in(self, count: int, got: list[Received]) -> None:
+        self._intake.received(count)
+        try:
+            while True:
+                if not self._established or self._plainly_refused():
+                    if not self._hear():
+                        return
+                elif (frame := self._take_frame()) is None:
+                    return
+                else:
+                    got.append(frame)
+        except RefusedError as error:
+            self._fail(self._side.other, str(error), tell=False)
+        except FrameError as error:
+            self._fail(self._who, f"{self._side.other} {error}")
+        if self.error is not None:
+            raise ProtocolError(str(self.error), got)
+
+    def _plainly_refused(self) -> bool:
+        """A responder that does not believe our proof has no keys to say so with. A first frame begins with zeros."""
+        first = self.initiator and self._got == 0 and self._due is None
+        return first and bytes(self._intake.peek()[:1]) == wire.MAGIC[:1]
+
+    def _fail(self, who: str, why: str, tell: bool = True) -> None:
+        whom = self._who if who == self._side.other else self._side.other
+        reason = "".join(c if c.isprintable() else "?" for c in why).rstrip(".")[:MAX_WHY_CHARACTERS]
+        if tell:
+            packed = reason.encode(errors="replace")[: wire.MAX_HANDSHAKE_BYTES]
+            if self._established:
+                self._put(wire.Kind.REFUSAL, packed, ())
+            else:
+                self._output.append(wire.encode_handshake(Handshake.REFUSAL, packed, self._side.versions))
+        sentence = f"{who} ended the connection with {whom}: {reason}."
+        self.error = ProtocolError(sentence[0].upper() + sentence[1:])
+        self._early.clear()
