@@ -22,7 +22,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -47,6 +47,9 @@ from vilab.memory.manager import FLOOR_PAGES, MemoryManager
 from vilab.memory.swap_file import SEEK_NS
 from vilab.protocols import Console
 from vilab.vmm.vm import MONITOR_BYTES, VirtualMachine
+
+if TYPE_CHECKING:
+    from vilab.host.arrival import Arrival
 
 QUANTUM_NS = 10_000_000
 NETWORK_QUANTUM_NS = 200_000
@@ -84,6 +87,8 @@ class Host:
             swap_room_pages=None if swap_room_mb is None else swap_room_mb << 8, page_in_ns=page_in_ns,
         )  # fmt: skip
         self.vms: dict[str, HostedVm] = {}
+        self.arrivals: dict[str, Arrival] = {}
+        """Machines that are about to go on here."""
         self.clock = clock if clock is not None else VirtualClock()
         self.now_ns = self.clock.now_ns
         self.storage = HostStorage(name, self.clock, self.log, storage)
@@ -114,11 +119,11 @@ class Host:
         disks: VmDisks | None = None, cards: Sequence[CardSettings] = (),
     ) -> HostedVm:  # fmt: skip
         """Admitted, and with its first memory content."""
-        client = self._admit(name, config, engine, options, swap_path)
+        client = self.admit(name, config, engine, options, swap_path)
         clock, cables = VirtualClock(), MachineCables()
         try:
             cables = self.network.connect(name, cards, clock)
-            grant = self._grant(client, image)
+            grant = self.grant(client, image)
             vm = VirtualMachine(
                 image, engine, config.size_mb << 20, console=console, log=log, costs=self.costs, grant=grant,
                 engine_options=dict(options), ramdisk_bytes=ramdisk_bytes,
@@ -258,17 +263,19 @@ class Host:
         snapshot = hosted.snapshot()
         return [self.resume(snapshot, name) for name in names]
 
-    def _admit(
-        self, name: str, config: MemoryConfig, engine: str, options: dict[str, Any], swap_path: Path | None
+    def admit(
+        self, name: str, config: MemoryConfig, engine: str, options: dict[str, Any], swap_path: Path | None = None
     ) -> MemoryClient:
-        if name in self.vms:
+        """Memory for a machine of that name. Raises ``AdminError``: the name is taken, or memory is short."""
+        if name in self.vms or name in self.arrivals:
             raise AdminError(
                 f"There is a virtual machine {name} on {self.name} already; give the new one another name."
             )
         small = engine == "svm" and options.get("paging", "nested") == "nested"
         return self.memory.admit(name, config, SVM_MONITOR_BYTES if small else MONITOR_BYTES, swap_path)
 
-    def _grant(self, client: MemoryClient, image: LoadedImage) -> MemoryGrant:
+    def grant(self, client: MemoryClient, image: LoadedImage) -> MemoryGrant:
+        """Its part of this machine. Raises ``AdminError`` for a BIOS."""
         if image.rom:
             raise AdminError(f"{image.name} is a BIOS, which a host does not start yet: run it with vilab run.")
         monitor = client.overhead
@@ -301,7 +308,7 @@ class Host:
         for hosted in list(self.vms.values()):
             if hosted.runs:
                 self._slice(hosted, end_ns)
-            if hosted.runs:
+            if hosted.runs and not hosted.stunned:
                 hosted.merge_step()
             elif hosted.disks is not None:
                 self.power_off(hosted)
@@ -321,8 +328,8 @@ class Host:
         if hosted.client.failed:
             hosted.stopped = hosted.client.failed
             return
-        if hosted.client.blocked:
-            # MODEL: time stands still for a blocked guest.
+        if hosted.client.blocked or hosted.stunned:
+            # MODEL: time stands still for a blocked guest, and for one that is moved.
             hosted.started_ns += end_ns - self.now_ns
             return
         memory = self.memory
@@ -343,6 +350,8 @@ class Host:
 
     def close(self) -> None:
         """Everything off, every datastore left."""
+        for arrival in list(self.arrivals.values()):
+            arrival.discard()
         for hosted in list(self.vms.values()):
             self.power_off(hosted)
         try:
@@ -353,6 +362,8 @@ class Host:
 
     def cut_power(self) -> None:
         """The machine has no power any more: nothing is flushed, no lock is given back, no heartbeat is sent."""
+        for arrival in list(self.arrivals.values()):
+            arrival.discard()
         for hosted in list(self.vms.values()):
             disks, hosted.disks = hosted.disks, None
             if disks is not None:

@@ -45,7 +45,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 class HostedVm:
     """``started_ns``: the host's time when the guest's clock stood at 0. ``stopped``: why it runs no more, in a
     sentence; empty while it does. ``disks``: its files, until it stops. ``merge``: snapshots that are being merged
-    while it runs; ``merge_problem``: why that was given up."""
+    while it runs; ``merge_problem``: why that was given up. ``stunned``: it stands still while it is moved."""
 
     name: str
     config: MemoryConfig
@@ -59,6 +59,7 @@ class HostedVm:
     disks: VmDisks | None = None
     merge: Iterator[int] | None = None
     merge_problem: str = ""
+    stunned: bool = False
     cables: MachineCables = field(default_factory=MachineCables)
 
     @property
