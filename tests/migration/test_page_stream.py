@@ -190,6 +190,7 @@ STEP = st.one_of(
     st.tuples(st.just("swap out"), st.integers(0, PAGES - 1)),
     st.tuples(st.just("balloon"), st.integers(0, PAGES - 1)),
     st.tuples(st.just("watch"), st.integers(0, PAGES - 1)),
+    st.tuples(st.just("trace"), st.booleans()),
     st.tuples(st.just("share"), st.integers(0, PAGES - 1), st.integers(0, PAGES - 1)),
     st.tuples(st.just("send"), st.sets(st.integers(0, PAGES - 1), min_size=1)),
     st.tuples(st.just("swap out there"), st.integers(0, PAGES - 1)),
@@ -208,6 +209,9 @@ def do(source: Guest, destination: Guest, step: tuple) -> set[int]:
             source.swap_out(ppn)
         case ("balloon", ppn) if pmap.state_of(ppn) in (PageState.PRIVATE, PageState.UNTOUCHED):
             source.balloon(ppn)
+        case ("trace", there):
+            (destination if there else source).pmap.trace_writes()
+            return set()
         case ("watch", ppn):
             pmap.watch(ppn)
             return set()
@@ -268,6 +272,7 @@ def test_listeners_at_the_destination_hear_of_every_page_with_a_frame():
     class Listener:
         def page_unmapped(self, ppn): ...
         def page_write_protected(self, ppn): ...
+        def all_write_protected(self): ...
         def page_watched(self, ppn): ...
         def page_content_changed(self, ppn, offset, size_bytes):
             heard.append((ppn, offset, size_bytes))

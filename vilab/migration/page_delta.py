@@ -32,6 +32,7 @@ Numbers = npt.NDArray[np.int64]
 
 GAP_BYTES = 3
 MOST_DELTA_BYTES = 3072
+_WORDS = PAGE_BYTES // 8
 _DAMAGED = "the stream is damaged, or the other host is of another version. Look at the versions of both hosts."
 
 
@@ -47,28 +48,28 @@ def compress(old: Bytes, new: Bytes, most_bytes: int = MOST_DELTA_BYTES) -> tupl
     -------
     which pages have a delta, shape (pages,); runs and literals of those, as in the picture.
     """
-    xor = old.view(np.uint64) ^ new.view(np.uint64)
-    small = np.count_nonzero(xor, axis=1) <= most_bytes // 8
-    doubtful = np.flatnonzero(~small)
-    if len(doubtful):
-        small[doubtful] = np.count_nonzero(xor[doubtful].view(np.uint8), axis=1) <= most_bytes
-    starts, lengths = _runs_of(xor if small.all() else xor[small])
-    pages = int(np.count_nonzero(small))
-    page = starts >> PAGE_SHIFT
-    counts = np.bincount(page, minlength=pages)
-    skips = _skips(starts, lengths, page)
-    widths = 2 + (skips > 0x7F) + (lengths > 0x7F) + lengths
-    sizes = 1 + (counts > 0x7F) + np.bincount(page, weights=widths, minlength=pages)
-    fits = sizes <= most_bytes
-    changed = xor.view(np.uint8).reshape(-1)
-    places = (np.flatnonzero(small) << PAGE_SHIFT)[page] + (starts & (PAGE_BYTES - 1))
-    if not fits.all():
-        kept = fits[page]
-        counts, skips, lengths, places = counts[fits], skips[kept], lengths[kept], places[kept]
-        small[small] = fits
+    pages = len(old)
+    before, after = old.view(np.uint64).reshape(-1), new.view(np.uint64).reshape(-1)
+    differ = (before != after).reshape(pages, _WORDS)
+    small = _count(differ) <= most_bytes // 8
+    if not small.all():
+        small |= _count(old != new) <= most_bytes
+        differ[~small] = False
+    words = np.flatnonzero(differ)
+    starts, lengths = _runs(words, before[words] ^ after[words])
+    page_of = starts >> PAGE_SHIFT
+    counts = np.bincount(page_of, minlength=pages)
+    skips = _skips(starts, lengths, page_of)
+    run_bytes = 2 + (skips > 0x7F) + (lengths > 0x7F) + lengths
+    small &= 1 + (counts > 0x7F) + np.bincount(page_of, weights=run_bytes, minlength=pages) <= most_bytes
+    if not small.all():
+        kept = small[page_of]
+        counts, skips, lengths, starts = counts[small], skips[kept], lengths[kept], starts[kept]
     pairs = np.empty(2 * len(skips), np.int64)
     pairs[0::2], pairs[1::2] = skips, lengths
-    return small, _pack(np.concatenate([counts, pairs])), changed[_spans(places, lengths)].tobytes()
+    places = _spans(starts, lengths)
+    literals = old.reshape(-1)[places] ^ new.reshape(-1)[places]
+    return small, _pack(np.concatenate([counts, pairs])), literals.tobytes()
 
 
 class Runs:
@@ -108,11 +109,15 @@ def judge(pages: int, runs: Bytes, literals: Bytes) -> Runs:
     return Runs(places + ends - lengths, lengths, literals)
 
 
-def _runs_of(xor: npt.NDArray[np.uint64]) -> tuple[Numbers, Numbers]:
-    """Starts (over all pages, in bytes) and lengths of what is not zero."""
-    flat = xor.reshape(-1)
-    words = np.flatnonzero(flat)
-    found = np.flatnonzero(flat[words].view(np.uint8))
+def _count(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint16]:
+    """In each row; several times as fast as ``count_nonzero``."""
+    counts: npt.NDArray[np.uint16] = truth.view(np.uint8).sum(axis=1, dtype=np.uint16)
+    return counts
+
+
+def _runs(words: Numbers, xor: npt.NDArray[np.uint64]) -> tuple[Numbers, Numbers]:
+    """Starts (over all pages, in bytes) and lengths of what has changed in these words."""
+    found = np.flatnonzero(xor.view(np.uint8) != 0)
     at = (words << 3)[found >> 3] + (found & 7)
     if not len(at):
         return at, at
@@ -123,11 +128,11 @@ def _runs_of(xor: npt.NDArray[np.uint64]) -> tuple[Numbers, Numbers]:
     return starts, ends - starts
 
 
-def _skips(starts: Numbers, lengths: Numbers, page: Numbers) -> Numbers:
+def _skips(starts: Numbers, lengths: Numbers, page_of: Numbers) -> Numbers:
     """From the end of the run before, or from the beginning of the page."""
-    before = page << PAGE_SHIFT
+    before = page_of << PAGE_SHIFT
     if len(starts):
-        same = page[1:] == page[:-1]
+        same = page_of[1:] == page_of[:-1]
         before[1:][same] = (starts + lengths)[:-1][same]
     return starts - before
 

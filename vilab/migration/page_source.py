@@ -20,14 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Ppn
-from vilab.memory.managed_pmap import ManagedPmap
-from vilab.memory.page_state import SAMPLED, PageState
+from vilab.memory.managed_pmap import BALLOONED, PRIVATE, UNTOUCHED, ManagedPmap
+from vilab.memory.page_state import FLAGS
 from vilab.migration.page_stream import Kind, PageBatch, encode_rows, judge
 from vilab.migration.sent_pages import SentPages
 from vilab.protocols import ReadableBytes
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
+
+_STATE = np.uint8(~FLAGS & 0xFF)
 
 
 def encode_pages(
@@ -47,9 +49,11 @@ def encode_pages(
     """
     numbers = np.asarray(ppns, np.int64)
     mpns, states = frames_of(pmap, numbers), states_of(pmap, numbers)
-    nothing = (states == PageState.UNTOUCHED) | (states == PageState.BALLOONED)
+    nothing = (states == UNTOUCHED) | (states == BALLOONED)
     away = (mpns < 0) & ~nothing
-    zeros, numbers, mpns, away = numbers[nothing], numbers[~nothing], mpns[~nothing], away[~nothing]
+    zeros = numbers[nothing]
+    if len(zeros):
+        numbers, mpns, away = numbers[~nothing], mpns[~nothing], away[~nothing]
     memory = pmap.memory.bytes.reshape(-1, PAGE_BYTES)
     if away.any() or copy:
         memory, mpns = contents(pmap, numbers), np.arange(len(numbers))
@@ -70,7 +74,7 @@ def store_pages(pmap: ManagedPmap, batch: PageBatch, body: ReadableBytes) -> int
         _write(pmap, judged.delta, changed)
     zero = judged.zero
     states = states_of(pmap, zero)
-    zero = zero[(states != PageState.UNTOUCHED) & (states != PageState.BALLOONED)]
+    zero = zero[(states != UNTOUCHED) & (states != BALLOONED)]
     if len(zero):
         _write(pmap, zero, np.broadcast_to(np.zeros(PAGE_BYTES, np.uint8), (len(zero), PAGE_BYTES)))
     return batch.pages
@@ -84,7 +88,7 @@ def frames_of(pmap: ManagedPmap, ppns: Numbers) -> Numbers:
 
 def states_of(pmap: ManagedPmap, ppns: Numbers) -> Bytes:
     """The ``PageState`` of each page."""
-    return np.frombuffer(pmap.state, np.uint8)[ppns] & np.uint8(~SAMPLED & 0xFF)
+    return np.frombuffer(pmap.state, np.uint8)[ppns] & _STATE
 
 
 def contents(pmap: ManagedPmap, ppns: Numbers) -> Bytes:
@@ -102,8 +106,7 @@ def contents(pmap: ManagedPmap, ppns: Numbers) -> Bytes:
 
 def _write(pmap: ManagedPmap, ppns: Numbers, content: Bytes) -> None:
     """Those that may be written where they are first: finding a frame for another may take theirs away."""
-    at_once = states_of(pmap, ppns) == PageState.PRIVATE
-    at_once &= np.frombuffer(pmap.state, np.uint8)[ppns] < SAMPLED
+    at_once = np.frombuffer(pmap.state, np.uint8)[ppns] == PRIVATE  # neither watched nor traced
     if at_once.any():
         memory = pmap.memory.bytes.reshape(-1, PAGE_BYTES)
         memory[frames_of(pmap, ppns[at_once])] = content if at_once.all() else content[at_once]

@@ -42,7 +42,7 @@ MOST_PAGES = 65536
 ZERO_PAGE = memoryview(bytes(PAGE_BYTES))
 """What ``decode`` puts for a page of zeros: it may be recognised by identity."""
 _WORDS = PAGE_BYTES // 8
-_FEW = 64
+_FEW = 256
 """So few pages are looked at as a whole."""
 
 
