@@ -47,8 +47,8 @@ def ordered(ppns: Numbers, order: Order, seed: int = 0, cluster_pages: int = 1) 
         return ppns
     if order != "random" or cluster_pages < 1:
         raise AdminError(
-            f"Pages cannot be sent in the order {order!r} with clusters of {cluster_pages}: choose ascending, or random "
-            "with clusters of 1 page or more."
+            f"Pages cannot be sent in the order {order!r} with clusters of {cluster_pages}: choose ascending, or random"
+            " with clusters of 1 page or more."
         )
     _, cluster = np.unique(ppns // cluster_pages, return_inverse=True)
     clusters = int(cluster[-1]) + 1 if len(ppns) else 0
