@@ -4,8 +4,9 @@
 
     adapter ── HostedDisk ── SnapshotDisk's chain, or a LUN behind a mapping
                   │
-                  └─ another host has taken over (VMFS heartbeat broken, NFS lock lost):
-                     from then on every command fails, and nothing of it reaches the files
+                  ├─ another host has taken over (VMFS heartbeat broken, NFS lock lost):
+                  │  from then on every command fails, and nothing of it reaches the files
+                  └─ ``device`` may become another one between two commands, and the guest does not notice
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from vilab.storage.vmfs.errors import HostFenced
 
 
 class HostedDisk:
-    """A block device. ``on_fenced``: told, in a sentence, that the volume below is lost to this host."""
+    """A block device. ``on_fenced``: told, in a sentence, that the volume below is lost to this host.
+
+    ``watchers``: told, by offset and size in bytes, what is about to be changed, whether that succeeds or not.
+    """
 
     def __init__(self, device: BlockDevice, on_fenced: Callable[[str], None]) -> None:
         self.device, self.on_fenced = device, on_fenced
         self.lost = ""
+        self.watchers: list[Callable[[int, int], None]] = []
 
     @property
     def size_bytes(self) -> int:
@@ -46,6 +51,10 @@ class HostedDisk:
         if self.lost:
             raise BlockError("medium", self.lost)
 
+    def _tell(self, offset_bytes: int, size_bytes: int) -> None:
+        for watcher in self.watchers:
+            watcher(offset_bytes, size_bytes)
+
     def _fenced(self, error: HostFenced) -> NoReturn:
         self.on_fenced(str(error))
         raise BlockError("medium", str(error)) from None
@@ -59,6 +68,8 @@ class HostedDisk:
 
     def write(self, offset_bytes: int, data: ReadableBytes) -> None:
         self._check()
+        if self.watchers:
+            self._tell(offset_bytes, memoryview(data).nbytes)
         try:
             self.device.write(offset_bytes, data)
         except HostFenced as error:
@@ -73,6 +84,7 @@ class HostedDisk:
 
     def unmap(self, offset_bytes: int, size_bytes: int) -> None:
         self._check()
+        self._tell(offset_bytes, size_bytes)
         try:
             self.device.unmap(offset_bytes, size_bytes)
         except HostFenced as error:

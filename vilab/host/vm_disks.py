@@ -23,9 +23,11 @@ from pathlib import Path
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
+from vilab.host.held_snapshots import HeldSnapshots
 from vilab.host.hosted_disk import HostedDisk, HostedPassthrough
 from vilab.host.mounted import Mounted
 from vilab.host.vm_home import PowerLock, VmHome
+from vilab.host.vm_move import settle
 from vilab.host.vmx_disks import DiskSettings, adapters_of, set_file
 from vilab.protocols import BlockDevice
 from vilab.storage.disk_file import DiskFile, Files
@@ -34,7 +36,6 @@ from vilab.storage.disks.disk_chain import DiskChain, open_chain
 from vilab.storage.disks.rdm import open_passthrough
 from vilab.storage.disks.redo_log import SnapshotDisk
 from vilab.storage.disks.snapshot_graph import files_of
-from vilab.storage.disks.vm_snapshots import VmSnapshots
 from vilab.storage.disks.vmdk import read_descriptor
 from vilab.storage.scsi.state import Identity
 from vilab.vmm.scsi_disks import AttachedDisk, ScsiAdapter, serial_of
@@ -59,7 +60,7 @@ class VmDisks:
         self.lost = ""
         self.on_lost: Callable[[str], None] = lambda sentence: None
         self.adapters: tuple[ScsiAdapter, ...] = ()
-        self.snapshots: VmSnapshots | None = None
+        self.snapshots: HeldSnapshots | None = None
         self.independent: list[str] = []
         """Nodes of disks that snapshots leave alone."""
         self._hosted: dict[str, HostedDisk | HostedPassthrough] = {}
@@ -68,6 +69,10 @@ class VmDisks:
         """Nodes of disks that forget what is written to them."""
         self._thrown: list[tuple[Path, Files]] = []
         self._locks: list[Callable[[], None]] = []
+        self._holder = [self]
+        """Whose these locks are, which can change while they are held."""
+        self.closing: list[Callable[[], None]] = []
+        """Called before everything is given back."""
         self._used: list[Mounted] = []
         self._closed = False
         self._power = PowerLock(home, home.storage.host)
@@ -84,6 +89,7 @@ class VmDisks:
         settings = adapters_of(self.home.read())
         self._lock_files([disk for adapter in settings for disk in adapter.disks])
         self._power.take()
+        redo_logs = settle(self.home)
         if adapters_of(self.home.read()) != settings:
             raise AdminError(f"{self.home.where} was changed while it was powered on. Try again.")
         places = {disk.node: self.home.find(disk.file_name) for each in settings for disk in each.disks}
@@ -95,9 +101,11 @@ class VmDisks:
             if not disk.independent and self._with_snapshots(places[disk.node])
         }  # fmt: skip
         self.independent = [d.node for each in settings for d in each.disks if d.node not in together]
-        self.snapshots = VmSnapshots(
+        self.snapshots = HeldSnapshots(
             self.home.folder, self.name, together, self._configure, self.home.files, self.clock, self.log
         )
+        if redo_logs:
+            self.snapshots.consolidate()
         self.adapters = tuple(
             ScsiAdapter(each.controller, tuple(self._attach(disk, places[disk.node]) for disk in each.disks))
             for each in settings
@@ -133,7 +141,8 @@ class VmDisks:
                 want(mounted, files, each)
                 want(mounted, files, each.with_name(files_of(each, files)[0]))
         for mounted, paths in wanted.values():
-            self._locks.append(mounted.lock(paths, lambda path: self._lock_lost(path)))
+            holder = self._holder
+            self._locks.append(mounted.lock(paths, lambda path, holder=holder: holder[0]._lock_lost(path)))  # type: ignore[misc]
 
     def _lock_lost(self, path: str) -> None:
         self.lose(f"{self.name} was stopped: another host has taken over the lock of {path}, which was not renewed.")
@@ -197,6 +206,10 @@ class VmDisks:
         """Node -> disk."""
         return dict(self._hosted)
 
+    def put_behind(self, node: str, disk: HostedDisk | HostedPassthrough) -> None:
+        """The device that a machine knows already stands for this disk from now on."""
+        self._hosted[node] = disk
+
     def seal(self) -> dict[str, int | None]:
         """Node -> content identifier of the disk there, which the next write to it, by whomever, makes another one.
 
@@ -208,6 +221,29 @@ class VmDisks:
                 disk.device.cid_changed = False
                 found[node] = disk.device.top.descriptor.cid
         return found
+
+    def exchange(self, other: VmDisks) -> None:
+        """The machine goes on with the files of ``other``, at once; ``other`` has those of this one then, to be closed.
+
+        Both have the same nodes. The guest's adapters and disks stay the same objects.
+        """
+        for node, disk in self._hosted.items():
+            theirs = other._hosted[node]
+            if isinstance(disk, HostedDisk) and isinstance(theirs, HostedDisk):
+                disk.device, theirs.device = theirs.device, disk.device
+        for name in (
+            "home", "snapshots", "independent", "thrown_away", "_opened", "_thrown", "_locks", "_holder", "_power",
+            "_used",
+        ):  # fmt: skip
+            mine = getattr(self, name)
+            setattr(self, name, getattr(other, name))
+            setattr(other, name, mine)
+        for new, old in ((self, other), (other, self)):
+            new._holder[0] = new
+            if new.snapshots is not None:
+                new.snapshots.configure = new._configure
+            for mounted in new._used:
+                mounted.users[mounted.users.index(old)] = new
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -235,6 +271,8 @@ class VmDisks:
             except (AdminError, OSError) as error:
                 problems.append(str(error))
 
+        for each in self.closing:
+            attempt(each)
         for opened in reversed(self._opened):
             attempt(opened.close)
         if self.snapshots is not None:

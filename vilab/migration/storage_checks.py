@@ -1,0 +1,107 @@
+"""What Storage VMotion refuses, before anything is touched. Each in one sentence.
+
+The rules about snapshots and modes are those of VI 3.5 (VMware, Basic System Administration, "Storage VMotion
+Requirements and Limitations"): no snapshots, disks in persistent mode. MODEL: it also moved mappings of LUNs, and
+disks that were in other folders; here the machine's folder moves, and all of its disks have to be in it.
+"""
+
+from __future__ import annotations
+
+from vilab.errors import AdminError
+from vilab.host.host import Host
+from vilab.host.hosted_vm import HostedVm
+from vilab.host.mounted import Mounted
+from vilab.host.storage import HostStorage
+from vilab.host.vm_disks import VmDisks
+from vilab.host.vm_move import FROM, forget_copy, read_record
+from vilab.host.vmx_disks import adapters_of
+from vilab.storage.datastore import LocalDatastore
+from vilab.storage.disks.descriptor import PHYSICAL_MAPPING, VIRTUAL_MAPPING
+from vilab.storage.disks.disk_chain import DiskChain
+from vilab.storage.disks.vmdk import read_descriptor
+
+
+def disks_of(host: Host, hosted: HostedVm, to: str) -> VmDisks:
+    """The disks that are to move. ``AdminError`` where they cannot now."""
+    disks = hosted.disks
+    if host.vms.get(hosted.name) is not hosted or disks is None or disks.snapshots is None or not hosted.runs:
+        raise AdminError(
+            f"{hosted.name} was not moved to {to}: it is off, or was not powered on from a file; copy its folder while "
+            "it is off."
+        )
+    if hosted.merge is not None:
+        raise AdminError(
+            f"{hosted.name} was not moved to {to}: its snapshots are being merged, or it is being moved already; wait "
+            "until that has been done."
+        )
+    return disks
+
+
+def check_machine(disks: VmDisks, to: str, with_redo_logs: bool) -> None:
+    """Everything about the machine and its folder."""
+    name, home, snapshots = disks.name, disks.home, disks.snapshots
+    assert snapshots is not None
+
+    def refused(why: str) -> AdminError:
+        return AdminError(f"{name} was not moved to {to}: {why}")
+
+    if home.mounted is None:
+        raise refused(f"its folder, {home.folder}, is in no datastore of {home.storage.host}; add that folder as one.")
+    if snapshots.list.snapshots:
+        raise refused("it has snapshots, which Storage VMotion does not move; delete them first.")
+    config = home.read()
+    if config.get(FROM) is not None:
+        raise refused(f"what is left of it in {config.get(FROM)} has to be removed first; power it off and on again.")
+    _check_record(disks, to)
+    for disk in (disk for each in adapters_of(config) for disk in each.disks):
+        mounted, files, path = home.find(disk.file_name)
+        where = f"{disk.node} ({disk.file_name})"
+        if disk.mode == "independent-nonpersistent":
+            raise refused(f"{where} is independent-nonpersistent, and what was written to it belongs to nothing.")
+        if with_redo_logs and disk.independent:
+            raise refused(f"{where} is independent, and takes no redo log; move it by changed blocks.")
+        if mounted is not home.mounted or path.parent != home.folder:
+            raise refused(f"{where} is not in the machine's folder; put it there while the machine is off.")
+        device = disks.devices()[disk.node]
+        base = getattr(device, "device", None)
+        kind = base.links[0].descriptor.create_type if isinstance(base, DiskChain) else ""
+        if PHYSICAL_MAPPING in (kind, read_descriptor(path, files).create_type):
+            raise refused(f"{where} is a raw device mapping in physical compatibility mode, whose LUN nobody copies.")
+        if kind == VIRTUAL_MAPPING:
+            raise refused(f"{where} is a raw device mapping; map the LUN at the destination while the machine is off.")
+    others = [each for each in home.files.names(home.folder) if each.endswith(".vmx") and each != home.config.name]
+    if others:
+        raise refused(f"{others[0]} in its folder is another machine's.")
+
+
+def _check_record(disks: VmDisks, to: str) -> None:
+    """An earlier move that was given up has left nothing, or what it has left goes now."""
+    record = read_record(disks.home)
+    if record is not None and not (record.phase == "staying" and forget_copy(disks.home, record)):
+        raise AdminError(
+            f"{disks.name} was not moved to {to}: what an earlier attempt has left at {record.to} could not be removed "
+            "yet; see that this host reaches it."
+        )
+
+
+def destination_of(storage: HostStorage, disks: VmDisks, name: str) -> Mounted:
+    """The datastore that is meant. ``AdminError``: there is none, it does not answer, or the machine is there."""
+    try:
+        mounted = storage.mounted(name)
+    except AdminError as error:
+        raise AdminError(f"{disks.name} was not moved: {error}") from None
+    if mounted.state != "active":
+        raise AdminError(f"{disks.name} was not moved to {name}: that datastore is {mounted.state} now.")
+    if mounted is disks.home.mounted or _same_folder(mounted, disks.home.mounted):
+        raise AdminError(f"{disks.name} was not moved to {name}: it is there already.")
+    return mounted
+
+
+def _same_folder(one: Mounted, other: Mounted | None) -> bool:
+    if (
+        other is None
+        or not isinstance(one.datastore, LocalDatastore)
+        or not isinstance(other.datastore, LocalDatastore)
+    ):
+        return False
+    return one.datastore.root == other.datastore.root
