@@ -35,7 +35,6 @@ from vilab.migration.page_stream import zero_rows
 from vilab.protocols import ReadableBytes
 
 Numbers = npt.NDArray[np.int64]
-_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 
 
 class MemoryDigest:
@@ -104,10 +103,10 @@ def state_digest(memory: MemoryDigest, parts: Mapping[str, Any]) -> dict[str, by
 
     Parameters
     ----------
-    parts : by name, whatever msgpack can hold: the records of ``save_state``. Their content has to be no part of it.
+    parts : by name, whatever msgpack can hold: the records of ``save_state``, that of the machine without its memory.
+        In what order the entries of a dictionary stand does not count.
     """
-    digests = {name: xxhash.xxh3_128_digest(_ENCODER.encode(part)) for name, part in parts.items()}
-    return {**digests, "memory": memory.digest()}
+    return {**{name: _digest_of(part) for name, part in parts.items()}, "memory": memory.digest()}
 
 
 def compare(vm: str, source: str, destination: str, sent: Mapping[str, bytes], here: Mapping[str, bytes]) -> None:
@@ -124,3 +123,10 @@ def compare(vm: str, source: str, destination: str, sent: Mapping[str, bytes], h
             f"{vm} was not resumed on {destination}: its {' and '.join(wrong)} there and on {source} are not the same. "
             f"It goes on on {source}; move it again, and look at the network between the two if that fails as well."
         )
+
+
+def _digest_of(part: Any) -> bytes:
+    plain = msgspec.to_builtins(
+        part, builtin_types=(bytes, bytearray, memoryview), str_keys=True, order="deterministic"
+    )
+    return xxhash.xxh3_128_digest(msgspec.msgpack.encode(plain))
