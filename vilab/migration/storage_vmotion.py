@@ -28,7 +28,7 @@ from vilab.host.hosted_vm import HostedVm
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
 from vilab.host.vm_move import forget_copy, forget_source, go_on
-from vilab.migration.storage_arrival import Arrival
+from vilab.migration.storage_new_folder import NewFolder
 from vilab.migration.storage_checks import check_machine, destination_of, disks_of
 from vilab.migration.storage_copy import Copier, CopyOptions, Method
 from vilab.migration.storage_copy_method import CopyMethod
@@ -70,8 +70,8 @@ class StorageVmotion:
         mounted = destination_of(host.storage, self.disks, destination)
         check_machine(self.disks, destination, with_redo_logs=method == "snapshot")
         self.source_home: VmHome = self.disks.home
-        self.arrival = Arrival(self.disks, mounted, redo_logs=method == "snapshot")
-        self.record = self.arrival.record
+        self.folder = NewFolder(self.disks, mounted, redo_logs=method == "snapshot")
+        self.record = self.folder.record
         self.copier = Copier(hosted.name, self.options, self._say, lambda: host.now_ns)
         self.began_ns = host.now_ns
         self._lost = ""
@@ -89,11 +89,11 @@ class StorageVmotion:
 
     def _begin(self, name: MethodName) -> None:
         devices = self.disks.devices().values()
-        where, to, size = self.source_home.where, self.arrival.home.where, sum(each.size_bytes for each in devices)
+        where, to, size = self.source_home.where, self.folder.home.where, sum(each.size_bytes for each in devices)
         self._say(StorageMoveBegan(self.began_ns, self.hosted.name, where, to, name, len(devices), size))
-        self.new = self.arrival.make()
+        self.new = self.folder.make()
         self.new.on_lost = self._destination_lost
-        self.copier.pairs = self.arrival.pairs(self.new)
+        self.copier.pairs = self.folder.pairs(self.new)
         self._hold()
         snapshots = self.disks.snapshots
         assert snapshots is not None
@@ -127,7 +127,7 @@ class StorageVmotion:
         assert self.method is not None
         method = self.method
         try:
-            for steps in (self.arrival.copy_others(self.copier), method.steps()):
+            for steps in (self.folder.copy_others(self.copier), method.steps()):
                 for size in steps:
                     yield size
                     self._check()
@@ -165,7 +165,7 @@ class StorageVmotion:
         self._check()
         self.record = go_on(self.source_home, self.record, "switching")
         try:
-            self.arrival.home.arrive()
+            self.folder.home.arrive()
         except (AdminError, OSError) as error:
             self._look_again(error)
         self.state = "moved"
@@ -173,7 +173,7 @@ class StorageVmotion:
         self.disks.exchange(new)
         self._say(
             StorageSwitched(
-                self.host.now_ns, self.hosted.name, self.source_home.where, self.arrival.home.where, stopped_bytes
+                self.host.now_ns, self.hosted.name, self.source_home.where, self.folder.home.where, stopped_bytes
             )
         )
         self._clean_source(new)
@@ -181,7 +181,7 @@ class StorageVmotion:
 
     def _look_again(self, error: Exception) -> None:
         """Whether it has got its name is not known: see to it that it never will, or find that it has."""
-        arriving = self.arrival.home
+        arriving = self.folder.home
         try:
             arriving.withdraw()
         except (AdminError, OSError):
@@ -214,7 +214,7 @@ class StorageVmotion:
             self.method.end()
         if self.disks.snapshots is not None:
             self.disks.snapshots.held = ""
-        self.arrival.close()
+        self.folder.close()
         if self._cancelled in self.disks.closing:
             self.disks.closing.remove(self._cancelled)
 

@@ -37,7 +37,7 @@ SAME_KIND = ("vmfs", "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse
 """What a disk stays; anything else becomes ``vmfs``."""
 
 
-class Arrival:
+class NewFolder:
     """Parameters
     ----------
     source : the machine's disks as they are.
