@@ -3,7 +3,7 @@
 ::
 
     MachineDescription ──> Arrival      memory admitted, devices in place, cables and disks not plugged in
-    pages, again and again ──> put      into memory of its own; nobody runs
+    pages, again and again ──>          into its pmap; nobody runs
     state ──────────────────> load      vCPU, devices, what is behind each page
     the files' locks ───────> start     disks behind the adapters, cables in: it runs in the next quantum
                               discard   nothing of it is left
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Ppn
+from vilab.addresses import Ppn
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
@@ -184,25 +185,11 @@ class Arrival:
         for ppn in np.flatnonzero(pmap.states != PageState.UNTOUCHED).tolist():
             memory.release(pmap, Ppn(ppn), PageState.UNTOUCHED)
 
-    # --- memory -------------------------------------------------------------------------------------------------------
-
-    def put(self, ppn: int, content: ReadableBytes) -> None:
-        """What a page contains now: 4096 bytes."""
-        pmap = self.hosted.client.pmap
-        mpn = pmap.resolve(ppn, True)
-        assert mpn is not None
-        pmap.memory.view[mpn << PAGE_SHIFT : (mpn + 1) << PAGE_SHIFT] = content
-
-    def clear(self, ppn: int) -> None:
-        """The page contains zeros now."""
-        pmap = self.hosted.client.pmap
-        if pmap.frame(ppn) is not None:
-            self.put(ppn, bytes(PAGE_BYTES))
-
     # --- state --------------------------------------------------------------------------------------------------------
 
-    def load(self, vm: VmState, pages: PmapState, balloon: BalloonState) -> None:
-        """vCPU and devices; what is behind each page. The content of memory was ``put`` there before."""
+    def load(self, vm: VmState, pages: PmapState, balloon: BalloonState) -> npt.NDArray[np.int64]:
+        """vCPU and devices; what is behind each page. The content of memory was put there before; the pages that have
+        another state now are returned. ``AdminError``: another machine's."""
         hosted, memory = self.hosted, self.host.memory
         pmap = hosted.client.pmap
         wanted = np.frombuffer(pages.states, np.uint8)
@@ -212,7 +199,8 @@ class Arrival:
                 "machine's."
             )
         now = pmap.states
-        for ppn in np.flatnonzero(wanted != now).tolist():
+        others = np.flatnonzero(wanted != now)
+        for ppn in others.tolist():
             state = PageState(int(wanted[ppn]))
             if int(state) in WITHOUT_FRAME:
                 memory.release(pmap, Ppn(ppn), state)
@@ -220,6 +208,7 @@ class Arrival:
                 memory.page_needed(pmap, Ppn(ppn), False)
         hosted.client.balloon.load_state(balloon)
         hosted.vm.load_state(vm, memory=False)
+        return others
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

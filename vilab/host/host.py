@@ -308,8 +308,9 @@ class Host:
         for hosted in list(self.vms.values()):
             if hosted.runs:
                 self._slice(hosted, end_ns)
-            if hosted.runs and not hosted.stunned:
-                hosted.merge_step()
+            if hosted.runs:
+                if not hosted.stunned:
+                    hosted.merge_step()
             elif hosted.disks is not None:
                 self.power_off(hosted)
 

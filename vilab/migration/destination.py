@@ -1,0 +1,177 @@
+"""The host to which the machine goes: makes room, takes the memory, and runs it once its files are its own.
+
+::
+
+    (nothing) ──Prepare──> prepared ──State──> loaded ──HandOver──> running
+        ^                      │                  │        │
+        └── GaveUp, connection lost: all of it is given up ┘ before the commitment; after it, it runs whatever is heard
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from vilab.errors import AdminError, VilabError
+from vilab.events import EventLog
+from vilab.host.arrival import Arrival
+from vilab.host.host import Host
+from vilab.host.hosted_vm import HostedVm
+from vilab.memory.balloon import BalloonState
+from vilab.memory.managed_pmap import PmapState
+from vilab.migration import messages as say
+from vilab.migration import migration_events as events
+from vilab.migration.handover_destination import DestinationSide
+from vilab.migration.options import MOST_MIGRATIONS
+from vilab.migration.page_source import store_pages
+from vilab.migration.source import Send, state_of
+from vilab.migration.state_digest import MemoryDigest, compare, state_digest
+from vilab.protocols import Console
+from vilab.vmm.vm import VmState
+
+Phase = Literal["idle", "prepared", "loaded", "running", "failed"]
+
+
+class MigrationDestination:
+    """Parameters
+    ----------
+    source : the other host's name, as it has proved it.
+    console : makes the far end of the serial line of a machine that arrives; ``log`` its event log.
+    """
+
+    def __init__(
+        self, host: Host, source: str, send: Send, *, console: Callable[[str], Console | None] = lambda _name: None,
+        log: EventLog | None = None,
+    ) -> None:  # fmt: skip
+        self.host, self.source, self._send = host, source, send
+        self._console, self._log = console, log
+        self.phase: Phase = "idle"
+        self.why = ""
+        self.session = ""
+        self.hosted: HostedVm | None = None
+        """The machine, once it runs here."""
+        self._arrival: Arrival | None = None
+        self._memory: MemoryDigest | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.phase in ("running", "failed")
+
+    @property
+    def name(self) -> str:
+        return "the machine" if self._arrival is None else self._arrival.machine.name
+
+    def received(self, message: msgspec.Struct, body: memoryview) -> None:
+        """A message of the source's. One that does not fit ends what has been begun, and the source is told why."""
+        if self.over:
+            return
+        try:
+            self._take(message, body)
+        except VilabError as error:
+            self.give_up(str(error))
+
+    def _take(self, message: msgspec.Struct, body: memoryview) -> None:
+        assert isinstance(message, say.Message)
+        if isinstance(message, say.Prepare) and self.phase == "idle":
+            self._prepare(message)
+            return
+        if message.session != self.session or self._arrival is None:
+            raise AdminError(
+                f"{self.host.name} knows nothing of the migration that {self.source} speaks of: begin it again."
+            )
+        match message:
+            case say.Pages() if self.phase == "prepared":
+                self._store(message, body)
+            case say.RoundEnd() if self.phase == "prepared":
+                self._send(say.RoundTaken(self.session, message.number), ())
+            case say.State() if self.phase == "prepared":
+                self._load(message, body)
+            case say.HandOver() if self.phase == "loaded":
+                self._run(message)
+            case say.GaveUp():
+                self._discard(message.why)
+            case _:
+                raise AdminError(
+                    f"{self.source} said {type(message).__name__}, which has no place while {self.name} is "
+                    f"{self.phase} on {self.host.name}: the agents do not agree; look at their versions."
+                )
+
+    def lost(self, why: str) -> None:
+        """The connection has ended."""
+        if not self.over:
+            self._discard(f"The connection between {self.source} and {self.host.name} has ended: {why}")
+
+    def give_up(self, why: str) -> None:
+        """End it, and say so."""
+        if not self.over:
+            self._send(say.GaveUp(self.session, why), ())
+            self._discard(why)
+
+    # --- step by step -------------------------------------------------------------------------------------------------
+
+    def _prepare(self, message: say.Prepare) -> None:
+        self.session = message.session
+        if len(self.host.arrivals) >= MOST_MIGRATIONS:
+            raise AdminError(
+                f"{self.host.name} does not take {message.machine.name}: {MOST_MIGRATIONS} machines are on their way "
+                "to it already. Wait until one has arrived."
+            )
+        machine = message.machine
+        self._arrival = Arrival(self.host, machine, console=self._console(machine.name), log=self._log)
+        self._memory = MemoryDigest(self._arrival.hosted.client.pmap)
+        self.phase = "prepared"
+        self._send(say.Prepared(self.session), ())
+
+    def _store(self, message: say.Pages, body: memoryview) -> None:
+        arrival, memory = self._arrival, self._memory
+        assert arrival is not None
+        assert memory is not None
+        store_pages(arrival.hosted.client.pmap, message.batch, body)
+        batch = message.batch
+        for numbers in (batch.raw, batch.zero, batch.delta):
+            ppns = np.frombuffer(numbers, "<u4").astype(np.int64)
+            memory.written(ppns)
+            memory.look(ppns)
+
+    def _load(self, message: say.State, body: memoryview) -> None:
+        arrival, memory = self._arrival, self._memory
+        assert arrival is not None
+        assert memory is not None
+        sizes = message.sizes_bytes
+        if min(sizes) < 0 or sum(sizes) != len(body):
+            raise AdminError(
+                f"The state of {self.name} from {self.source} has {len(body)} bytes, {sum(sizes)} are due."
+            )
+        first, second = sizes[0], sizes[0] + sizes[1]
+        try:
+            vm = msgspec.msgpack.decode(body[:first], type=VmState)
+            pages = msgspec.msgpack.decode(body[first:second], type=PmapState)
+            balloon = msgspec.msgpack.decode(body[second:], type=BalloonState)
+        except msgspec.DecodeError as error:
+            raise AdminError(f"The state of {self.name} from {self.source} cannot be read: {error}.") from None
+        memory.written(arrival.load(vm, pages, balloon))
+        digest = state_digest(memory, state_of(arrival.hosted))
+        compare(self.name, self.source, self.host.name, message.digest, digest)
+        self.phase = "loaded"
+        self._send(say.Loaded(self.session, digest), ())
+
+    def _run(self, message: say.HandOver) -> None:
+        arrival, host = self._arrival, self.host
+        assert arrival is not None
+        files = DestinationSide(host.storage, message.offer, self.session, host.storage.clock, host.log)
+        files.take()
+        disks = files.commit()
+        self.hosted = arrival.start(disks)
+        self.phase = "running"
+        if host.log.active:
+            host.log.emit(events.MachineResumed(host.now_ns, self.name, host.name, 0, True))
+        self._send(say.Runs(self.session), ())
+
+    def _discard(self, why: str) -> None:
+        self.phase, self.why = "failed", why
+        if self._arrival is not None:
+            self._arrival.discard()
+            self._arrival = None

@@ -1,0 +1,33 @@
+"""How a machine is to be moved: what the administrator, or the lesson, has chosen."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from vilab.migration.page_stream import Kind
+from vilab.migration.termination import NelsonPolicy, PreCopyPolicy
+
+BATCH_PAGES = 64
+MOST_MIGRATIONS = 2
+"""At a time, of one host (VI3)."""
+
+
+class MigrationOptions(msgspec.Struct, frozen=True):
+    """``policy``: when to stop the machine. ``kind``: ``raw`` pages, without those of zeros (``zero``), or also as what
+    has changed (``delta``). ``order_seed``: of the order in which a round's pages are sent; ``None``: ascending.
+    ``peek``: pages that were written again before their turn are left to the next round. ``cache_bytes``: for what was
+    sent, with ``delta``. ``patience_ns``: so long the other host may say nothing before the migration is given up."""
+
+    policy: PreCopyPolicy = NelsonPolicy()
+    kind: Kind = "zero"
+    tracking: Literal["traces", "dirty_bits"] = "traces"
+    order_seed: int | None = 1
+    peek: bool = True
+    batch_pages: int = BATCH_PAGES
+    cache_bytes: int = 64 << 20
+    patience_ns: int = 10_000_000_000
+
+
+DEFAULT = MigrationOptions()

@@ -1,0 +1,367 @@
+"""The host that has the machine: sends its memory while it runs, then the rest while it stands still.
+
+::
+
+    asked ──Prepared──> copying ──rule: stop──> last copy ──Loaded──> handing over ──Runs──> moved
+      │                    │                        │                      │
+      └────────────────────┴── anything fails ──────┘                      └── nothing heard: ask the files' locks
+                     the machine runs on here                                  whose it is (``handover_source``)
+
+Driven from outside: ``received`` for each message, ``pump`` whenever there is room on the wire, ``lost`` when the
+connection has ended. Nothing here waits.
+
+Sources: Nelson et al. 2005; Clark et al. 2005, sections 4 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vilab.errors import AdminError
+from vilab.events import Event
+from vilab.host.arrival import describe
+from vilab.host.host import Host
+from vilab.host.hosted_vm import HostedVm
+from vilab.memory.dirty_log import DirtyLog
+from vilab.memory.page_state import PageState
+from vilab.migration import messages as say
+from vilab.migration import migration_events as events
+from vilab.migration.handover import Reclaimed, TakenOver, Waiting, reattach
+from vilab.migration.handover_source import INTERVAL_NS, PATIENCE_NS, SourceSide
+from vilab.migration.options import DEFAULT, MigrationOptions
+from vilab.migration.page_source import encode_pages, states_of
+from vilab.migration.sent_pages import SentPages
+from vilab.migration.state_digest import MemoryDigest, compare, state_digest
+from vilab.migration.termination import Stop
+from vilab.protocols import ReadableBytes
+
+Phase = Literal["asked", "copying", "last copy", "loading", "handing over", "deciding", "moved", "failed", "lost"]
+Send = Callable[[msgspec.Struct, Sequence[ReadableBytes]], None]
+Numbers = npt.NDArray[np.int64]
+FRAME_BYTES = 64
+"""MODEL: what a message costs on the wire beside its body."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Of a task: ``percent`` of this round's pages, ``left_pages`` of it, and how long they take at this rate."""
+
+    phase: Phase
+    round: int
+    percent: float
+    left_pages: int
+    sent_bytes: int
+    bytes_per_s: float
+    left_ns: int | None
+
+
+class MigrationSource:
+    """Parameters
+    ----------
+    hosted : the machine; it runs.
+    send : a message with its body to the other host. ``session``: random, never used before.
+    now : this host's time in ns: virtual in one process, the wall's between processes.
+    """
+
+    def __init__(
+        self, host: Host, hosted: HostedVm, destination: str, send: Send, session: str,
+        options: MigrationOptions = DEFAULT, now: Callable[[], int] | None = None,
+    ) -> None:  # fmt: skip
+        self.host, self.hosted, self.destination, self.session = host, hosted, destination, session
+        self.options, self._send = options, send
+        self._now = now if now is not None else lambda: host.now_ns
+        self.phase: Phase = "asked"
+        self.why = ""
+        """How it has ended, in a sentence; empty after a success."""
+        self.rounds: list[events.RoundSent] = []
+        self.sent_bytes = self.downtime_ns = 0
+        self._began_ns = self._heard_ns = self._now()
+        self._stunned_ns = 0
+        self._pmap = hosted.client.pmap
+        self._log: DirtyLog | None = None
+        self._cache: SentPages | None = None
+        if options.kind == "delta":
+            self._cache = SentPages(self._pmap.pages, options.cache_bytes)
+        self._memory = MemoryDigest(self._pmap)
+        self._todo: Numbers = np.zeros(0, np.int64)
+        self._at = self._limit = 0
+        self._round_began_ns = self._round_bytes = self._round_pages = self._round_zeros = self._skipped = 0
+        self._round_ended = False
+        self._digest: dict[str, bytes] = {}
+        self._handover: SourceSide | None = None
+        self._asked_ns = self._decide_until_ns = 0
+
+    # --- from outside -------------------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        return self.phase in ("moved", "failed", "lost")
+
+    @property
+    def progress(self) -> Progress:
+        left, total = len(self._todo) - self._at, len(self._todo)
+        elapsed_ns = self._now() - self._round_began_ns
+        rate = self._round_bytes * 1e9 / elapsed_ns if elapsed_ns > 0 else 0.0
+        percent = 100.0 if self.phase in ("moved", "handing over") else 100 * self._at / total if total else 0.0
+        left_ns = round(left * 4096 * 1e9 / rate) if rate else None
+        return Progress(self.phase, len(self.rounds) + 1, percent, left, self.sent_bytes, rate, left_ns)
+
+    def start(self) -> None:
+        """Ask the other host for room. ``AdminError``: the machine cannot be described; nothing has begun."""
+        machine = describe(self.hosted)
+        self._tell(events.MigrationBegan, self.host.name, self.destination, self._pmap.pages, self.options.tracking,
+                   self.options.policy.name)  # fmt: skip
+        self._send(say.Prepare(self.session, machine), ())
+
+    def received(self, message: msgspec.Struct) -> None:
+        """A message of the other host. One that has no place now ends the migration: another program's, or old."""
+        if self.over or self.phase == "deciding":
+            return
+        self._heard_ns = self._now()
+        match message:
+            case say.GaveUp():
+                self._other_gave_up(message.why)
+            case say.Prepared() if self.phase == "asked":
+                self._begin()
+            case say.RoundTaken() if self.phase in ("copying", "last copy") and self._round_ended:
+                self._round_taken(message.number)
+            case say.Loaded() if self.phase == "loading":
+                self._loaded(message.digest)
+            case say.Runs() if self.phase == "handing over":
+                self._moved()
+            case _:
+                self.give_up(
+                    f"{self.destination} said {type(message).__name__} while {self.hosted.name} was {self.phase}: the "
+                    "agents of both hosts do not agree; look at their versions."
+                )
+
+    def lost(self, why: str) -> None:
+        """The connection has ended."""
+        if not self.over and self.phase != "deciding":
+            self._failed(f"The connection between {self.host.name} and {self.destination} has ended: {why}")
+
+    def give_up(self, why: str) -> None:
+        """End it; before the files are handed over the machine runs on here."""
+        if self.over or self.phase == "deciding":
+            return
+        if self.phase != "handing over":
+            self._send(say.GaveUp(self.session, why), ())
+        self._failed(why)
+
+    # --- rounds -------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self.phase = "copying"
+        self._log = DirtyLog(self._pmap)
+        decision = self.options.policy.first(self._pmap.pages)
+        states = states_of(self._pmap, np.arange(self._pmap.pages))
+        with_content = np.flatnonzero((states != PageState.UNTOUCHED) & (states != PageState.BALLOONED))
+        if isinstance(decision, Stop):
+            self._last_copy(decision, with_content)
+        else:
+            self._log.restart()
+            self._open_round(decision.limit_bytes_per_s, with_content)
+
+    def _open_round(self, limit_bytes_per_s: int, pages: Numbers) -> None:
+        seed, number = self.options.order_seed, len(self.rounds) + 1
+        self._todo = pages if seed is None else np.random.default_rng([seed, number]).permutation(pages)
+        self._at = self._round_bytes = self._round_pages = self._round_zeros = self._skipped = 0
+        self._limit, self._round_began_ns, self._round_ended = limit_bytes_per_s, self._now(), False
+        self._tell(events.RoundBegan, number, len(pages), limit_bytes_per_s)
+
+    def pump(self, room_bytes: int) -> None:
+        """There is room for so many bytes on the wire."""
+        if self.phase == "deciding" and self._now() - self._asked_ns >= INTERVAL_NS:
+            self._decide()
+        if self.phase not in ("copying", "last copy"):
+            self._check_patience()
+            return
+        if self._limit:
+            allowed = self._limit * (self._now() - self._round_began_ns) // 1_000_000_000 - self._round_bytes
+            room_bytes = min(room_bytes, allowed)
+        while room_bytes > 0 and self._at < len(self._todo):
+            room_bytes -= self._send_batch()
+        if self._at == len(self._todo) and not self._round_ended:
+            self._round_ended = True
+            self._send(say.RoundEnd(self.session, len(self.rounds) + 1), ())
+            self._heard_ns = self._now()
+        if self._round_ended:
+            self._check_patience()
+        if self.phase == "copying" and self._log is not None:
+            self._tell(events.DirtySampled, len(self.rounds) + 1, self._log.dirty_pages, self._round_pages)
+
+    def _send_batch(self) -> int:
+        batch = self._todo[self._at : self._at + self.options.batch_pages]
+        self._at += len(batch)
+        running = self.phase == "copying"
+        if running and self.options.peek and self._log is not None:
+            again = self._log.is_dirty(batch)
+            self._skipped += int(again.sum())
+            batch = batch[~again]
+        self._memory.look(batch)
+        record, body = encode_pages(self._pmap, batch, self.options.kind, self._cache, copy=running)
+        size = FRAME_BYTES + len(record.raw) + len(record.zero) + len(record.delta) + sum(map(_size, body))
+        self._send(say.Pages(self.session, record), body)
+        self._round_pages += len(batch)
+        self._round_zeros += record.zero_pages
+        self._round_bytes += size
+        self.sent_bytes += size
+        return size
+
+    def _round_taken(self, number: int) -> None:
+        if number != len(self.rounds) + 1:
+            self.give_up(f"{self.destination} has taken round {number}, and round {len(self.rounds) + 1} was sent.")
+            return
+        log, last = self._log, self.phase == "last copy"
+        sent = events.RoundSent(
+            self._now(), self.hosted.name, number, self._round_pages, self._round_zeros, self._skipped,
+            self._round_bytes, self._now() - self._round_began_ns,
+            0 if last or log is None else log.dirty_pages, 0 if last or log is None else log.traces, last,
+        )  # fmt: skip
+        self.rounds.append(sent)
+        if self.host.log.active:
+            self.host.log.emit(sent)
+        if last:
+            self._send_state()
+            return
+        decision = self.options.policy.next(self.rounds)
+        assert log is not None
+        if isinstance(decision, Stop):
+            self._last_copy(decision, None)
+        else:
+            dirty = log.restart()
+            self._memory.written(dirty)
+            self._open_round(decision.limit_bytes_per_s, dirty)
+
+    # --- the machine stands still -------------------------------------------------------------------------------------
+
+    def _last_copy(self, decision: Stop, pages: Numbers | None) -> None:
+        self.hosted.stunned = True
+        self._stunned_ns = self._now()
+        for bus in self.hosted.vm.buses:
+            bus.flush()
+        assert self._log is not None
+        dirty = self._log.stop()
+        self._memory.written(dirty)
+        self._log = None
+        self.phase = "last copy"
+        pages = dirty if pages is None else pages
+        self._tell(events.MachineStunned, len(pages), decision.why)
+        self._open_round(decision.limit_bytes_per_s, pages)
+
+    def _send_state(self) -> None:
+        parts = state_of(self.hosted)
+        self._digest = state_digest(self._memory, parts)
+        packed = [msgspec.msgpack.encode(part) for part in parts.values()]
+        self.phase = "loading"
+        self._send(say.State(self.session, (len(packed[0]), len(packed[1]), len(packed[2])), self._digest), packed)
+        size = sum(map(len, packed))
+        self.sent_bytes += size
+        self._tell(events.StateSent, size)
+
+    def _loaded(self, digest: dict[str, bytes]) -> None:
+        try:
+            compare(self.hosted.name, self.host.name, self.destination, self._digest, digest)
+        except AdminError as error:
+            self.give_up(str(error))
+            return
+        disks = self.hosted.disks
+        assert disks is not None
+        self.phase = "handing over"
+        self._handover = SourceSide(disks, self.session, self.destination)
+        try:
+            offer = self._handover.give_back()
+        except AdminError as error:
+            self._failed(str(error))
+            return
+        self._tell(events.HandedOver)
+        self._send(say.HandOver(self.session, offer), ())
+
+    # --- how it ends --------------------------------------------------------------------------------------------------
+
+    def _check_patience(self) -> None:
+        if not self.over and self.phase != "deciding" and self._now() - self._heard_ns > self.options.patience_ns:
+            self.give_up(
+                f"{self.destination} has said nothing for {self.options.patience_ns / 1e9:g} s; look whether it is up."
+            )
+
+    def _other_gave_up(self, why: str) -> None:
+        self._failed(why)
+
+    def _failed(self, why: str) -> None:
+        """Before the files were given back the machine runs on here; after that the files' locks say whose it is."""
+        self.why = why
+        if self._handover is None or not self._handover.given_back:
+            self._runs_on()
+            return
+        self.phase, self._asked_ns = "deciding", self._now()
+        self._decide_until_ns = self._now() + PATIENCE_NS
+        self._decide()
+
+    def _decide(self) -> None:
+        """Ask the locks. As long as there is no answer the machine stands still."""
+        assert self._handover is not None
+        self._asked_ns = self._now()
+        answer = self._handover.reclaim()
+        if isinstance(answer, Waiting):
+            if self._now() < self._decide_until_ns:
+                return
+            answer = self._handover.give_up(answer)
+        if isinstance(answer, Reclaimed):
+            assert self.hosted.disks is not None
+            reattach(self.hosted.disks, answer.disks)
+            self.hosted.disks = answer.disks
+            self._runs_on()
+        elif isinstance(answer, TakenOver):
+            self._gone("moved", answer.sentence)
+        else:
+            self.why = f"{self.why} {answer.sentence}"
+            self._gone("lost", answer.sentence)
+
+    def _runs_on(self) -> None:
+        self.phase = "failed"
+        if self._log is not None:
+            self._log.stop()
+            self._log = None
+        if self.hosted.stunned:
+            self.hosted.stunned = False
+            self.downtime_ns = self._now() - self._stunned_ns
+            self._tell(events.MachineResumed, self.host.name, self.downtime_ns, False)
+        self._end(False)
+
+    def _moved(self) -> None:
+        self._gone("moved", f"{self.hosted.name} has moved to {self.destination}.")
+
+    def _gone(self, phase: Phase, sentence: str) -> None:
+        self.phase = phase
+        self.downtime_ns = self._now() - self._stunned_ns
+        self.hosted.disks, self.hosted.stopped = None, sentence
+        self.host.power_off(self.hosted)
+        if phase == "moved":
+            self.why = ""
+        self._end(phase == "moved")
+
+    def _end(self, ok: bool) -> None:
+        took_ns = self._now() - self._began_ns
+        self._tell(events.MigrationEnded, ok, self.why, self.sent_bytes, took_ns, self.downtime_ns)
+
+    def _tell(self, kind: Callable[..., Event], *values: object) -> None:
+        if self.host.log.active:
+            self.host.log.emit(kind(self._now(), self.hosted.name, *values))
+
+
+def _size(part: ReadableBytes) -> int:
+    return memoryview(part).nbytes
+
+
+def state_of(hosted: HostedVm) -> dict[str, Any]:
+    """Everything of a machine beside the content of its memory, by name."""
+    client = hosted.client
+    return {
+        "processor and devices": hosted.vm.save_state(memory=False), "page states": client.pmap.save_state(),
+        "balloon": client.balloon.save_state(),
+    }  # fmt: skip
