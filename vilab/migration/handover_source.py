@@ -208,4 +208,7 @@ class SourceSide:
         holder = holder_of(self.home)
         if holder not in ("", self.source):
             return TakenOver(holder, f"{self.name} is off on {self.source}: {holder} has its files. {last.sentence}")
-        return self._lost(f"its files could not be had again ({last.sentence})")
+        return Lost(
+            f"{self.name} is off on {self.source}: it was on its way to {self.destination}, and its files could not be "
+            f"had again. Whether {self.destination} runs it is not known here: look there. {last.sentence}"
+        )

@@ -1,0 +1,336 @@
+"""A machine changes hands: in whatever order things happen, and whoever dies or sleeps, one of two hosts runs it, or
+none and it is said why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.migration.handover_world import (
+    EARLIER,
+    ENOUGH,
+    NODE,
+    SESSION,
+    WEB,
+    Kind,
+    Side,
+    Site,
+    World,
+    explore,
+    open_disks,
+)
+from vilab.errors import AdminError
+from vilab.host.storage_time import pass_time
+from vilab.migration.handover import Lost, Offer, Reclaimed, TakenOver, Waiting
+from vilab.migration.handover_destination import DestinationSide
+from vilab.migration.handover_record import forget_record, read_record, record_path
+from vilab.migration.handover_source import SourceSide
+
+KINDS: tuple[Kind, ...] = ("local", "vmfs", "nfs")
+SECOND = 1_000_000_000
+
+
+@pytest.fixture(params=KINDS)
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
+    return Site(request.param, tmp_path)
+
+
+def ended(world: World) -> tuple[str, str]:
+    """(who runs it, what the source was told)"""
+    runner = world.runner()
+    return "nobody" if runner is None else runner.host.name, type(world.answer).__name__
+
+
+# --- every order ------------------------------------------------------------------------------------------------------
+
+
+def test_in_every_order_one_of_them_runs_it(site: Site) -> None:
+    ends: Counter[tuple[str, str]] = Counter()
+
+    def judge(world: World, _order: list[str]) -> None:
+        world.judge()
+        ends[ended(world)] += 1
+
+    assert explore(site.world, judge, disturbances=False) == sum(ends.values()) > 50
+    assert set(ends) == {("esx2", "TakenOver"), ("esx1", "Reclaimed")}, "while both live, it never goes off"
+
+
+def test_whoever_dies_or_sleeps_at_whatever_point_two_never_run_it(site: Site) -> None:
+    ends: Counter[tuple[str, str]] = Counter()
+    orders: list[str] = []
+
+    def judge(world: World, order: list[str]) -> None:
+        world.judge()
+        ends[ended(world)] += 1
+        disturbed = [choice for choice in order if " " in choice]
+        orders.extend(disturbed)
+        assert disturbed or world.runner() is not None
+
+    explore(site.world, judge, disturbances=True)
+    whats = ("dies",) if site.kind == "local" else ("dies", "sleeps")
+    assert set(orders) == {f"{side} {what}" for side in ("source", "destination") for what in whats}
+    assert {("esx1", "Reclaimed"), ("nobody", "Lost"), ("esx2", "NoneType")} <= set(ends)
+
+
+# --- a death within a step --------------------------------------------------------------------------------------------
+
+
+def dying(site: Site, prepare: int, name: str, stride: int) -> Counter[tuple[str, str]]:
+    """Let a side die at one of the commands that it has for the storage: every ``stride``-th, and each of the last six.
+
+    ``prepare``: steps of the source before that.
+    """
+    ends: Counter[tuple[str, str]] = Counter()
+
+    def run(commands: int) -> int:
+        """How many there were."""
+        world = site.world()
+        try:
+            while len(world.source.steps) < prepare:
+                world.source.step()
+            side: Side = getattr(world, name)
+            side.fuse.left = commands
+            while not side.done:
+                side.step()
+                world.at_most_one()
+            used, side.fuse.left = commands - side.fuse.left, ENOUGH
+            assert side.dead == (commands < ENOUGH)
+            world.finish()
+            world.judge()
+            ends[ended(world)] += 1
+            return used
+        except BaseException as error:
+            error.add_note(f"{name} dies at command {commands}")
+            raise
+        finally:
+            world.close()
+
+    count = run(ENOUGH)
+    ends.clear()
+    for commands in sorted({*range(1, count, stride), *range(max(0, count - 6), count)}):
+        run(commands)
+    return ends
+
+
+GIVEN_BACK = 4
+STRIDES: dict[Kind, int] = {"vmfs": 17, "nfs": 21}
+"""Odd: on NFS a call is one command, and its answer the next."""
+
+
+@pytest.mark.parametrize("kind", STRIDES)
+def test_a_source_that_dies_within_a_step(kind: Kind, tmp_path: Path) -> None:
+    """Once the locks are given back the destination may have the machine; ``judge``: else anybody may, with all that
+    was flushed."""
+    ends = dying(Site(kind, tmp_path), 0, "source", STRIDES[kind])
+    assert set(ends) == {("esx2", "NoneType"), ("nobody", "NoneType")}
+
+
+@pytest.mark.parametrize("kind", STRIDES)
+def test_a_destination_that_dies_within_a_step(kind: Kind, tmp_path: Path) -> None:
+    ends = dying(Site(kind, tmp_path), GIVEN_BACK, "destination", STRIDES[kind])
+    assert ends[("esx1", "Reclaimed")] > 5, "nothing was committed"
+    assert ends[("nobody", "Lost")] >= 1, "it was"
+    assert set(ends) == {("esx1", "Reclaimed"), ("nobody", "Lost")}
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def moved(world: World) -> Offer:
+    """The source has given it back, and sent the offer."""
+    while world.offer is None:
+        world.source.step()
+    return world.offer
+
+
+def destination(world: World, offer: Offer, session: str = SESSION) -> DestinationSide:
+    return DestinationSide(world.hosts[1].storage, offer, session, world.clock, world.hosts[1].log)
+
+
+def test_a_good_hand_over_and_the_next_one_back(site: Site) -> None:
+    world = site.world()
+    offer = moved(world)
+    side = destination(world, offer)
+    assert side.take().devices()[NODE].read(0, 512) == EARLIER
+    disks = side.commit()
+    record = read_record(disks.home)
+    assert record is not None
+    assert (record.state, record.sequence, record.session) == ("committed", 1, SESSION)
+    assert world.moving.reclaim() == TakenOver("esx2", "web runs on esx2.") or site.kind == "nfs"
+    back = SourceSide(disks, "another", "esx1").give_back()
+    assert (back.sequence, back.source, back.destination) == (2, "esx2", "esx1")
+    again = DestinationSide(world.hosts[0].storage, back, "another", world.clock, world.hosts[0].log)
+    again.take()
+    again.commit().close()
+    world.close()
+
+
+def test_an_offer_that_comes_late_or_twice_is_refused(site: Site) -> None:
+    world = site.world()
+    offer = moved(world)
+    answer = world.moving.reclaim()
+    assert isinstance(answer, Reclaimed)
+    late = destination(world, offer)
+    with pytest.raises(AdminError, match="esx1 does not offer it any more; the record says reclaimed, number 1"):
+        late.take()
+    answer.disks.close()  # powered off
+    with pytest.raises(AdminError, match="the record says reclaimed"):
+        late.take()
+    second = SourceSide(open_disks(world.hosts[0]), "second", "esx2")
+    following = second.give_back()
+    with pytest.raises(AdminError, match="the record says offered, number 2"):
+        late.take()
+    side = destination(world, following, "second")
+    side.take()
+    side.commit().close()
+    with pytest.raises(AdminError, match="the record says committed, number 2"):
+        destination(world, following, "second").take()
+    world.close()
+
+
+def test_an_offer_of_another_session_or_to_another_host_is_refused(site: Site) -> None:
+    world = site.world()
+    offer = moved(world)
+    for side in (
+        destination(world, offer, "other"),
+        DestinationSide(world.hosts[2].storage, offer, SESSION, world.clock, world.hosts[2].log),
+    ):
+        with pytest.raises(AdminError, match="was offered to esx2 in another migration"):
+            side.take()
+    with pytest.raises(AdminError, match="nothing to commit"):
+        destination(world, offer).commit()
+    assert isinstance(world.moving.reclaim(), Reclaimed)
+    world.close()
+
+
+def test_disks_that_somebody_has_written_to_are_refused_by_both(site: Site) -> None:
+    world = site.world()
+    offer = moved(world)
+    third = open_disks(world.hosts[2])
+    third.devices()[NODE].write(512, bytes(512))
+    third.close()
+    with pytest.raises(AdminError, match=r"esx2 refuses .*: its disks are not as esx1 has left them"):
+        destination(world, offer).take()
+    answer = world.moving.reclaim()
+    assert isinstance(answer, Lost)
+    assert "web is off: it was on its way from esx1 to esx2, and its disks were written to meanwhile" in answer.sentence
+    open_disks(world.hosts[2]).close()
+    world.close()
+
+
+def test_a_machine_that_was_powered_on_meanwhile_is_nobody_elses(site: Site) -> None:
+    """It wrote nothing, and is off again: its memory was another one all the same."""
+    world = site.world()
+    offer = moved(world)
+    third = open_disks(world.hosts[2])
+    forget_record(third.home)
+    answer = world.moving.reclaim()
+    assert isinstance(answer, Waiting if site.kind == "nfs" else TakenOver) or "esx3" in answer.sentence
+    third.close()
+    with pytest.raises(AdminError, match="there is no record of it"):
+        destination(world, offer).take()
+    answer = world.moving.reclaim()
+    assert isinstance(answer, Lost)
+    assert "somebody else has powered it on meanwhile" in answer.sentence
+    world.close()
+
+
+def test_a_record_that_nobody_wrote_decides_against_the_machine(site: Site) -> None:
+    world = site.world()
+    offer = moved(world)
+    home = world.moving.home
+    home.files.replace(record_path(home), b'{"session": "5e5510"}')
+    with pytest.raises(AdminError, match=r"web\.handover .* is no record of a hand-over"):
+        destination(world, offer).take()
+    answer = world.moving.reclaim()
+    assert isinstance(answer, Lost)
+    assert "cannot be known" in answer.sentence
+    assert SourceSide(open_disks(world.hosts[0]), "next", "esx2").give_back().sequence == 1
+    world.close()
+
+
+def test_nothing_was_given_back_where_the_record_cannot_be_written(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = site.world()
+    disks = world.source.disks
+    assert disks is not None
+
+    def full(_path: Path, _content: bytes) -> None:
+        raise AdminError("There is no room.")
+
+    monkeypatch.setattr(disks.home.files, "replace", full)
+    with pytest.raises(AdminError, match="no room"):
+        world.moving.give_back()
+    assert not world.moving.given_back
+    with pytest.raises(AdminError, match="has its files still"):
+        world.moving.reclaim()
+    monkeypatch.undo()
+    disks.devices()[NODE].write(0, bytes(512))
+    with pytest.raises(AdminError, match="esx1"):
+        open_disks(world.hosts[1])
+    world.close()
+
+
+def test_a_commitment_that_was_not_written_is_none(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = site.world()
+    side = destination(world, moved(world))
+    disks = side.take()
+
+    def full(_path: Path, _content: bytes) -> None:
+        raise AdminError("There is no room.")
+
+    monkeypatch.setattr(disks.home.files, "replace", full)
+    with pytest.raises(AdminError, match=r"esx2 does not run .*, which esx1 has given back: There is no room"):
+        side.commit()
+    assert isinstance(world.moving.reclaim(), Reclaimed)
+    world.close()
+
+
+def test_a_commitment_whose_answer_was_lost_is_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = site.world()
+    side = destination(world, moved(world))
+    disks = side.take()
+    replace = disks.home.files.replace
+
+    def unanswered(path: Path, content: bytes) -> None:
+        replace(path, content)
+        raise AdminError("The server does not answer.")
+
+    monkeypatch.setattr(disks.home.files, "replace", unanswered)
+    assert side.commit() is disks
+    world.close()
+
+
+def test_on_a_file_server_a_destination_that_has_died_is_told_from_one_that_lives(tmp_path: Path) -> None:
+    for dies in (False, True):
+        world = Site("nfs", tmp_path).world()
+        side = destination(world, moved(world))
+        side.take()
+        side.commit()
+        first = world.moving.reclaim()
+        assert isinstance(first, Waiting)
+        assert "whether it lives is not known" in first.sentence
+        if dies:
+            world.hosts[1].cut_power()
+        answer = world.moving.settle(lambda ns, clock=world.clock: pass_time(clock, ns))  # type: ignore[misc]
+        assert isinstance(answer, Lost if dies else TakenOver)
+        world.close()
+
+
+def test_who_gets_neither_files_nor_an_answer_is_off(site: Site) -> None:
+    """The destination has the files, lives, and never commits."""
+    world = site.world()
+    side = destination(world, moved(world))
+    side.take()
+    answer = world.moving.settle(lambda ns: pass_time(world.clock, ns), patience_ns=20 * SECOND)
+    assert isinstance(answer, TakenOver)
+    assert answer.sentence.startswith("web is off on esx1: esx2 has its files.")
+    side.commit()
+    world.close()
+
+
+def test_the_path_of_the_machine_is_the_one_that_was_offered(site: Site) -> None:
+    world = site.world()
+    assert moved(world).home == WEB
+    world.close()
