@@ -27,7 +27,7 @@ class TwoHosts:
 
     def __init__(self, folder: Path, memory_mb: int = 160, lun_mb: int = 320) -> None:
         self.folder, self.clock = folder, VirtualClock()
-        self.memory_mb = memory_mb
+        self.memory_mb, self.made = memory_mb, 0
         self.fabric = Fabric("switch1", 1, self.clock, EventLog())
         self.array = StorageArray("array1", None, "active/active", self.clock, EventLog())
         self.array.connect(self.fabric, numbered(900), "A")
@@ -38,7 +38,8 @@ class TwoHosts:
         self.esx2 = self.add()
 
     def add(self) -> Host:
-        number = len(self.hosts) + 1
+        self.made += 1
+        number = self.made
         swap = self.folder / f"esx{number}"
         swap.mkdir()
         host = Host(self.memory_mb, f"esx{number}", swap_directory=swap, clock=self.clock, log=EventLog(keep=True))

@@ -325,6 +325,14 @@ class Host:
         """Let time pass on the clock of the host's storage, while its machines stand still: heartbeats go on."""
         pass_time(self.storage.clock, for_ns)
 
+    def catch_up(self) -> None:
+        """The clock is ahead after a wait: the machines have stood still meanwhile, and go on at its time."""
+        behind_ns = self.clock.now_ns - self.now_ns
+        if behind_ns > 0:
+            for hosted in self.vms.values():
+                hosted.started_ns += behind_ns
+            self.now_ns = self.clock.now_ns
+
     def _slice(self, hosted: HostedVm, end_ns: int) -> None:
         if hosted.client.failed:
             hosted.stopped = hosted.client.failed

@@ -55,7 +55,7 @@ class Connection:
 
     def send(self, message: msgspec.Struct, body: Sequence[ReadableBytes] = ()) -> None:
         """On a connection that is over nothing happens: who waits for an answer hears of the end."""
-        if not self._over:
+        if not self._over and self.session.error is None:
             self.session.send(message, body)
             self.wire.send(self.session.output())
 

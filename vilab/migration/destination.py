@@ -25,7 +25,7 @@ from vilab.memory.managed_pmap import PmapState
 from vilab.migration import messages as say
 from vilab.migration import migration_events as events
 from vilab.migration.handover_destination import DestinationSide
-from vilab.migration.options import MOST_MIGRATIONS
+from vilab.migration.options import MOST_MIGRATIONS, PATIENCE_NS
 from vilab.migration.page_source import store_pages
 from vilab.migration.source import Send, state_of
 from vilab.migration.state_digest import MemoryDigest, compare, state_digest
@@ -44,8 +44,10 @@ class MigrationDestination:
 
     def __init__(
         self, host: Host, source: str, send: Send, *, console: Callable[[str], Console | None] = lambda _name: None,
-        log: EventLog | None = None,
+        log: EventLog | None = None, now: Callable[[], int] | None = None, patience_ns: int = PATIENCE_NS,
     ) -> None:  # fmt: skip
+        self._now = now if now is not None else lambda: host.now_ns
+        self._patience_ns, self._heard_ns = patience_ns, self._now()
         self.host, self.source, self._send = host, source, send
         self._console, self._log = console, log
         self.phase: Phase = "idle"
@@ -68,6 +70,7 @@ class MigrationDestination:
         """A message of the source's. One that does not fit ends what has been begun, and the source is told why."""
         if self.over:
             return
+        self._heard_ns = self._now()
         try:
             self._take(message, body)
         except VilabError as error:
@@ -98,6 +101,14 @@ class MigrationDestination:
                     f"{self.source} said {type(message).__name__}, which has no place while {self.name} is "
                     f"{self.phase} on {self.host.name}: the agents do not agree; look at their versions."
                 )
+
+    def pump(self) -> None:
+        """Time has passed: a source that says nothing is not waited for for ever."""
+        if not self.over and self._now() - self._heard_ns > self._patience_ns:
+            self.give_up(
+                f"{self.source} has said nothing for {self._patience_ns / 1e9:g} s while {self.name} was on its way to "
+                f"{self.host.name}; look whether it is up."
+            )
 
     def lost(self, why: str) -> None:
         """The connection has ended."""

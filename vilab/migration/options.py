@@ -10,6 +10,7 @@ from vilab.migration.page_stream import Kind
 from vilab.migration.termination import NelsonPolicy, PreCopyPolicy
 
 BATCH_PAGES = 64
+PATIENCE_NS = 10_000_000_000
 MOST_MIGRATIONS = 2
 """At a time, of one host (VI3)."""
 
@@ -27,7 +28,7 @@ class MigrationOptions(msgspec.Struct, frozen=True):
     peek: bool = True
     batch_pages: int = BATCH_PAGES
     cache_bytes: int = 64 << 20
-    patience_ns: int = 10_000_000_000
+    patience_ns: int = PATIENCE_NS
 
 
 DEFAULT = MigrationOptions()

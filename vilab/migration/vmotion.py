@@ -57,6 +57,8 @@ class Migration:
         if source.vms.get(hosted.name) is not hosted or not hosted.runs:
             raise AdminError(f"{hosted.name} does not run on {source.name}: there is nothing to move. {hosted.stopped}")
         self.hosts = [source, destination, *beside]
+        for host in self.hosts:
+            host.catch_up()
         self.link = MemoryLink(source.clock, settings, (source.name, destination.name))
         key = secret if secret is not None else secrets.token_bytes(32)
         ends = console if console is not None else hosted.vm.console
@@ -81,7 +83,7 @@ class Migration:
 
     @property
     def over(self) -> bool:
-        return self.source.over
+        return self.source.over and self.destination.over
 
     @property
     def progress(self) -> Progress:
@@ -101,11 +103,16 @@ class Migration:
     def step(self) -> None:
         """Both hosts run for a quantum, and so does the link."""
         source = self.source
+        for host in self.hosts:
+            host.catch_up()
         quantum_ns = min(host.step_ns for host in self.hosts)
         if source.hosted.stunned:
             quantum_ns = min(quantum_ns, STUNNED_QUANTUM_NS)
         ahead = self.link.settings.bandwidth_bytes_per_s * (quantum_ns + AHEAD_NS) // 1_000_000_000
         source.pump(ahead - self._here.waiting_bytes)
+        self.destination.pump()
+        if source.over:
+            self._here.close()
         run_together(self.hosts, quantum_ns)
 
     def steps(self) -> Iterator[Progress]:
