@@ -79,6 +79,23 @@ def test_a_vmkernel_port_answers_in_its_vlan_only(site: tuple[Host, Host, Physic
         one.network.add_vmkernel_port("vmk0", "VMotion", bytes.fromhex("005056700009"), ip_of("10.9.0.9"))
 
 
+def test_one_vmkernel_port_is_for_vmotion(site: tuple[Host, Host, PhysicalSwitch]) -> None:
+    network = site[0].network
+    assert network.vmotion == ""
+    with pytest.raises(AdminError, match="esx1 has no VMkernel port 'vmk0' to be enabled for VMotion; it has none"):
+        network.enable_vmotion("vmk0")
+    for number in (0, 1):
+        address = bytes((0, 0x50, 0x56, 0x70, 0, number))
+        network.add_vmkernel_port(f"vmk{number}", "VM Network", address, ip_of(f"10.9.0.{number + 1}"))
+    network.enable_vmotion("vmk0")
+    network.enable_vmotion("vmk1")
+    with pytest.raises(AdminError, match="it has vmk0, vmk1"):
+        network.enable_vmotion("vmk2")
+    assert network.vmotion == "vmk1"
+    network.enable_vmotion("")
+    assert network.vmotion == ""
+
+
 def test_a_machine_that_goes_off_gives_its_port_back(site: tuple[Host, Host, PhysicalSwitch]) -> None:
     one, _, _ = site
     switch = one.network.switches.switch("vSwitch0")

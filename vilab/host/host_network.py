@@ -86,7 +86,8 @@ class MachineCables:
 
 
 class HostNetwork:
-    """``switches``: all virtual switches. ``nics``: physical cards by name. ``vmkernel``: VMkernel ports by name."""
+    """``switches``: all virtual switches. ``nics``: physical cards by name. ``vmkernel``: VMkernel ports by name.
+    ``vmotion``: the VMkernel port that is enabled for VMotion; empty: none is."""
 
     def __init__(self, host: str, clock: VirtualClock, log: EventLog) -> None:
         self.host, self.clock, self._log = host, clock, log
@@ -94,6 +95,7 @@ class HostNetwork:
         self.switches = VirtualSwitches(clock, log, self._teams_for)
         self.nics: dict[str, PhysicalNic] = {}
         self.vmkernel: dict[str, Peer] = {}
+        self.vmotion = ""
         self.add_switch(FIRST_SWITCH).add_port_group(DEFAULT_NETWORK)
 
     def _teams_for(self, switch: str) -> Teams:
@@ -130,6 +132,16 @@ class HostNetwork:
         port = self.switches.connect(group, name, "vmkernel", address)
         self.vmkernel[name] = Peer(VirtualCable(port, self.clock, self.clock), address, ip, prefix)
         return self.vmkernel[name]
+
+    def enable_vmotion(self, name: str) -> None:
+        """Machines move through this VMkernel port from now on, through another one no more; empty: they do not move.
+
+        Raises ``AdminError``. Source: VI SDK 2.5, ``HostVMotionSystem``, which selects one.
+        """
+        if name and name not in self.vmkernel:
+            known = ", ".join(sorted(self.vmkernel)) or "none"
+            raise AdminError(f"{self.host} has no VMkernel port {name!r} to be enabled for VMotion; it has {known}.")
+        self.vmotion = name
 
     def connect(self, name: str, cards: Sequence[CardSettings], card_clock: VirtualClock) -> MachineCables:
         """Ports for a machine's cards. Raises ``AdminError``, and nothing is connected then."""
