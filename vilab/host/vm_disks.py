@@ -27,7 +27,7 @@ from vilab.host.held_snapshots import HeldSnapshots
 from vilab.host.hosted_disk import HostedDisk, HostedPassthrough
 from vilab.host.mounted import Mounted
 from vilab.host.vm_home import PowerLock, VmHome
-from vilab.host.vm_move import settle
+from vilab.host.vm_move import forget_copy, settle
 from vilab.host.vmx_disks import DiskSettings, adapters_of, set_file
 from vilab.protocols import BlockDevice
 from vilab.storage.disk_file import DiskFile, Files
@@ -89,7 +89,7 @@ class VmDisks:
         settings = adapters_of(self.home.read())
         self._lock_files([disk for adapter in settings for disk in adapter.disks])
         self._power.take()
-        redo_logs = settle(self.home)
+        cut_short = settle(self.home)
         if adapters_of(self.home.read()) != settings:
             raise AdminError(f"{self.home.where} was changed while it was powered on. Try again.")
         places = {disk.node: self.home.find(disk.file_name) for each in settings for disk in each.disks}
@@ -104,8 +104,9 @@ class VmDisks:
         self.snapshots = HeldSnapshots(
             self.home.folder, self.name, together, self._configure, self.home.files, self.clock, self.log
         )
-        if redo_logs:
+        if cut_short is not None:
             self.snapshots.consolidate()
+            forget_copy(self.home, cut_short)
         self.adapters = tuple(
             ScsiAdapter(each.controller, tuple(self._attach(disk, places[disk.node]) for disk in each.disks))
             for each in settings

@@ -164,15 +164,16 @@ def clear_source(home: VmHome, keep: str = "") -> None:
     clear_folder(home, (home.config.name,), (record_path(home, "switching").name,), keep)
 
 
-def settle(home: VmHome) -> bool:
-    """At power-on, with the machine's lock: finish a move that was cut short. True: redo logs of it are to be merged.
+def settle(home: VmHome) -> MoveRecord | None:
+    """At power-on, with the machine's lock: finish a move that was cut short. If its redo logs have to be merged, the
+    record of it, for ``forget_copy`` when they are.
 
     Raises
     ------
     AdminError : the machine has moved, and is to be powered on there; or it cannot be told.
     """
     if isinstance(home, ArrivingHome):
-        return False
+        return None
     _finish_arrival(home)
     record = read_record(home)
     if record is not None and record.phase == "copying":
@@ -183,12 +184,14 @@ def settle(home: VmHome) -> bool:
             if record is not None and record.phase == "copying":
                 raise
     if record is None:
-        return False
+        return None
     if record.phase == "switching":
         _decide(home, record)
         record = go_on(home, record, "staying")
+    if record.redo_logs:
+        return record
     forget_copy(home, record)
-    return record.redo_logs
+    return None
 
 
 def forget_copy(home: VmHome, record: MoveRecord) -> bool:

@@ -28,10 +28,10 @@ from vilab.host.hosted_vm import HostedVm
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
 from vilab.host.vm_move import forget_copy, forget_source, go_on
-from vilab.migration.storage_new_folder import NewFolder
 from vilab.migration.storage_checks import check_machine, destination_of, disks_of
 from vilab.migration.storage_copy import Copier, CopyOptions, Method
 from vilab.migration.storage_copy_method import CopyMethod
+from vilab.migration.storage_new_folder import NewFolder
 from vilab.migration.storage_snapshot_method import SnapshotMethod
 from vilab.migration.storage_vmotion_events import StorageMoveBegan, StorageMoveEnded, StorageSwitched
 
@@ -140,17 +140,18 @@ class StorageVmotion:
             raise AdminError(self.why) from None
 
     def _undo(self, method: Method) -> Iterator[int]:
-        """The redo logs go, where there are any. If the machine is powered off meanwhile, they stay for the next
-        time."""
+        """The redo logs go, where there are any; at one go, if the machine is powered off meanwhile."""
         self.disks.closing.append(self._undo_now)
         yield from method.undo_steps()
         self.disks.closing.remove(self._undo_now)
+        forget_copy(self.source_home, self.record)
 
     def _undo_now(self) -> None:
         snapshots = self.disks.snapshots
         if snapshots is not None and not self.disks.lost:
             for _ in snapshots.merge_frozen():
                 pass
+            forget_copy(self.source_home, self.record)
 
     def _check(self) -> None:
         if self._lost or self.disks.lost:
@@ -261,7 +262,8 @@ class StorageVmotion:
         if not self.disks.lost:
             with contextlib.suppress(AdminError, OSError):
                 self.record = go_on(self.source_home, self.record, "staying")
-                forget_copy(self.source_home, self.record)
+                if not self.record.redo_logs:
+                    forget_copy(self.source_home, self.record)
         self._ended(False)
 
     def _cancelled(self) -> None:
