@@ -120,7 +120,8 @@ def test_a_run_does_not_go_on_from_the_end_of_a_page_to_the_next():
 
 def test_a_delta_is_as_large_as_was_reckoned_and_no_larger_than_allowed():
     old = some_pages(4)
-    new = edited(old, [(0, 0, 900), (1, 5, 300), (1, 600, 300), (2, 0, 10)])
+    many = [(3, 5 * n, 1) for n in range(200)]
+    new = edited(old, [(0, 0, 900), (1, 5, 300), (1, 600, 300), (2, 0, 10), *many])
     sizes = [len(runs) + len(literals) for _, runs, literals in
              (page_delta.compress(old[page : page + 1], new[page : page + 1]) for page in range(4))]  # fmt: skip
     for most in range(min(sizes), max(sizes) + 2):
@@ -271,11 +272,30 @@ def test_pages_sent_again_are_deltas_and_arrive():
     batch = send(source, destination, cache, range(4, PAGES))
     assert (batch.delta_pages, batch.zero_pages, batch.raw_pages) == (2, 1, 1)
     assert destination.pmap.content() == source.pmap.content()
-    source.fill(6, b"not zero any more")  # its delta would be of what it was before it was zero
     source.pmap.write(7 * PAGE_BYTES, b"again")
-    batch = send(source, destination, cache, [6, 7])
-    assert (batch.delta_pages, batch.raw_pages) == (1, 1)
+    assert send(source, destination, cache, [7]).delta_pages == 1
     assert destination.pmap.content() == source.pmap.content()
+
+
+def test_a_page_that_was_zero_in_between_is_not_a_delta_of_what_it_was_before():
+    source, destination, cache = pair()
+    source.fill(6, b"this")
+    send(source, destination, cache, range(PAGES))
+    source.fill(6, b"")
+    assert send(source, destination, cache, [6]).zero_pages == 1
+    source.fill(6, b"that")
+    assert send(source, destination, cache, [6]).raw_pages == 1
+    assert destination.pmap.content() == source.pmap.content()
+
+
+def test_a_delta_is_of_what_was_sent_last_however_often_a_page_is_sent():
+    source, destination, cache = pair()
+    send(source, destination, cache, range(PAGES))
+    for number in range(1, 6):
+        for ppn in range(4):
+            source.pmap.write(ppn * PAGE_BYTES + 100 * number, bytes([number]) * 50)
+        assert send(source, destination, cache, range(4)).delta_pages == 4
+        assert destination.pmap.content() == source.pmap.content()
 
 
 @pytest.mark.parametrize("at", [0, 10, 2000, PAGE_BYTES - 1])

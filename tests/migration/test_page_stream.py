@@ -7,7 +7,7 @@ import random
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.migration.page_guests import Guest
@@ -85,6 +85,14 @@ def test_one_byte_anywhere_makes_a_page_no_zero_page(at, byte, row):
     rows = np.arange(151)
     assert np.flatnonzero(~zero_rows(memory.view(np.uint64), rows)).tolist() == [row]
     assert np.flatnonzero(~zero_rows(memory.view(np.uint64), rows[::-1])).tolist() == [150 - row]
+
+
+@given(st.permutations(range(6)), st.sets(st.integers(0, 5)))
+@example([0, 2, 1, 3, 4, 5], {1})
+def test_zero_pages_are_found_in_whatever_order_their_frames_are(rows, full_rows):
+    memory = np.zeros((6, PAGE_BYTES), np.uint8)
+    memory[list(full_rows), 1000] = 1
+    assert zero_rows(memory.view(np.uint64), np.array(rows)).tolist() == [row not in full_rows for row in rows]
 
 
 def test_neighbouring_frames_are_one_buffer_of_machine_memory_itself():
@@ -183,17 +191,21 @@ def test_a_cache_goes_with_deltas_and_only_with_them():
             encode([1], lambda _: bytes(PAGE_BYTES), kind, cache)
 
 
+FEW = 4
+PPN = st.integers(0, FEW - 1)
 STEP = st.one_of(
-    st.tuples(st.just("fill"), st.integers(0, PAGES - 1), CONTENT),
-    st.tuples(st.just("fill"), st.integers(0, PAGES - 1), CONTENT),
-    st.tuples(st.just("poke"), st.integers(0, PAGES - 1), st.integers(0, PAGE_BYTES - 1)),
-    st.tuples(st.just("swap out"), st.integers(0, PAGES - 1)),
-    st.tuples(st.just("balloon"), st.integers(0, PAGES - 1)),
-    st.tuples(st.just("watch"), st.integers(0, PAGES - 1)),
+    st.tuples(st.just("fill"), PPN, CONTENT),
+    st.tuples(st.just("fill"), PPN, CONTENT),
+    st.tuples(st.just("poke"), PPN, st.integers(0, PAGE_BYTES - 1)),
+    st.tuples(st.just("swap out"), PPN),
+    st.tuples(st.just("balloon"), PPN),
+    st.tuples(st.just("watch"), PPN),
     st.tuples(st.just("trace"), st.booleans()),
-    st.tuples(st.just("share"), st.integers(0, PAGES - 1), st.integers(0, PAGES - 1)),
-    st.tuples(st.just("send"), st.sets(st.integers(0, PAGES - 1), min_size=1)),
-    st.tuples(st.just("swap out there"), st.integers(0, PAGES - 1)),
+    st.tuples(st.just("share"), PPN, PPN),
+    st.tuples(st.just("send"), st.sets(PPN, min_size=1)),
+    st.tuples(st.just("swap out there"), PPN),
+    st.tuples(st.just("balloon there"), PPN),
+    st.tuples(st.just("share there"), PPN, PPN),
 )
 
 
@@ -204,7 +216,7 @@ def do(source: Guest, destination: Guest, step: tuple) -> set[int]:
         case ("fill", ppn, content):
             source.fill(ppn, content)
         case ("poke", ppn, at):
-            pmap.write((ppn << PAGE_SHIFT) + at, b"\x5a")
+            pmap.write((ppn << PAGE_SHIFT) + at, bytes([pmap.page(ppn)[at] ^ 0x5A]))
         case ("swap out", ppn) if pmap.state_of(ppn) is PageState.PRIVATE:
             source.swap_out(ppn)
         case ("balloon", ppn) if pmap.state_of(ppn) in (PageState.PRIVATE, PageState.UNTOUCHED):
@@ -215,29 +227,31 @@ def do(source: Guest, destination: Guest, step: tuple) -> set[int]:
         case ("watch", ppn):
             pmap.watch(ppn)
             return set()
-        case ("share", one, other) if (
-            one != other
-            and pmap.state_of(one) is pmap.state_of(other) is PageState.PRIVATE
-            and pmap.page(one) == pmap.page(other)
-        ):
-            source.share(one, other)
+        case ("share" | "share there", one, other) if one != other:
+            guest = source if step[0] == "share" else destination
+            states = {guest.pmap.state_of(one), guest.pmap.state_of(other)}
+            if states == {PageState.PRIVATE} and guest.pmap.page(one) == guest.pmap.page(other):
+                guest.share(one, other)
             return set()
         case ("swap out there", ppn) if destination.pmap.state_of(ppn) is PageState.PRIVATE:
             destination.swap_out(ppn)
+            return set()
+        case ("balloon there", ppn) if destination.pmap.state_of(ppn) is PageState.UNTOUCHED:
+            destination.balloon(ppn)
             return set()
         case _:
             return set()
     return {step[1]}
 
 
-@given(st.lists(STEP, max_size=40), st.permutations(range(2 * PAGES)), st.sampled_from(["raw", "zero", "delta"]),
-       st.sampled_from([1, 3, PAGES]), st.booleans())  # fmt: skip
+@given(st.lists(STEP, max_size=50), st.permutations(range(3 * FEW)), st.sampled_from(["raw", "zero", "delta"]),
+       st.sampled_from([1, 3, FEW]), st.booleans())  # fmt: skip
 @settings(max_examples=150)
 def test_a_guest_arrives_whatever_state_its_pages_are_in(steps, order, kind, slots, copy):
-    source, destination = Guest(PAGES, order), Guest(PAGES, order[::-1])
-    cache = SentPages(PAGES, slots * PAGE_BYTES) if kind == "delta" else None
-    dirty = set(range(PAGES))
-    for step in [*steps, ("send", set(range(PAGES)))]:
+    source, destination = Guest(FEW, order), Guest(FEW, order[::-1])
+    cache = SentPages(FEW, slots * PAGE_BYTES) if kind == "delta" else None
+    dirty = set(range(FEW))
+    for step in [*steps, ("send", set(range(FEW)))]:
         if step[0] != "send":
             dirty |= do(source, destination, step)
             continue
@@ -248,7 +262,6 @@ def test_a_guest_arrives_whatever_state_its_pages_are_in(steps, order, kind, slo
         dirty -= step[1]
     assert not dirty
     assert destination.pmap.content() == source.pmap.content()
-    assert destination.popped == []
 
 
 def test_zero_pages_get_no_frame_at_the_destination():
@@ -283,3 +296,41 @@ def test_listeners_at_the_destination_hear_of_every_page_with_a_frame():
     destination.pmap.listeners.append(Listener())
     store_pages(destination.pmap, *travel(*encode_pages(source.pmap, [1, 2, 3, 4])))
     assert sorted(heard) == [(1, 0, PAGE_BYTES), (2, 0, PAGE_BYTES), (3, 0, PAGE_BYTES)]
+
+
+def test_a_page_that_others_share_at_the_destination_gets_a_frame_of_its_own():
+    source, destination = Guest(PAGES), Guest(PAGES, list(range(2 * PAGES)))
+    destination.fill(1, b"equal"), destination.fill(2, b"equal")
+    destination.share(1, 2)
+    source.fill(1, b"other")
+    store_pages(destination.pmap, *travel(*encode_pages(source.pmap, [1])))
+    assert (destination.pmap.page(1), destination.pmap.page(2)) == (full(b"other"), full(b"equal"))
+
+
+def test_pages_that_share_a_frame_at_the_source_are_all_sent():
+    source, destination = Guest(PAGES), Guest(PAGES)
+    for ppn in range(4):
+        source.fill(ppn, b"equal")
+    source.share(0, 1), source.share(2, 3)
+    batch, parts = encode_pages(source.pmap, range(4))
+    assert len(b"".join(parts)) == 4 * PAGE_BYTES
+    store_pages(destination.pmap, *travel(batch, parts))
+    assert destination.pmap.content() == source.pmap.content()
+
+
+def test_a_page_of_zeros_leaves_a_page_in_the_balloon_where_it_is():
+    source, destination = Guest(PAGES), Guest(PAGES)
+    destination.balloon(1)
+    source.fill(1, b"")
+    store_pages(destination.pmap, *travel(*encode_pages(source.pmap, [0, 1])))
+    assert (destination.popped, destination.pmap.state_of(1)) == ([], PageState.BALLOONED)
+
+
+@pytest.mark.parametrize("mark", ["watch", "trace"])
+def test_what_is_noted_of_a_page_does_not_make_it_another(mark):
+    source = Guest(PAGES)
+    source.fill(2, b"x")
+    source.balloon(1)
+    source.pmap.trace_writes() if mark == "trace" else [source.pmap.watch(ppn) for ppn in range(PAGES)]
+    batch, _ = encode_pages(source.pmap, range(3), "raw")
+    assert (batch.raw, batch.zero) == (numbers(2), numbers(0, 1))

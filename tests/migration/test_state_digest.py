@@ -221,3 +221,16 @@ def test_anything_in_a_record_changes_its_digest_and_no_other():
 def test_a_part_that_only_one_side_has_is_a_difference():
     with pytest.raises(AdminError, match=r"its balloon and vCPU there and on a are not the same"):
         compare("vm", "a", "b", {"vCPU": b"1", "memory": b"2"}, {"balloon": b"3", "memory": b"2"})
+
+
+def test_one_byte_of_memory_is_said_to_be_memory():
+    one, other = guest(), guest()
+    other.pmap.write(5 * PAGE_BYTES, b"x")
+    sent, here = (state_digest(MemoryDigest(each.pmap), {"vCPU": {"eax": 1}}) for each in (one, other))
+    with pytest.raises(AdminError, match=r"its memory there and on a are not the same"):
+        compare("vm", "a", "b", sent, here)
+
+
+def test_the_order_of_a_dictionary_is_no_difference():
+    memory = MemoryDigest(guest().pmap)
+    assert state_digest(memory, {"disks": {1: "a", 0: "b"}}) == state_digest(memory, {"disks": {0: "b", 1: "a"}})

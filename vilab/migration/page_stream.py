@@ -169,9 +169,8 @@ def zero_rows(words: Words, rows: Numbers) -> npt.NDArray[np.bool_]:
     at = rows[candidates]
     for start in range(0, len(at), _FEW):
         piece = at[start : start + _FEW]
-        first, last = int(piece[0]), int(piece[-1])
-        together = last - first == len(piece) - 1 and bool((np.diff(piece) == 1).all())
-        pages = words[first : last + 1] if together else words[piece]
+        neighbours = bool((np.diff(piece) == 1).all())
+        pages = words[piece[0] : piece[-1] + 1] if neighbours else words[piece]
         zero[candidates[start : start + _FEW]] = np.bitwise_or.reduce(pages, axis=1) == 0
     return zero
 
