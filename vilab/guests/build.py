@@ -11,6 +11,7 @@
                               -DPARA -DDISK  ---------->  prebuilt/kernel-disk-para.elf
                               -DMEMORY -DDISK -DNETWORK   prebuilt/kernel-network.elf  (and a network card)
                               -DPARA -DDISK -DNETWORK ->  prebuilt/kernel-network-para.elf
+                              ... -DNETWORK -DWRITER -->  prebuilt/kernel-writer.elf  (and programs that are moved)
     apic/*.c, apic/*.S                  --apic.lds----->  prebuilt/apic.elf         (Multiboot)
     bare/*.S                            --bare.lds----->  prebuilt/bare-*.elf       (no kernel at all)
                               -DPARA    --bare.lds----->  prebuilt/bare-*-para.elf  (those that name PARA)
@@ -50,6 +51,7 @@ KERNELS = {
     "disk-para": ("PARA", "DISK"),
     "network": ("MEMORY", "DISK", "NETWORK"),
     "network-para": ("PARA", "DISK", "NETWORK"),
+    "writer": ("MEMORY", "DISK", "NETWORK", "WRITER"),
 }
 """What the kernel's builds are called, and the words that their sources ask for with ``#ifdef``."""
 
@@ -118,7 +120,7 @@ class _Builder:
 def bundled_program_names(variant: str = "") -> list[str]:
     """The programs inside a kernel, in the order of ``kernel/programs.S``. ``variant``: one of ``KERNELS``."""
     source = (HERE / "kernel" / "programs.S").read_text()
-    for word in {"MEMORY", "DISK", "NETWORK"}.difference(KERNELS[variant]):
+    for word in {"MEMORY", "DISK", "NETWORK", "WRITER"}.difference(KERNELS[variant]):
         source = re.sub(rf"^#ifdef {word}$.*?^#endif$", "", source, flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"^\s+PROGRAM ([\w-]+)$", source, re.MULTILINE)
 
@@ -133,7 +135,7 @@ def build(directory: Path = PREBUILT) -> list[Path]:
         builder = _Builder(scratch)
         programs_script = builder.script(HERE / "programs" / "program.lds")
         library = [builder.compile(HERE / "programs" / part) for part in ("start.S", "library.c")]
-        for program in bundled_program_names("network"):
+        for program in bundled_program_names("writer"):
             source = builder.compile(HERE / "programs" / f"{program}.c")
             builder.link(programs_script, "_start", [*library, source], scratch / f"{program}.elf")
         sources = sorted((HERE / "kernel").glob("*.[cS]"), key=lambda path: (path.name != "boot.S", path.name))

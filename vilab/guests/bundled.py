@@ -49,6 +49,10 @@ def _network_program(name: str, what: str, usage: str = "") -> Bundled:
     return Bundled(name, "kernel-network.elf", what, init=name, usage=usage, para="kernel-network-para.elf")
 
 
+def _writer_program(name: str, what: str, usage: str = "") -> Bundled:
+    return Bundled(name, "kernel-writer.elf", what, init=name, usage=usage)
+
+
 def _bare(name: str, what: str, argument: int, usage: str = "N", least: int = 0, any_ring: bool = False) -> Bundled:
     file = f"bare-{name}.elf"
     return Bundled(name, file, what, argument=argument, usage=usage, least=least, para=file if any_ring else "")
@@ -120,6 +124,23 @@ _ALL = (
     ),
     _network_program("netsink", "takes what netsend sends, and counts", "[PORT [COUNT [TICKS]]]"),
     _network_program("netstat", "prints what has become of the frames that have come"),
+    Bundled(
+        "kernel-writer",
+        "kernel-writer.elf",
+        "the teaching kernel with disks, a network card, and programs that write while they are moved",
+        usage="[ip=A.B.C.D] [gateway=A.B.C.D] [hz=N] [swap=BLOCKS | swapon=DISK[:FIRST][+BLOCKS]] "
+        "[init=PROGRAM ARGUMENTS]",
+    ),
+    _writer_program(
+        "writer",
+        "writes RATE of HOT pages and COLD others a tick, and checks all PAGES",
+        "PAGES [HOT [RATE [COLD [EVERY [REPORTS [SEED]]]]]]",
+    ),
+    _writer_program(
+        "writer-muncher",
+        "writes all its PAGES over and over as fast as it can, and checks them",
+        "PAGES [EVERY [REPORTS [SEED]]]",
+    ),
     _bare(
         "bench-ring0-mixed",
         "kernel mode: loads, stores, branches, arithmetic, N rounds",

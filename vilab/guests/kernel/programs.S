@@ -51,5 +51,9 @@ programs:
         PROGRAM netsink
         PROGRAM netstat
 #endif
+#ifdef WRITER
+        PROGRAM writer
+        PROGRAM writer-muncher
+#endif
         .section .rodata.table, "a"
         .long   0, 0, 0
