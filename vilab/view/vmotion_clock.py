@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from vilab.view.svg import number, text
 from vilab.view.vmotion_labels import width
-from vilab.view.vmotion_run import Migration
 from vilab.view.vmotion_scale import END, LEFT
+from vilab.view.vmotion_seen import Migration
 from vilab.view.vmotion_text import time
 
 NAME, TOP, HEIGHT, BELOW = 473.0, 487.0, 18.0, 521.0

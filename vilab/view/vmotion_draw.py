@@ -19,12 +19,11 @@ from vilab.view.svg import number, text
 from vilab.view.vmotion_clock import clock
 from vilab.view.vmotion_labels import Place, Space, width
 from vilab.view.vmotion_rates import rates
-from vilab.view.vmotion_run import PAGE_BYTES, Migration, Round
-from vilab.view.vmotion_scale import BETWEEN, END, HIGH, LEFT, SIDE, Block, Squares, squares
+from vilab.view.vmotion_scale import END, LEFT, Squares, squares
+from vilab.view.vmotion_seen import PAGE_BYTES, Migration, Round
+from vilab.view.vmotion_squares import BASE, TOP, blocks, due, high
 from vilab.view.vmotion_text import in_unit, label, size, size_unit, square, time
 
-BASE = 196.0
-TOP = BASE - HIGH * SIDE
 NAMES, UNDER_NAMES, LAST_NAMES = BASE + 18, BASE + 34, BASE + 50
 HEIGHT, LECTURE_HEIGHT = 528.0, 456.0
 END_MIDDLE = 864.0
@@ -45,13 +44,13 @@ class Layout(msgspec.Struct, frozen=True):
 
 def layout(whole: Migration, rounds: int = 0) -> Layout:
     """``rounds``: for how many there is to be room, where more may come."""
-    sizes = [_due(each) for each in whole.rounds]
+    sizes = [due(each) for each in whole.rounds]
     return Layout(squares(sizes or [whole.memory_bytes], rounds), whole)
 
 
 def draw(where: Layout, seen: Migration, question: str) -> Stage:
     """What was known at one moment, in the places of the whole run."""
-    parts = [_blocks(where, seen), f'<path d="M{number(LEFT)} {BASE}H{number(END)}" class="axis"/>']
+    parts = [blocks(where.scale, seen.rounds), f'<path d="M{number(LEFT)} {BASE}H{number(END)}" class="axis"/>']
     if not seen.rounds:
         words = "each round is drawn here when it has been sent" if seen.ended is None else "no round was sent"
         parts.append(text((LEFT + END) / 2, TOP + 84, words, "mid soft"))
@@ -68,77 +67,6 @@ def stage_of_nothing(question: str) -> Stage:
     return Stage(label=question, height=HEIGHT, lecture_height=LECTURE_HEIGHT, under=axis + words)
 
 
-# Squares -------------------------------------------------------------------------------------------------------------
-
-
-def _blocks(where: Layout, seen: Migration) -> str:
-    scale = where.scale
-    made = []
-    for each, block in zip(seen.rounds, scale.blocks, strict=False):
-        hue = "vmm" if each.stopped else "guest"
-        if each.sent is None:
-            outline = _outline(scale, block, _due(each))
-            made.append(
-                f'<path d="{outline}" style="fill:none;stroke:var(--vl-{hue}-ink);stroke-width:1.5;'
-                'stroke-dasharray:4 3"/>'
-            )
-        made.append(_filled(scale, block, each.bytes, hue))
-    return "".join(made)
-
-
-def _columns(scale: Squares, block: Block, size_bytes: int) -> list[tuple[float, int, float]]:
-    """(x, full rows, squares in the row above them, not always whole) of each column that has something."""
-    left, made = size_bytes / scale.unit_bytes, []
-    for at in range(block.columns):
-        here = min(left, float(scale.column_squares))
-        if here <= 0:
-            break
-        rows = int(here // scale.across)
-        made.append((block.x + at * (scale.across * scale.side + BETWEEN), rows, here - rows * scale.across))
-        left -= here
-    return made
-
-
-def _high(scale: Squares, each: Round) -> float:
-    """Of a round's squares, or of what it is to send where it is not over."""
-    return scale.height(_due(each))
-
-
-def _due(each: Round) -> int:
-    """Bytes of a round, or of what it is to send where it is not over."""
-    return each.bytes if each.sent is not None else each.pages * PAGE_BYTES
-
-
-def _outline(scale: Squares, block: Block, size_bytes: int) -> str:
-    """Around all squares of that many bytes, a column a path."""
-    n, side, path = number, scale.side, []
-    for x, rows, rest in _columns(scale, block, size_bytes):
-        wide, top = scale.across * side, BASE - rows * side
-        if rest > 1e-6:
-            up = f"V{n(top - side)}H{n(x + rest * side)}V{n(top)}"
-            path.append(f"M{n(x)} {BASE}{up}" + (f"H{n(x + wide)}V{BASE}Z" if rows else "Z"))
-        else:
-            path.append(f"M{n(x)} {BASE}V{n(top)}H{n(x + wide)}V{BASE}Z")
-    return "".join(path)
-
-
-def _filled(scale: Squares, block: Block, size_bytes: int, hue: str) -> str:
-    if not size_bytes:
-        return ""
-    n, side, lines = number, scale.side, []
-    for x, rows, rest in _columns(scale, block, size_bytes):
-        all_rows = rows + (1 if rest > 1e-6 else 0)
-        for at in range(scale.across + 1):
-            high = all_rows if at < rest + 1 and rest > 1e-6 else rows
-            lines.append(f"M{n(x + at * side)} {BASE}v{n(-high * side)}")
-        lines.extend(f"M{n(x)} {n(BASE - at * side)}h{n(scale.across * side)}" for at in range(all_rows + 1))
-    lattice = f'<path d="{"".join(lines)}" style="fill:none;stroke:var(--vl-surface);stroke-width:.9"/>'
-    fill = (
-        f'<path d="{_outline(scale, block, size_bytes)}" data-bytes="{size_bytes}" style="fill:var(--vl-{hue}-fill)"/>'
-    )
-    return fill + (lattice if side > 3 else "")
-
-
 # Words about them ----------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +75,7 @@ def _words(where: Layout, seen: Migration) -> str:
     scale, whole = where.scale, where.whole
     space = Space(0, 0, WIDTH, BASE - 2)
     for each, block in zip(whole.rounds, scale.blocks, strict=False):
-        space.take(block.x, BASE - _high(scale, each), block.x + block.width, BASE)
+        space.take(block.x, BASE - high(scale, each), block.x + block.width, BASE)
     parts = [_sizes(where, seen, space), _unit(where), _working_set(where, seen, space)]
     parts.append(_numbers(where, seen))
     return "".join(parts)
@@ -159,7 +87,7 @@ def _sizes(where: Layout, seen: Migration, space: Space) -> str:
     rounds = seen.rounds
     if not rounds:
         return ""
-    name, unit = size_unit(max(_due(each) for each in whole.rounds) or 1)
+    name, unit = size_unit(max(due(each) for each in whole.rounds) or 1)
     largest = max(range(len(rounds)), key=lambda at: rounds[at].bytes)
     newest = len(rounds) - 1
     order = sorted(range(len(rounds)), key=lambda at: (at != 0, at != newest, not rounds[at].stopped, at != largest))
@@ -175,7 +103,7 @@ def _sizes(where: Layout, seen: Migration, space: Space) -> str:
         else:
             px, css = 12.0, "s"
         hue = " vmm" if each.stopped else ""
-        y = BASE - _high(scale, each) - 7
+        y = BASE - high(scale, each) - 7
         wide = width(words, px, "b" in css.split())
         middle = max(block.middle, wide / 2)
         place = space.put(wide, px, (Place(middle, y, "mid"), Place(middle, y - 16, "mid"))[: 2 if at == newest else 1])
@@ -197,7 +125,7 @@ def _unit(where: Layout) -> str:
     """The key: one line, where no round and no size will ever stand."""
     space = Space(0, 0, WIDTH, BASE)
     for each, block in zip(where.whole.rounds, where.scale.blocks, strict=False):
-        space.take(block.x - 14, BASE - _high(where.scale, each) - 26, block.x + block.width + 14, BASE)
+        space.take(block.x - 14, BASE - high(where.scale, each) - 26, block.x + block.width + 14, BASE)
     if not where.whole.rounds and where.whole.finished:
         return ""
     words = f"1 square = {square(where.scale.unit_bytes)} sent"
@@ -218,10 +146,10 @@ def _working_set(where: Layout, seen: Migration, space: Space) -> str:
     if found is None:
         return ""
     first, amount = found
-    high = where.scale.level(amount)
-    if high is None:
+    level = where.scale.level(amount)
+    if level is None:
         return ""
-    y = BASE - high
+    y = BASE - level
     x = where.scale.blocks[first].x - min(where.scale.gap / 2, 12)
     made = [
         f'<path d="M{number(x)} {number(y)}H{number(END)}" data-line="working-set" '

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from vilab.view.frame import WIDTH
 from vilab.view.svg import number, text
 from vilab.view.vmotion_labels import LEADING, Place, Space, width
-from vilab.view.vmotion_run import Migration, Round
 from vilab.view.vmotion_scale import END, LEFT, ticks
+from vilab.view.vmotion_seen import Migration, Round
 from vilab.view.vmotion_text import rate, rate_unit
 
 TOP, BASE = 278.0, 434.0

@@ -16,7 +16,7 @@ Events may arrive while the migration runs: ``add`` takes one, ``of`` those of a
 
 from __future__ import annotations
 
-import statistics
+import heapq
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -34,134 +34,13 @@ from vilab.migration.migration_events import (
     StateSent,
     WriterStunned,
 )
+from vilab.view.vmotion_seen import Migration, Round
 
-PAGE_BYTES = 4096
 MigrationEvent = (
     MigrationBegan | RoundBegan | DirtySampled | RoundSent | WriterStunned | MachineStunned | StateSent | HandedOver
     | MachineResumed | MigrationEnded
 )  # fmt: skip
 ROUND, OPEN, STOPPED, WRITERS, MOVED, FAILED = "round", "open", "stopped", "writers", "moved", "failed"
-
-PLATEAU_ROUNDS, PLATEAU_SPREAD, PLATEAU_FALL = 3, 1.75, 0.9
-"""MODEL: rounds show the writable working set where three in a row or more are alike, none more than 1.75 times as
-large as another, and the last of them is not clearly the smallest: then they have stopped to shrink. Clark et al. 2005,
-section 4, measure it instead; their SPECweb99 shows it from round 5 on (figure 9)."""
-
-
-class Round(msgspec.Struct, frozen=True):
-    """``sent`` is missing while the round is under way, and for ever if it was cut off; times count from the begin."""
-
-    number: int
-    pages: int
-    limit_bytes_per_s: int
-    began_ns: int
-    sent: RoundSent | None = None
-    dirty_pages: int = 0
-    sent_pages: int = 0
-    stopped: bool = False
-
-    @property
-    def bytes(self) -> int:
-        """On the wire. MODEL: of a round that is under way, its pages without headers and as they are."""
-        return self.sent.sent_bytes if self.sent else self.sent_pages * PAGE_BYTES
-
-    @property
-    def ended_ns(self) -> int:
-        return self.began_ns + (self.sent.duration_ns if self.sent else 0)
-
-    @property
-    def overtaken(self) -> bool:
-        """The guest has written as fast as pages were sent, or faster."""
-        sent = self.sent
-        return sent is not None and not self.stopped and 0 < sent.sent_bytes_per_s <= sent.dirtied_bytes_per_s
-
-
-class Migration(msgspec.Struct, frozen=True):
-    """What is known of one migration. Times in nanoseconds from its begin; what is missing has not happened."""
-
-    began: MigrationBegan
-    rounds: tuple[Round, ...] = ()
-    writers: tuple[WriterStunned, ...] = ()
-    stun: MachineStunned | None = None
-    state_bytes: int | None = None
-    handed_over: bool = False
-    resumed: MachineResumed | None = None
-    ended: MigrationEnded | None = None
-    now_ns: int = 0
-
-    @property
-    def memory_bytes(self) -> int:
-        return self.began.pages * PAGE_BYTES
-
-    @property
-    def sent_bytes(self) -> int:
-        return sum(each.bytes for each in self.rounds)
-
-    @property
-    def left_pages(self) -> int:
-        """What another round, or the last copy, would have to send."""
-        if not self.rounds:
-            return self.began.pages
-        last = self.rounds[-1]
-        if last.sent is None:
-            return last.pages - last.sent_pages + last.dirty_pages
-        return last.sent.dirtied_pages
-
-    @property
-    def finished(self) -> bool:
-        """Nothing more is to be expected but what the other host has to say."""
-        return self.ended is not None
-
-    @property
-    def moved(self) -> bool:
-        if self.ended is not None:
-            return self.ended.ok
-        return self.resumed is not None and self.resumed.moved
-
-    @property
-    def runs_on(self) -> str:
-        """The host; empty if it runs nowhere, or if nobody has said so yet."""
-        if self.resumed is not None:
-            return self.resumed.host
-        if self.ended is not None and self.ended.ok:
-            return self.began.destination
-        return "" if self.stun is not None or self.handed_over else self.began.source
-
-    @property
-    def downtime_ns(self) -> int | None:
-        """``None`` if it was not stunned, or does not run again yet. The hosts' clocks may differ: it is a duration."""
-        if self.resumed is not None:
-            return self.resumed.downtime_ns
-        if self.ended is not None and (self.stun is not None or self.ended.downtime_ns):
-            return self.ended.downtime_ns
-        return None
-
-    @property
-    def stunned_ns(self) -> int | None:
-        """When it was stunned."""
-        if self.stun is not None:
-            return self.stun.at_ns - self.began.at_ns
-        return next((each.began_ns for each in self.rounds if each.stopped), None)
-
-    @property
-    def duration_ns(self) -> int:
-        """Of everything so far."""
-        if self.ended is not None:
-            return max(self.ended.duration_ns, *(each.ended_ns for each in self.rounds), 0)
-        return max(self.now_ns, *(each.ended_ns for each in self.rounds), 0)
-
-    @property
-    def plateau(self) -> tuple[int, int] | None:
-        """The writable working set as the rounds show it: where it begins among them, and its bytes, the median."""
-        sizes = [each.bytes for each in self.rounds if each.sent is not None]
-        first = len(sizes)
-        while first > 1 and min(sizes[first - 1 :]) * PLATEAU_SPREAD >= max(sizes[first - 1 :]):
-            first -= 1
-        if len(sizes) - first < PLATEAU_ROUNDS or not min(sizes[first:]):
-            return None
-        if sizes[-1] < PLATEAU_FALL * min(sizes[first:-1]):
-            return None
-        return first, round(statistics.median(sizes[first:]))
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -202,11 +81,9 @@ class MigrationRun:
 
     def add(self, event: Event) -> bool:
         """What comes next in the log; says whether it belongs to this migration."""
-        if (
-            not isinstance(event, MigrationEvent)
-            or event.vm != self.begin.began.vm
-            or isinstance(event, MigrationBegan)
-        ):
+        if not isinstance(event, MigrationEvent) or isinstance(event, MigrationBegan):
+            return False
+        if event.vm != self.begin.began.vm or not self._expects(event):
             return False
         seen = self.seen
         now = event.at_ns - seen.began.at_ns
@@ -217,11 +94,17 @@ class MigrationRun:
         self._step(event)
         return True
 
+    def _expects(self, event: Event) -> bool:
+        """A host's log has what it heard of other migrations of the machine, too: that it runs there again, later."""
+        if not isinstance(event, MachineResumed):
+            return self.seen.ended is None
+        began = self.begin.began
+        again = self.seen.resumed is not None
+        return event.host == (began.destination if event.moved else began.source) and not again
+
     def _step(self, event: Event) -> None:
         if isinstance(event, RoundSent):
-            over = (
-                [self._steps.pop()] if self._over else []
-            )  # post-copy: it runs already, and how it ends stays the last
+            over = [self._steps.pop()] if self._over else []  # post-copy: it runs already; how it ends stays the last
             self._steps.append(Step(STOPPED if self.seen.rounds[-1].stopped else ROUND, self.seen))
             self._steps.extend(Step(each.kind, self.seen) for each in over)
         elif isinstance(event, WriterStunned):
@@ -271,6 +154,11 @@ def _closed(rounds: tuple[Round, ...], event: RoundSent, now: int) -> tuple[Roun
         open_round, sent=event, sent_pages=event.sent_pages, dirty_pages=event.dirtied_pages, stopped=event.stopped
     )
     return (*before, closed)
+
+
+def merged(*logs: Iterable[Event]) -> list[Event]:
+    """The logs of hosts that share a clock as one. Of hosts that do not, the source's alone says all that is needed."""
+    return list(heapq.merge(*logs, key=lambda event: event.at_ns))
 
 
 def migrations(events: Iterable[Event], vm: str = "") -> list[MigrationRun]:

@@ -7,7 +7,8 @@ second. Both are what the field says; 1 MB in a second is 8.4 Mb/s.
 from __future__ import annotations
 
 from vilab.migration.migration_events import RoundSent
-from vilab.view.vmotion_run import FAILED, MOVED, OPEN, PAGE_BYTES, STOPPED, WRITERS, Migration, Round, Step
+from vilab.view.vmotion_run import FAILED, MOVED, OPEN, STOPPED, WRITERS, Step
+from vilab.view.vmotion_seen import PAGE_BYTES, Migration, Round
 from vilab.view.words import NBSP, counted, hex8
 
 _SIZES = (("KB", 1024), ("MB", 1024**2), ("GB", 1024**3), ("TB", 1024**4))
@@ -108,7 +109,11 @@ def say(step: Step) -> str:
 def _round(seen: Migration) -> str:
     last = seen.rounds[-1]
     sent = _sent(last)
-    what = f"sends what round {seen.rounds[-2].number} left" if len(seen.rounds) > 1 else "sends all memory"
+    what = "sends all memory"
+    if len(seen.rounds) > 1:
+        what = f"sends what round {seen.rounds[-2].number} left"
+    elif last.pages < seen.began.pages:
+        what = f"sends the {counted(last.pages, 'page')} in use"
     words = f"**Round {last.number}** {what}: {size(sent.sent_bytes)} in {time(sent.duration_ns)}{_at(sent)}."
     if sent.zero_pages and len(seen.rounds) == 1:
         words += f" {_capital(counted(sent.zero_pages, 'page'))} of zeros took no content."
@@ -165,7 +170,9 @@ def _moved(seen: Migration) -> str:
     if seen.downtime_ns is not None:
         words += f" It stood still for **{time(seen.downtime_ns)}** of {time(seen.duration_ns)}{_parts(seen)}."
     total = seen.ended.sent_bytes if seen.ended is not None else seen.sent_bytes
-    if total and seen.memory_bytes:
+    if total and 2 * total < seen.memory_bytes:
+        words += f" {size(total)} were sent, of {memory(seen.memory_bytes)} of memory."
+    elif total and seen.memory_bytes:
         words += f" {size(total)} were sent, {total / seen.memory_bytes:.2f} times its memory."
     return words
 

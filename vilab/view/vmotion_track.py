@@ -15,15 +15,14 @@ from vilab.view.vmotion_run import (
     FAILED,
     MOVED,
     OPEN,
-    PAGE_BYTES,
     STOPPED,
     WRITERS,
-    Migration,
     MigrationRun,
     Step,
     migrations,
 )
 from vilab.view.vmotion_scale import LEFT, RIGHT
+from vilab.view.vmotion_seen import PAGE_BYTES, Migration
 from vilab.view.vmotion_slider import slider
 from vilab.view.vmotion_text import NONE, memory, nothing_sent, rate, say, size, time
 from vilab.view.words import grouped, plain
