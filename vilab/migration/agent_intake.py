@@ -91,6 +91,10 @@ class Intake:
         """What is there, while nothing big is under way."""
         return self._staging[self._start : self._end]
 
+    def partial(self) -> memoryview:
+        """What has come of the piece that ``take`` was asked for, if it is a big one; else nothing."""
+        return self._staging[:0] if self._big is None else self._big[: self._big_bytes]
+
     def take(self, size_bytes: int) -> memoryview | None:
         """The next so many bytes; ``None``: they have not all come yet."""
         if self._big is None:

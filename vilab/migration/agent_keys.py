@@ -18,7 +18,6 @@ There is no forward secrecy: with the secret, old recordings can be forged and c
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -52,17 +51,13 @@ class DirectionKeys(msgspec.Struct, frozen=True):
     def header_tag(self, header: bytes) -> bytes:
         return hmac.digest(self.frame, header, "sha256")[:HEADER_TAG_BYTES]
 
-    def frame_tag(self, header: bytes, message: ReadableBytes, body: Sequence[ReadableBytes]) -> bytes:
-        """``header`` with its tag. ``body``: its parts; it does not matter where one ends and the next begins."""
-        tagged = header + bytes(message)
-        if len(body) == 1:
-            tagged += xxhash.xxh3_128_digest(body[0], self.body_seed)
-        elif body:
-            digest = xxhash.xxh3_128(seed=self.body_seed)
-            for part in body:
-                digest.update(part)
-            tagged += digest.digest()
-        return hmac.digest(self.frame, tagged, "sha256")[:FRAME_TAG_BYTES]
+    def body_digest(self) -> xxhash.xxh3_128:
+        """Of a body, piece by piece: it does not matter where one ends and the next begins."""
+        return xxhash.xxh3_128(seed=self.body_seed)
+
+    def frame_tag(self, header: bytes, message: ReadableBytes, digest: bytes) -> bytes:
+        """``header`` with its tag. ``digest``: of the body, empty if there is none."""
+        return hmac.digest(self.frame, b"".join((header, message, digest)), "sha256")[:FRAME_TAG_BYTES]
 
 
 def direction_keys(root: bytes, transcript: bytes, sender: Role) -> DirectionKeys:

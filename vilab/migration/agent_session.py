@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import xxhash
 
 from vilab.errors import AdminError, VmmBug
 from vilab.migration import agent_frames as wire
@@ -92,7 +93,8 @@ class AgentSession:
         self._early: list[tuple[bytes, Sequence[ReadableBytes]]] = []
         self._hearing: HandshakeHeader | None = None
         self._due: tuple[bytes, wire.FrameHeader] | None = None
-        self._sent = self._got = 0
+        self._digest: xxhash.xxh3_128
+        self._sent = self._got = self._digested = 0
         self._keys_out: keys.DirectionKeys
         self._keys_in: keys.DirectionKeys
 
@@ -235,7 +237,13 @@ class AgentSession:
         body_bytes = sum(memoryview(part).nbytes for part in parts)
         head = wire.encode_header(wire.FrameHeader(self._sent, kind, len(packed), body_bytes))
         head += self._keys_out.header_tag(head)
-        tail = packed + self._keys_out.frame_tag(head, packed, parts)
+        digest = b""
+        if parts:
+            body_digest = self._keys_out.body_digest()
+            for part in parts:
+                body_digest.update(part)
+            digest = body_digest.digest()
+        tail = packed + self._keys_out.frame_tag(head, packed, digest)
         self._output += [head, *parts, tail] if parts else [head + tail]
         self._sent += 1
 
@@ -245,14 +253,19 @@ class AgentSession:
             if head is None:
                 return None
             self._due = bytes(head), self._checked(bytes(head))
+            self._digest, self._digested = self._keys_in.body_digest(), 0
         head_bytes, header = self._due
         rest = self._intake.take(header.rest_bytes)
+        # A body is digested as it comes: it is in the processor's cache then.
+        fresh = (self._intake.partial() if rest is None else rest)[self._digested : header.body_bytes]
+        self._digest.update(fresh)
+        self._digested += len(fresh)
         if rest is None:
             return None
         self._due = None
         body, end = rest[: header.body_bytes], header.body_bytes + header.message_bytes
         message = rest[header.body_bytes : end]
-        tag = self._keys_in.frame_tag(head_bytes, message, [body] if body else [])
+        tag = self._keys_in.frame_tag(head_bytes, message, self._digest.digest() if header.body_bytes else b"")
         if not hmac.compare_digest(tag, rest[end:]):
             raise FrameError(f"sends frame {header.sequence} with a wrong checksum: it was changed on its way")
         self._got += 1

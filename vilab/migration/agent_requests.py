@@ -1,0 +1,103 @@
+"""What a person, or VirtualCenter, asks a host's agent, and what it answers.
+
+::
+
+    ListMachines                 ──>  Machines
+    PowerOn(home), PowerOff(name)──>  Done, or Refused(why)
+    Move(name, address)          ──>  Moving ... (progress), then Done or Refused(why)
+    Read(name, after)            ──>  Said: what the machine has written to its serial line since
+    Type(name, data)             ──>  Done
+    Quit                         ──>  Done; every machine is powered off, and the process ends
+
+``number``: chosen by who asks, repeated in the answers, so that questions may overlap.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from vilab.migration.page_stream import Kind
+
+
+class Request(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    number: int
+
+
+class ListMachines(Request, frozen=True, tag=True):
+    pass
+
+
+class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``stopped``: why it does not run. ``now_ns``: its own time."""
+
+    name: str
+    home: str
+    memory_mb: int
+    engine: str
+    stopped: str
+    now_ns: int
+
+
+class Machines(Request, frozen=True, tag=True):
+    host: str
+    machines: tuple[Machine, ...]
+
+
+class PowerOn(Request, frozen=True, tag=True):
+    home: str
+
+
+class PowerOff(Request, frozen=True, tag=True):
+    name: str
+
+
+class Move(Request, frozen=True, tag=True):
+    """``address``: ``HOST:PORT`` of the destination's agent. ``rule``: when to stop the machine, by name."""
+
+    name: str
+    address: str
+    rule: str = "nelson"
+    kind: Kind = "zero"
+
+
+class Moving(Request, frozen=True, tag=True):
+    """Where it stands."""
+
+    phase: str
+    round: int
+    percent: float
+    sent_bytes: int
+    bytes_per_s: float
+
+
+class Read(Request, frozen=True, tag=True):
+    name: str
+    after: int
+
+
+class Said(Request, frozen=True, tag=True):
+    """The body: what was written after ``after`` bytes; ``total`` have been written in all."""
+
+    total: int
+
+
+class Type(Request, frozen=True, tag=True):
+    name: str
+    data: bytes
+
+
+class Quit(Request, frozen=True, tag=True):
+    pass
+
+
+class Done(Request, frozen=True, tag=True):
+    """``what``: a sentence."""
+
+    what: str
+
+
+class Refused(Request, frozen=True, tag=True):
+    why: str
+
+
+AgentRequest = ListMachines | Machines | PowerOn | PowerOff | Move | Moving | Read | Said | Type | Quit | Done | Refused
