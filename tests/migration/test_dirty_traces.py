@@ -48,13 +48,19 @@ def test_a_workload_is_a_trace_that_says_what_it_was_fitted_to(name: str) -> Non
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_the_same_seed_gives_the_same_trace_and_another_another(name: str) -> None:
-    first, second, other = (workload(name, seed).writes for seed in (1, 1, 2))
+    first, second, other = (WORKLOADS[name](seed).writes for seed in (1, 1, 2))
     assert np.array_equal(first.times_ns, second.times_ns)
     assert np.array_equal(first.ppns, second.ppns)
     if name == "constant-writer":
         assert np.array_equal(first.times_ns, other.times_ns), "a sweep has nothing random but its place"
     else:
         assert not np.array_equal(first.times_ns, other.times_ns)
+
+
+def test_a_workload_is_made_once_and_nobody_can_change_it() -> None:
+    assert workload("idle") is workload("idle")
+    with pytest.raises(ValueError, match="read-only"):
+        workload("idle").writes.ppns[0] = 3
 
 
 def test_a_workload_that_is_not_there_gets_a_sentence() -> None:

@@ -80,7 +80,7 @@ def checksum(seed: int, counts: list[int]) -> int:
     total = 2166136261
     for page, count in enumerate(counts):
         for word in struct.unpack("<1024I", page_of(seed, page, count)):
-            total = (total ^ word) * 16777619 & MASK
+            total = ((total << 5 | total >> 27) & MASK ^ word) * 16777619 & MASK
     return total
 
 

@@ -27,6 +27,7 @@ shape. Real guests have phases and bursts, a trace has none: its rounds only shr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -132,7 +133,10 @@ def synthetic(
     ppns = np.concatenate([np.empty(0, np.int32), *(each.ppns for each in pieces)])
     writers = np.concatenate([np.empty(0, np.int16), *(each.writers for each in pieces)])
     order = np.argsort(times, kind="stable")
-    return Trace(name, pages, duration_ns, Writes(times[order], ppns[order], writers[order]), divisor, fitted_to)
+    writes = Writes(times[order], ppns[order], writers[order])
+    for each in (writes.times_ns, writes.ppns, writes.writers):
+        each.setflags(write=False)
+    return Trace(name, pages, duration_ns, writes, divisor, fitted_to)
 
 
 def _place(part: Part, free: NDArray[np.bool_], random: np.random.Generator) -> Pages:
@@ -217,8 +221,9 @@ WORKLOADS: dict[str, Callable[[int], Trace]] = {
 """By name, in the order of the table above."""
 
 
+@lru_cache(maxsize=16)
 def workload(name: str, seed: int = 1) -> Trace:
-    """``AdminError`` for a name that is not known."""
+    """A trace by name, made once. ``AdminError`` for a name that is not known."""
     if name not in WORKLOADS:
         raise AdminError(f"There is no workload {name!r}; there are: {', '.join(WORKLOADS)}.")
     return WORKLOADS[name](seed)

@@ -22,14 +22,16 @@ stunned process writes nothing more. The wire carries page contents only: no hea
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from vilab.errors import AdminError
-from vilab.migration.dirty_traces import SECOND_NS, Times, Trace, Writes
+from vilab.migration.dirty_traces import SECOND_NS, WORKLOADS, Times, Trace, Writes, workload
 from vilab.migration.migration_events import RoundSent, WriterStunned
-from vilab.migration.rate_control import PAGE_BYTES
+from vilab.migration.rate_control import PAGE_BYTES, RateLimits
 from vilab.migration.termination import NextRound, PreCopyPolicy, Stop
 
 STUN_FAULTS = 40
@@ -92,6 +94,28 @@ def migrate(policy: PreCopyPolicy, trace: Trace, setting: Setting) -> Outcome:
         raise AdminError(f"The rule {policy.name} has not stopped the machine after {ROUNDS_BEFORE_GIVING_UP} rounds.")
     rate = _rate(policy, answer, setting)
     return move.stop(answer.why, rate)
+
+
+def scaled_limits(limits: RateLimits, trace: Trace) -> RateLimits:
+    """The paper's limits for a machine that is as many times smaller: rates, and how little is little."""
+    return RateLimits(
+        trace.scaled(limits.minimum_bytes_per_s), trace.scaled(limits.maximum_bytes_per_s),
+        trace.scaled(limits.increment_bytes_per_s), max(1, limits.small_bytes // trace.divisor),
+    )  # fmt: skip
+
+
+def over_workloads(
+    rule_for: Callable[[Trace], PreCopyPolicy], link_bytes_per_s: int, names: Iterable[str] = WORKLOADS, seed: int = 1
+) -> dict[str, Outcome]:
+    """One rule on each of the workloads, over a link of the paper's size. ``rule_for`` makes it, the trace given.
+
+    ``AdminError`` as from ``migrate``, or for a workload that is not known.
+    """
+    outcomes = {}
+    for name in names:
+        trace = workload(name, seed)
+        outcomes[name] = migrate(rule_for(trace), trace, Setting(trace.scaled(link_bytes_per_s), seed=seed))
+    return outcomes
 
 
 def _rate(policy: PreCopyPolicy, answer: NextRound | Stop, setting: Setting) -> int:
