@@ -203,7 +203,7 @@ def _files(storage: HostStorage) -> list[str]:
 def check_left(storage: HostStorage, where: str) -> None:
     """Nothing is left of the other folder, and nothing of the move."""
     good = where[1:4]
-    names = [name for name in _files(storage) if "/.vilab-" not in name]  # what a replacement has not come to
+    names = [name for name in _files(storage) if not name.startswith(f"{good}/.vilab-")]  # not renamed yet
     wanted = {"web.vmx", "web.vmx.lck", "web.vmdk", "web.nvram", "web.vmsd.lock"}
     assert {name for name in names if not name.endswith(("-flat.vmdk", ".vmsd"))} == {f"{good}/{n}" for n in wanted}
     assert b"vilab.move" not in storage.read_file(where)

@@ -213,6 +213,8 @@ def _clear_half_copy(storage: HostStorage, record: MoveRecord) -> None:
         if arriving.files.exists(mark) and number_in(arriving.files, mark) == record.number:
             arriving.clear()
             return
+    if all(name.startswith(".vilab-") for name in arriving.files.names(arriving.folder)):
+        arriving.clear()  # it had not come to the mark yet, or it was the last that went
 
 
 def number_in(files: Files, path: Path) -> str | None:

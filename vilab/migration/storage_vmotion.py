@@ -58,8 +58,7 @@ class StorageVmotion:
         options: CopyOptions | None = None,
     ) -> None:  # fmt: skip
         if method not in get_args(MethodName):
-            raise AdminError(f"{hosted.name} was not moved: there is no method {method!r}; there are snapshot and "
-                             "changed blocks.")  # fmt: skip
+            raise AdminError(f"{hosted.name} was not moved: {method!r} is no method; snapshot and changed blocks are.")
         self.host, self.hosted, self.destination = host, hosted, destination
         self.options = options or CopyOptions()
         self.state: State = "copying"
