@@ -13,6 +13,8 @@
 ``vilab bench comparison``      counts what each engine does for an operation, in the paper's cycles
 ``vilab vmdk info DISK``        looks at virtual disks; ``check``, ``convert``, ``snapshot``
 ``vilab iscsi-target``          offers disks to any iSCSI initiator
+``vilab host``                  is an ESX host that other hosts and commands can reach
+``vilab agent HOST:PORT``       asks such a host: ``list``, ``power-on``, ``move``, ``console``
 ``vilab vmfs ls IMAGE``         looks into VMFS-3 volumes; ``mkfs``, ``cp``, ``rm``, ``check``
 ``vilab doctor``                says what is missing on this machine and how to get it
 ==============================  ====================================================================
@@ -114,6 +116,25 @@ def vmdk(choices: argparse.Namespace) -> int:
     return disks.convert_disk(choices.source, choices.target, choices.to, choices.sync)
 
 
+def host(choices: argparse.Namespace) -> int:
+    from vilab.commands.host import serve
+
+    return serve(
+        choices.name, choices.listen, choices.secret, choices.memory, choices.datacenter, choices.datastore,
+        choices.iscsi, choices.uplink, choices.power_on, choices.tls,
+    )  # fmt: skip
+
+
+def agent(choices: argparse.Namespace) -> int:
+    from vilab.commands.host import ask
+
+    words = [choices.machine, *choices.more] if choices.what not in ("list", "quit") else []
+    return ask(
+        choices.address, choices.secret, choices.datacenter, choices.tls, choices.what, words,
+        getattr(choices, "rule", "nelson"),
+    )  # fmt: skip
+
+
 def iscsi_target(choices: argparse.Namespace) -> int:
     from vilab.commands.iscsi_target import serve
 
@@ -171,6 +192,13 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--events", type=Path, metavar="FILE", help="write the event log, one JSON object a line")
         one.add_argument("--suspend-to", type=Path, metavar="FILE", help="suspend to FILE when you leave, or")
         one.add_argument("--suspend-at", type=float, metavar="MS", help="at this virtual time; goes on: vilab resume")
+
+    def datacenter(one: argparse.ArgumentParser) -> None:
+        one.add_argument("--secret", type=Path, required=True, metavar="FILE", help="what all hosts of it know")
+        one.add_argument("--datacenter", default="datacenter", metavar="NAME", help="its name (default: datacenter)")
+        one.add_argument(
+            "--tls", type=Path, nargs=3, metavar=("CERT", "KEY", "TRUSTED"), help="TLS 1.3, three PEM files"
+        )
 
     one = command("lab", lab, "open the lessons in JupyterLab, in a work copy")
     one.add_argument(
@@ -266,6 +294,48 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--chap", metavar="USER:SECRET", help="what initiators have to prove")
     one.add_argument("--mutual-chap", metavar="USER:SECRET", help="what this target proves to those who ask")
     one.add_argument("--read-only", action="store_true", help="refuse whatever would change a disk")
+
+    one = command("host", host, "be an ESX host that others can reach, until SIGTERM or Ctrl-C")
+    one.add_argument("--name", required=True, metavar="NAME", help="of the host; no other one in the datacenter has it")
+    one.add_argument("--listen", required=True, metavar="HOST:PORT", help="where its agent is called; port 0: any")
+    one.add_argument("--memory", type=int, default=512, metavar="MB", help="of the machine (default: 512)")
+    one.add_argument(
+        "--datastore", action="append", default=[], metavar="NAME=PLACE", help="a folder, or nfs://server/export"
+    )
+    one.add_argument("--iscsi", action="append", default=[], metavar="HOST:PORT", help="a portal; VMFS is mounted")
+    one.add_argument(
+        "--uplink", action="append", default=[], metavar="VMNIC=HOST:PORT", help="a card of vSwitch0, on a TCP tunnel"
+    )
+    one.add_argument(
+        "--power-on", action="append", default=[], metavar="FILE", help="a machine to begin with: [san1] web/web.vmx"
+    )
+    datacenter(one)
+
+    one = command("agent", agent, "ask a host of vilab host")
+    one.add_argument("address", metavar="HOST:PORT", help="of its agent")
+    datacenter(one)
+    whats = one.add_subparsers(dest="what", metavar="WHAT", required=True)
+    whats.add_parser("list", help="say which machines are powered on", description="Say which machines are there.")
+    for what, summary, more in (
+        ("power-on", "start a machine from its file: [san1] web/web.vmx", 0),
+        ("power-off", "stop a machine", 0),
+        ("move", "move a machine to another host while it runs (VMotion)", 1),
+        ("type", "type a line on a machine's serial line", "+"),
+        ("console", "show what a machine says", 0),
+    ):
+        one = whats.add_parser(what, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        one.add_argument("machine", metavar="FILE" if what == "power-on" else "NAME", help="which one")
+        one.set_defaults(more=[])
+        if more:
+            one.add_argument(
+                "more",
+                nargs=argparse.REMAINDER if more == "+" else more,
+                metavar="TO",
+                help="HOST:PORT of the other agent, or the line's words",
+            )
+        if what == "move":
+            one.add_argument("--rule", default="nelson", metavar="RULE", help="when to stop it (default: nelson)")
+    whats.add_parser("quit", help="end the host", description="Power everything off and end the host's process.")
 
     one = command("vmfs", vmfs, "make VMFS-3 volumes in image files, look into them, copy in and out, check them")
     whats = one.add_subparsers(dest="what", metavar="WHAT", required=True)

@@ -25,6 +25,7 @@ from vilab.memory.managed_pmap import PmapState
 from vilab.migration import messages as say
 from vilab.migration import migration_events as events
 from vilab.migration.handover_destination import DestinationSide
+from vilab.migration.line import Line
 from vilab.migration.options import MOST_MIGRATIONS, PATIENCE_NS
 from vilab.migration.page_source import store_pages
 from vilab.migration.source import Send, state_of
@@ -166,6 +167,9 @@ class MigrationDestination:
         memory.written(arrival.load(vm, pages, balloon))
         digest = state_digest(memory, state_of(arrival.hosted))
         compare(self.name, self.source, self.host.name, message.digest, digest)
+        console = arrival.hosted.vm.console
+        if message.line is not None and isinstance(console, Line):
+            console.load_state(message.line)
         self.phase = "loaded"
         self._send(say.Loaded(self.session, digest), ())
 

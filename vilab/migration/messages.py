@@ -24,6 +24,7 @@ import msgspec
 
 from vilab.host.arrival import MachineDescription
 from vilab.migration.handover import Offer
+from vilab.migration.line import LineState
 from vilab.migration.page_stream import PageBatch
 
 
@@ -55,10 +56,11 @@ class RoundTaken(Message, frozen=True, tag=True):
 
 class State(Message, frozen=True, tag=True):
     """The body: so many bytes of ``VmState`` without memory, of ``PmapState``, of ``BalloonState``. ``digest``: of
-    these and of memory, by name."""
+    these and of memory, by name. ``line``: what was said on the serial line, if it goes along."""
 
     sizes_bytes: tuple[int, int, int]
     digest: dict[str, bytes]
+    line: LineState | None = None
 
 
 class Loaded(Message, frozen=True, tag=True):

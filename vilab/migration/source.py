@@ -33,6 +33,7 @@ from vilab.migration import messages as say
 from vilab.migration import migration_events as events
 from vilab.migration.handover import Reclaimed, TakenOver, Waiting, reattach
 from vilab.migration.handover_source import INTERVAL_NS, PATIENCE_NS, SourceSide
+from vilab.migration.line import Line
 from vilab.migration.options import DEFAULT, MigrationOptions
 from vilab.migration.page_source import encode_pages, states_of
 from vilab.migration.sent_pages import SentPages
@@ -258,7 +259,10 @@ class MigrationSource:
         self._digest = state_digest(self._memory, parts)
         packed = [msgspec.msgpack.encode(part) for part in parts.values()]
         self.phase = "loading"
-        self._send(say.State(self.session, (len(packed[0]), len(packed[1]), len(packed[2])), self._digest), packed)
+        console = self.hosted.vm.console
+        line = console.save_state() if isinstance(console, Line) else None
+        sizes = len(packed[0]), len(packed[1]), len(packed[2])
+        self._send(say.State(self.session, sizes, self._digest, line), packed)
         size = sum(map(len, packed))
         self.sent_bytes += size
         self._tell(events.StateSent, size)

@@ -19,8 +19,8 @@ from vilab.events import EventLog
 from vilab.host.host import Host, run_together
 from vilab.host.hosted_vm import HostedVm
 from vilab.migration.agent_link import LinkSettings, MemoryLink
+from vilab.migration.agent_port import AgentPort
 from vilab.migration.agent_session import AgentSession
-from vilab.migration.connection import Connection
 from vilab.migration.destination import MigrationDestination
 from vilab.migration.messages import MigrationMessage
 from vilab.migration.options import DEFAULT, MigrationOptions
@@ -70,13 +70,13 @@ class Migration:
             source, hosted, destination.name, lambda message, body: here.send(message, body), secrets.token_hex(8),
             options,
         )  # fmt: skip
-        there = Connection(
+        there = AgentPort(
             AgentSession(destination.name, key, MigrationMessage, initiator=False), self.link.b,
-            self.destination.received, self.destination.lost,
+            lambda got: self.destination.received(got.message, got.body), self.destination.lost,
         )  # fmt: skip
-        here = Connection(
+        here = AgentPort(
             AgentSession(source.name, key, MigrationMessage, initiator=True), self.link.a,
-            lambda message, _body: self.source.received(message), self.source.lost,
+            lambda got: self.source.received(got.message), self.source.lost,
         )  # fmt: skip
         self._here = here
         self.source.start()

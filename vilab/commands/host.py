@@ -1,0 +1,166 @@
+"""``vilab host`` and ``vilab agent``: an ESX host as a process, and what can be asked of it.
+
+::
+
+    vilab host --name esx1 --listen 127.0.0.1:9021 --secret dc.key --iscsi 127.0.0.1:3260 --memory 256
+    vilab host --name esx2 --listen 127.0.0.1:9022 --secret dc.key --iscsi 127.0.0.1:3260 --memory 256
+    vilab agent 127.0.0.1:9021 --secret dc.key power-on '[san1] web/web.vmx'
+    vilab agent 127.0.0.1:9021 --secret dc.key move web 127.0.0.1:9022
+    vilab agent 127.0.0.1:9022 --secret dc.key console web
+
+``--datastore NAME=PLACE``: a folder of this computer, or ``nfs://server/export``; VMFS volumes behind ``--iscsi`` are
+mounted under their labels. ``--uplink vmnic0=HOST:PORT``: a physical card of vSwitch0, whose cable is a TCP connection
+to another process (``vilab.network.tunnel``).
+
+SIGTERM and SIGINT power every machine off and leave every datastore.
+"""
+
+from __future__ import annotations
+
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from vilab.errors import AdminError
+from vilab.host.host import Host
+from vilab.host.host_network import FIRST_SWITCH
+from vilab.host.storage import StorageOptions
+from vilab.migration.agent_client import AgentClient
+from vilab.migration.agent_requests import Moving
+from vilab.migration.agent_tls import tls_context
+from vilab.migration.host_agent import HostAgent, parse_address
+from vilab.network import tunnel
+from vilab.network.wire import Wire
+
+SHORTEST_SECRET_BYTES = 16
+LOCALLY_ADMINISTERED = b"\x02\x56\x49"
+
+
+def read_secret(path: Path) -> bytes:
+    """The datacenter's. Raises ``AdminError``: it cannot be read, or could be guessed."""
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise AdminError(f"The secret of the datacenter cannot be read from {path}: {error.strerror}.") from None
+    if len(secret) < SHORTEST_SECRET_BYTES:
+        raise AdminError(
+            f"{path} has {len(secret)} bytes, which could be guessed: a secret has {SHORTEST_SECRET_BYTES} at least; "
+            f"make one with: head -c 32 /dev/urandom | base64 > {path}"
+        )
+    return secret
+
+
+def tls_pair(files: Sequence[Path] | None) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """For who calls, and for calling."""
+    if files is None:
+        return None, None
+    certificate, key, trusted = files
+    called = tls_context(certificate, key, trusted, listens=True)
+    return called, tls_context(certificate, key, trusted, listens=False)
+
+
+def serve(
+    name: str, listen: str, secret: Path, memory_mb: int, datacenter: str, datastores: Sequence[str],
+    portals: Sequence[str], uplinks: Sequence[str], power_on: Sequence[str], tls: Sequence[Path] | None,
+) -> int:  # fmt: skip
+    """Until it is told to end."""
+    called, calling = tls_pair(tls)
+    key = read_secret(secret)
+    host = Host(memory_mb, name, storage=StorageOptions(keeps="wall"))
+    try:
+        agent = HostAgent(
+            host, key, *parse_address(listen), datacenter=datacenter, tls_called=called, tls_calling=calling
+        )
+        for text in datastores:
+            add_datastore(host, text)
+        for portal in portals:
+            host.storage.add_portal(portal)
+        if portals:
+            for problem in host.storage.rescan().problems:
+                print(f"vilab: {problem}", file=sys.stderr)
+        for text in uplinks:
+            add_uplink(agent, text)
+        for home in power_on:
+            agent.power_on(home)
+    except BaseException:
+        host.close()
+        raise
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    print(f"{name} listens at {agent.address}.", flush=True)
+    agent.run()
+    return 0
+
+
+def add_datastore(host: Host, text: str) -> None:
+    """``NAME=FOLDER`` or ``NAME=nfs://...``. Raises ``AdminError``."""
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise AdminError(f"{text!r} is no datastore; one looks like san1=/srv/san1 or nfs1=nfs://server/export.")
+    if place.startswith("nfs://"):
+        host.storage.add_nfs(name, place)
+    else:
+        host.storage.add_local(name, Path(place))
+
+
+def add_uplink(agent: HostAgent, text: str) -> None:
+    """``vmnic0=HOST:PORT``. Raises ``AdminError``."""
+    name, equals, place = text.partition("=")
+    if not (name and equals):
+        raise AdminError(f"{text!r} is no uplink; one looks like vmnic0=127.0.0.1:7000.")
+    host = agent.host
+    wire = Wire(host.clock)
+    link = tunnel.TunnelLink(wire.b, tunnel.connect(*parse_address(place)))
+    number = len(host.network.nics)
+    address = LOCALLY_ADMINISTERED + bytes((sum(host.name.encode()) & 0xFF, 0, number))
+    host.network.add_nic(name, wire.a, address, FIRST_SWITCH)
+    agent.wires.append(link)
+
+
+def ask(address: str, secret: Path, datacenter: str, tls: Sequence[Path] | None, what: str, words: list[str],
+        rule: str) -> int:  # fmt: skip
+    """One request, and its answer on standard output."""
+    client = AgentClient(address, read_secret(secret), datacenter=datacenter, tls=tls_pair(tls)[1])
+    try:
+        if what == "list":
+            for machine in client.machines():
+                print(f"{machine.name}\t{machine.memory_mb} MB\t{machine.engine}\t{machine.stopped or machine.home}")
+        elif what == "power-on":
+            print(client.power_on(words[0]))
+        elif what == "power-off":
+            print(client.power_off(words[0]))
+        elif what == "move":
+            print(client.move(words[0], words[1], rule, show_progress))
+        elif what == "type":
+            client.type(words[0], " ".join(words[1:]).encode() + b"\n")
+        elif what == "quit":
+            print(client.quit())
+        else:
+            follow(client, words[0])
+    finally:
+        client.close()
+    return 0
+
+
+def show_progress(moving: Moving) -> None:
+    """A line on standard error."""
+    print(
+        f"round {moving.round}: {moving.percent:3.0f} %, {moving.sent_bytes / 1e6:.1f} MB, "
+        f"{moving.bytes_per_s / 1e6:.1f} MB/s ({moving.phase})",
+        file=sys.stderr,
+    )
+
+
+def follow(client: AgentClient, name: str) -> None:
+    """What a machine says, until it is not there any more, or Ctrl-C."""
+    after = 0
+    while True:
+        said, after = client.read(name, after)
+        if said:
+            sys.stdout.write(said.decode(errors="replace"))
+            sys.stdout.flush()
+        else:
+            time.sleep(0.1)

@@ -1,0 +1,128 @@
+"""Who asks a host's agent: a person at a command line, a test, VirtualCenter.
+
+::
+
+    client.ask(PowerOn(home))  ──> blocks until Done; Refused is an ``AdminError`` with the agent's sentence
+    client.move("web", "127.0.0.1:9022", watch)        watch hears of each Moving meanwhile
+"""
+
+from __future__ import annotations
+
+import itertools
+import select
+import ssl
+import time
+from collections.abc import Callable
+
+from vilab.errors import AdminError
+from vilab.migration import agent_requests as requests
+from vilab.migration import agent_tcp
+from vilab.migration.agent_port import AgentPort
+from vilab.migration.agent_session import AgentSession, Received
+from vilab.migration.host_agent import MESSAGES, parse_address
+
+PATIENCE_S = 60.0
+
+
+class AgentClient:
+    """Parameters
+    ----------
+    name : what the agent knows us as; not the name of a host.
+
+    Raises
+    ------
+    AdminError : nobody answers there, or we do not know the secret; later, what the agent refuses.
+    """
+
+    def __init__(
+        self, address: str, secret: bytes, name: str = "console", *, datacenter: str = "datacenter",
+        tls: ssl.SSLContext | None = None, patience_s: float = PATIENCE_S,
+    ) -> None:  # fmt: skip
+        self.address, self.patience_s = address, patience_s
+        self._numbers = itertools.count(1)
+        self._got: list[Received] = []
+        self._ended = ""
+        session = AgentSession(name, secret, MESSAGES, initiator=True, datacenter=datacenter)
+        self._link = agent_tcp.connect(name, *parse_address(address), tls)
+        self._port = AgentPort(session, self._link, self._got.append, self._lost)
+        self._until(lambda: session.established)
+        self.host = session.peer
+
+    def _lost(self, why: str) -> None:
+        self._ended = why
+
+    def _until(self, there: Callable[[], bool]) -> None:
+        """Serve the connection until then. ``AdminError``: it ended, or has been silent for too long."""
+        heard_s = time.monotonic()
+        while not there():
+            if self._ended:
+                raise AdminError(self._ended)
+            if self._link.poll():
+                heard_s = time.monotonic()
+            elif time.monotonic() - heard_s > self.patience_s:
+                raise AdminError(f"The agent at {self.address} has said nothing for {self.patience_s:g} s; look at it.")
+            elif self._link.open and not there():
+                writes = [self._link] if self._link.wants_write else []
+                select.select([self._link], writes, [], 0.2)
+
+    def ask(
+        self, request: requests.Request, watch: Callable[[requests.Moving], None] = lambda _moving: None
+    ) -> tuple[requests.Request, bytes]:
+        """The answer, and the bytes that came with it."""
+        self._port.send(request)
+        while True:
+            self._until(lambda: bool(self._got))
+            got = self._got.pop(0)
+            message, body = got.message, bytes(got.body)
+            if not isinstance(message, requests.Request) or message.number != request.number:
+                continue
+            if isinstance(message, requests.Moving):
+                watch(message)
+            elif isinstance(message, requests.Refused):
+                raise AdminError(message.why)
+            else:
+                return message, body
+
+    # --- the requests -------------------------------------------------------------------------------------------------
+
+    def machines(self) -> tuple[requests.Machine, ...]:
+        answer, _ = self.ask(requests.ListMachines(next(self._numbers)))
+        assert isinstance(answer, requests.Machines)
+        return answer.machines
+
+    def power_on(self, home: str) -> str:
+        return self._done(requests.PowerOn(next(self._numbers), home))
+
+    def power_off(self, name: str) -> str:
+        return self._done(requests.PowerOff(next(self._numbers), name))
+
+    def move(
+        self,
+        name: str,
+        address: str,
+        rule: str = "nelson",
+        watch: Callable[[requests.Moving], None] = lambda _moving: None,
+    ) -> str:
+        """VMotion. Returns the sentence that says what it has cost."""
+        return self._done(requests.Move(next(self._numbers), name, address, rule), watch)
+
+    def read(self, name: str, after: int = 0) -> tuple[bytes, int]:
+        """What a machine has said after so many bytes, and how many it has said in all."""
+        answer, body = self.ask(requests.Read(next(self._numbers), name, after))
+        assert isinstance(answer, requests.Said)
+        return body, answer.total
+
+    def type(self, name: str, data: bytes) -> None:
+        self._done(requests.Type(next(self._numbers), name, data))
+
+    def quit(self) -> str:
+        """The host's process ends."""
+        return self._done(requests.Quit(next(self._numbers)))
+
+    def _done(self, request: requests.Request, watch: Callable[[requests.Moving], None] = lambda _moving: None) -> str:
+        answer, _ = self.ask(request, watch)
+        assert isinstance(answer, requests.Done)
+        return answer.what
+
+    def close(self) -> None:
+        self._port.close()
