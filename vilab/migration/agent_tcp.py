@@ -91,6 +91,11 @@ class TcpLink:
         return self._waiting_bytes
 
     @property
+    def up(self) -> bool:
+        """Connected, and agreed on TLS if it is to be: what is sent leaves."""
+        return self.open and self._stage == "up"
+
+    @property
     def wants_write(self) -> bool:
         """Is it worth to wait until ``fileno()`` can be written?"""
         waits = {"connecting": True, "connected": False, "tls": self._tls_writes, "up": bool(self._queue)}
@@ -296,6 +301,8 @@ def connect(name: str, address: str, port: int, tls: ssl.SSLContext | None = Non
     Raises ``AdminError`` if there is no such address, or no way to it.
     """
     try:
+        if not 0 < port < 65_536:
+            raise OverflowError("a port is a number from 1 to 65535")
         family, kind, _, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
         connection = socket.socket(family, kind)
     except (OSError, OverflowError, UnicodeError) as error:
