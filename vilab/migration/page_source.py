@@ -69,15 +69,29 @@ def store_pages(pmap: ManagedPmap, batch: PageBatch, body: ReadableBytes) -> int
     """
     judged = judge(batch, body, pmap.pages)
     changed = judged.changed(contents(pmap, judged.delta))
-    _write(pmap, judged.raw, judged.content)
+    write_pages(pmap, judged.raw, judged.content)
     if len(changed):
-        _write(pmap, judged.delta, changed)
+        write_pages(pmap, judged.delta, changed)
     zero = judged.zero
     states = states_of(pmap, zero)
     zero = zero[(states != UNTOUCHED) & (states != BALLOONED)]
     if len(zero):
-        _write(pmap, zero, np.broadcast_to(np.zeros(PAGE_BYTES, np.uint8), (len(zero), PAGE_BYTES)))
+        write_pages(pmap, zero, np.broadcast_to(np.zeros(PAGE_BYTES, np.uint8), (len(zero), PAGE_BYTES)))
     return batch.pages
+
+
+def write_pages(pmap: ManagedPmap, ppns: Numbers, content: Bytes) -> None:
+    """Write whole pages: shape (pages, 4096). Nothing else may use the pmap meanwhile."""
+    # Those that may be written where they are go first: finding a frame for another may take theirs away.
+    at_once = np.frombuffer(pmap.state, np.uint8)[ppns] == PRIVATE  # neither watched nor traced
+    if at_once.any():
+        memory = pmap.memory.bytes.reshape(-1, PAGE_BYTES)
+        memory[frames_of(pmap, ppns[at_once])] = content if at_once.all() else content[at_once]
+        for listener in pmap.listeners:
+            for ppn in ppns[at_once].tolist():
+                listener.page_content_changed(Ppn(ppn), 0, PAGE_BYTES)
+    for row in np.flatnonzero(~at_once).tolist():
+        pmap.write(int(ppns[row]) << PAGE_SHIFT, content[row].tobytes())
 
 
 def frames_of(pmap: ManagedPmap, ppns: Numbers) -> Numbers:
@@ -102,16 +116,3 @@ def contents(pmap: ManagedPmap, ppns: Numbers) -> Bytes:
     for row in np.flatnonzero(~there).tolist():
         found[row] = np.frombuffer(pmap.page(int(ppns[row])), np.uint8)
     return found
-
-
-def _write(pmap: ManagedPmap, ppns: Numbers, content: Bytes) -> None:
-    """Those that may be written where they are first: finding a frame for another may take theirs away."""
-    at_once = np.frombuffer(pmap.state, np.uint8)[ppns] == PRIVATE  # neither watched nor traced
-    if at_once.any():
-        memory = pmap.memory.bytes.reshape(-1, PAGE_BYTES)
-        memory[frames_of(pmap, ppns[at_once])] = content if at_once.all() else content[at_once]
-        for listener in pmap.listeners:
-            for ppn in ppns[at_once].tolist():
-                listener.page_content_changed(Ppn(ppn), 0, PAGE_BYTES)
-    for row in np.flatnonzero(~at_once).tolist():
-        pmap.write(int(ppns[row]) << PAGE_SHIFT, content[row].tobytes())
