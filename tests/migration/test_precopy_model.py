@@ -97,6 +97,14 @@ def test_a_process_is_stunned_at_its_fault_and_not_for_writing_the_same_page_aga
     assert outcome.rounds[0].dirtied_pages == 1 + 3 + 7
 
 
+def test_a_fault_at_the_very_end_of_a_round_is_of_the_next() -> None:
+    """Page 1 is skipped, so the round ends at 1 ms: when the process writes."""
+    trace = trace_of(2, [(MS // 2, 1, 0), (MS, 0, 1)], 1000 * MS)
+    setting = Setting(PAGE_A_MS, pseudo_random=False, stun_faults=1)
+    assert migrate(FixedRounds(1), trace, setting).stunned_writers == ()
+    assert [each.number for each in migrate(FixedRounds(2), trace, setting).stunned_writers] == [2]
+
+
 # --- the same as the naive model -------------------------------------------------------------------------------------
 
 PAGES = 12
