@@ -90,7 +90,7 @@ def test_a_screen_reader_hears_the_twin_and_the_picture_has_its_facts(page: Any)
     page.keyboard.press("Enter")
     at(page, 4)
     page.wait_for_function("document.querySelector('[aria-live]').textContent.includes('look at the paths of esx2')")
-    assert "3 rounds of 64.0 MB, 6.0 MB, 512 KB" in page.get_attribute(".vl-stage > svg", "aria-label")
+    assert "3 rounds of 64.0 MB, 6.0 MB, 0.5 MB" in page.get_attribute(".vl-stage > svg", "aria-label")
     assert page.locator(".vl-say.fault").count() == 1
 
 

@@ -14,8 +14,9 @@ from vilab.view.vmotion_clock import clock
 from vilab.view.vmotion_labels import Place, Space, width
 from vilab.view.vmotion_run import MigrationRun
 from vilab.view.vmotion_scale import HIGH, RIGHT, squares, ticks
-from vilab.view.vmotion_text import in_unit, memory, rate, reason, size, square, time
+from vilab.view.vmotion_text import reason
 from vilab.view.vmotion_track import VMotionPlayback, VMotionTrack
+from vilab.view.vmotion_units import in_unit, memory, rate, size, square, time
 
 NBSP = "\u00a0"
 TOKENS = re.compile(r"(?:fill|stroke):(?!none|var\(--vl-)")
@@ -68,6 +69,29 @@ def test_only_what_was_sent_with_the_machine_stopped_is_orange() -> None:
     assert [hue for _, _, hue in made] == ["guest"] * 8 + ["vmm"]
 
 
+def test_what_was_written_again_before_its_turn_is_hollow_and_belongs_to_the_round() -> None:
+    shown = track("skipped")
+    assert shown.run is not None
+    svg = shown.picture(shown.total).stage.under
+    due = [int(found) for found in re.findall(r'data-due="(\d+)"', svg)]
+    assert due == [each.due_bytes for each in shown.run.seen.rounds[1:-1]]
+    assert "written again before their turn" in svg
+    assert "written again" not in track("specweb").picture(9).stage.under
+    assert shown.describe(10) == (
+        "Round 10 sends 256 KB of the 1,228 KB that round 9 left; the rest was written again first. Meanwhile the "
+        "guest writes to 1,228 KB: faster than pages go."
+    )
+    assert ">512\u00a0KB</text>" in svg
+
+
+def test_sizes_of_one_picture_have_one_unit_and_the_twin_has_it_too() -> None:
+    shown = track("quake")
+    texts = re.findall(r'<text [^>]*class="(?:xl )?b mid tab[^>]*>([^<]*)<', shown.picture(11).stage.under)
+    assert {*texts} == {f"56.3{NBSP}MB", "20.4", "4.6", "1.6", "1.2", "0.9", "1.1", "0.8", "0.2", "0.1"}
+    assert "4.6 MB in" in shown.describe(3)
+    assert "0.9 MB in" in shown.describe(6)
+
+
 def test_the_mock_ups_squares() -> None:
     scale = track().layout.scale
     assert scale.unit_bytes == samples.MB
@@ -92,10 +116,10 @@ def test_every_size_and_number_of_rounds_has_room(most: int, rounds: int, shape:
 
 
 def test_small_and_large_machines_get_squares_that_can_be_counted() -> None:
-    assert square(squares([64 * 4096]).unit_bytes) == f"1{NBSP}KB"
-    assert square(squares([16 << 20, 1 << 20, 80_000]).unit_bytes) == f"32{NBSP}KB"
-    assert square(4096) == f"4{NBSP}KB, a page"
-    assert square(squares([64 << 30, 8 << 30]).unit_bytes) == f"128{NBSP}MB"
+    assert square(squares([64 * 4096]).unit_bytes) == f"1{NBSP}KB sent"
+    assert square(squares([16 << 20, 1 << 20, 80_000]).unit_bytes) == f"32{NBSP}KB sent"
+    assert square(4096) == f"4{NBSP}KB sent, a page"
+    assert square(squares([64 << 30, 8 << 30]).unit_bytes) == f"128{NBSP}MB sent"
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,17 @@ def constant(rounds: int = 30, vm_mb: float = 256, hot_mb: float = 96) -> list[E
     return tell(sizes, [930] * rounds, vm_mb, f"{rounds - 1} rounds have not been enough", vm="writer").move(11 * MS)
 
 
+def skipped() -> list[Event]:
+    """A writer that is faster than the link: most of a round is written again before its turn."""
+    told = Teller(8, vm="muncher", rule="downtime")
+    told.round(0.5, 15, 1.2, zero=12)
+    for _ in range(17):
+        told.round(0.25, 14, 1.2, skipped=pages(0.95))
+    told.stun("the goal of 20 ms is out of reach: 1251 pages are sent and 308 are left")
+    told.round(1.2, 16, 0, True)
+    return told.move(4 * MS)
+
+
 def aborted() -> list[Event]:
     """The link is cut in the middle of round 3."""
     told = Teller(64, vm="db1")
@@ -204,5 +215,6 @@ def live(events: Sequence[Event] | None = None, rounds: int = 3) -> list[Event]:
 ALL: dict[str, Callable[[], list[Event]]] = {
     "specweb": specweb, "quake": quake, "muncher": muncher, "constant": constant, "aborted": aborted,
     "given_back": given_back, "refused": refused, "writers": stunned_writers, "one": one_round, "small": small,
-    "large": large, "live": live, "many": lambda: constant(100, 256, 20), "tiny": lambda: one_round(0.0156),
+    "large": large, "skipped": skipped, "live": live,
+    "many": lambda: constant(100, 256, 20), "tiny": lambda: one_round(0.0156),
 }  # fmt: skip

@@ -15,7 +15,7 @@ from vilab.view.svg import number, text
 from vilab.view.vmotion_labels import width
 from vilab.view.vmotion_scale import END, LEFT
 from vilab.view.vmotion_seen import Migration
-from vilab.view.vmotion_text import time
+from vilab.view.vmotion_units import time
 
 NAME, TOP, HEIGHT, BELOW = 473.0, 487.0, 18.0, 521.0
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -96,6 +96,8 @@ def _under(seen: Migration, unit: float) -> str:
     done = [each for each in seen.rounds if each.sent is not None]
     named: list[tuple[float, str, float]] = []
     free = LEFT
+    before = "checks, room" if seen.rounds and width("checks, room", 12) + 6 <= seen.rounds[0].began_ns * unit else ""
+    first = text(LEFT, BELOW, before, "s soft") if before else ""
     for at, each in enumerate(done):
         assert each.sent is not None
         x, room = LEFT + each.began_ns * unit, each.sent.duration_ns * unit
@@ -110,10 +112,10 @@ def _under(seen: Migration, unit: float) -> str:
     while True:
         rest = done[len(named) :]
         if not rest:
-            return "".join(text(x, BELOW, words, "s soft") for x, words, _ in named)
+            return first + "".join(text(x, BELOW, words, "s soft") for x, words, _ in named)
         words = f"{rest[0].number} to {rest[-1].number}" if len(rest) > 1 else f"{rest[0].number}"
         right = min(max(LEFT + rest[-1].ended_ns * unit, free + width(words, 12)), END)
         if right - width(words, 12) >= free or not named:
-            made = "".join(text(x, BELOW, words, "s soft") for x, words, _ in named)
+            made = first + "".join(text(x, BELOW, words, "s soft") for x, words, _ in named)
             return made + text(right, BELOW, words, "s soft end")
         free = named.pop()[2]

@@ -20,9 +20,11 @@ from vilab.view.vmotion_clock import clock
 from vilab.view.vmotion_labels import Place, Space, width
 from vilab.view.vmotion_rates import rates
 from vilab.view.vmotion_scale import END, LEFT, Squares, squares
-from vilab.view.vmotion_seen import PAGE_BYTES, Migration, Round
-from vilab.view.vmotion_squares import BASE, TOP, blocks, due, high
-from vilab.view.vmotion_text import in_unit, label, size, size_unit, square, time
+from vilab.view.vmotion_seen import Migration, Round
+from vilab.view.vmotion_squares import BASE, TOP, blocks, high
+from vilab.view.vmotion_text import label
+from vilab.view.vmotion_units import amount, in_unit, square, time, unit_of
+from vilab.view.words import NBSP
 
 NAMES, UNDER_NAMES, LAST_NAMES = BASE + 18, BASE + 34, BASE + 50
 HEIGHT, LECTURE_HEIGHT = 528.0, 456.0
@@ -44,7 +46,7 @@ class Layout(msgspec.Struct, frozen=True):
 
 def layout(whole: Migration, rounds: int = 0) -> Layout:
     """``rounds``: for how many there is to be room, where more may come."""
-    sizes = [due(each) for each in whole.rounds]
+    sizes = [each.due_bytes for each in whole.rounds]
     return Layout(squares(sizes or [whole.memory_bytes], rounds), whole)
 
 
@@ -87,7 +89,7 @@ def _sizes(where: Layout, seen: Migration, space: Space) -> str:
     rounds = seen.rounds
     if not rounds:
         return ""
-    name, unit = size_unit(max(due(each) for each in whole.rounds) or 1)
+    unit = unit_of(whole)
     largest = max(range(len(rounds)), key=lambda at: rounds[at].bytes)
     newest = len(rounds) - 1
     order = sorted(range(len(rounds)), key=lambda at: (at != 0, at != newest, not rounds[at].stopped, at != largest))
@@ -95,7 +97,7 @@ def _sizes(where: Layout, seen: Migration, space: Space) -> str:
     for at in order:
         each, block = rounds[at], scale.blocks[at]
         loud = at == 0 and block.columns > 2
-        words = _size_words(each, unit, name if at == 0 else "")
+        words = _size_words(each, unit, at == 0)
         if loud:
             px, css = 20.0, "xl b"
         elif at == newest or scale.gap + block.width > 30:
@@ -106,19 +108,21 @@ def _sizes(where: Layout, seen: Migration, space: Space) -> str:
         y = BASE - high(scale, each) - 7
         wide = width(words, px, "b" in css.split())
         middle = max(block.middle, wide / 2)
-        place = space.put(wide, px, (Place(middle, y, "mid"), Place(middle, y - 16, "mid"))[: 2 if at == newest else 1])
+        places = [Place(middle, y, "mid")]
+        if at == newest or not at:
+            places += [Place(middle, y - 16, "mid"), Place(middle, TOP - 7, "mid")]
+        place = space.put(wide, px, places)
         if place is not None:
             made.append(text(place.x, place.y, words, f"{css} mid tab{hue}"))
     return "".join(made)
 
 
-def _size_words(each: Round, unit: int, name: str) -> str:
-    """Without a unit where it is the first one's; a tenth of a GB is too coarse, and so is a tenth of a tenth."""
+def _size_words(each: Round, unit: tuple[str, int], first: bool) -> str:
+    """The unit stands once, at the first."""
+    words = amount(each.bytes, unit)
     if each.sent is None:
-        return f"{in_unit(each.bytes, unit)} of {in_unit(each.pages * PAGE_BYTES, unit)} {name}".strip()
-    if each.bytes and each.bytes < unit * (0.95 if unit >= 1024**3 else 0.095):
-        return size(each.bytes)
-    return f"{in_unit(each.bytes, unit)} {name}".strip()
+        words = f"{in_unit(each.bytes, unit[1])} of {amount(each.due_bytes, unit)}"
+    return words if first else words.removesuffix(f"{NBSP}{unit[0]}")
 
 
 def _unit(where: Layout) -> str:
@@ -128,8 +132,10 @@ def _unit(where: Layout) -> str:
         space.take(block.x - 14, BASE - high(where.scale, each) - 26, block.x + block.width + 14, BASE)
     if not where.whole.rounds and where.whole.finished:
         return ""
-    words = f"1 square = {square(where.scale.unit_bytes)} sent"
-    wide = width(words, 12) + 14
+    words = f"1 square = {square(where.scale.unit_bytes)}"
+    skipped = any(each.sent is not None and each.sent.skipped_pages for each in where.whole.rounds)
+    more = "written again before their turn" if skipped else ""
+    wide = width(words, 12) + 14 + (width(more, 12) + 32 if more else 0)
     xs = [LEFT + 12.0 * at for at in range(int((END - LEFT - wide) / 12) + 1)]
     after = where.scale.blocks[0].x + where.scale.blocks[0].width + 16
     places = [Place(x, y) for y in (TOP + 8, TOP - 12, TOP + 40, TOP + 80) for x in xs if x >= after]
@@ -138,15 +144,21 @@ def _unit(where: Layout) -> str:
         place = Place(LEFT, UNDER_NAMES)
     side = where.scale.side
     box = f"M{number(place.x)} {number(place.y - 9)}h{number(side)}v{number(side)}h{number(-side)}Z"
-    return f'<path d="{box}" style="fill:var(--vl-guest-fill)"/>' + text(place.x + 12, place.y, words, "s soft")
+    made = f'<path d="{box}" style="fill:var(--vl-guest-fill)"/>' + text(place.x + 12, place.y, words, "s soft")
+    if more:
+        x = place.x + width(words, 12) + 32
+        box = f"M{number(x)} {number(place.y - 9)}h9v9h-9Z"
+        dashed = "fill:none;stroke:var(--vl-guest-ink);stroke-width:1.2;stroke-dasharray:3 1.5"
+        made += f'<path d="{box}" style="{dashed}"/>' + text(x + 14, place.y, more, "s soft")
+    return made
 
 
 def _working_set(where: Layout, seen: Migration, space: Space) -> str:
     found = seen.plateau
     if found is None:
         return ""
-    first, amount = found
-    level = where.scale.level(amount)
+    first = min(found[0], len(where.scale.blocks) - 1)
+    level = where.scale.level(found[1])
     if level is None:
         return ""
     y = BASE - level
@@ -155,7 +167,8 @@ def _working_set(where: Layout, seen: Migration, space: Space) -> str:
         f'<path d="M{number(x)} {number(y)}H{number(END)}" data-line="working-set" '
         'style="fill:none;stroke:var(--vl-text-strong);stroke-width:1.2;stroke-dasharray:4 3"/>'
     ]
-    over, name = f"never much below {size(amount)}:", "the writable working set"
+    words = amount(found[1], unit_of(where.whole))
+    over, name = f"never much below {words}:", "the writable working set"
     wide = max(width(over), width(name, bold=True))
     top = y - 40
     places = [Place(END, top - 12 * at, "end") for at in range(int((top - 14) // 12) + 1)]
@@ -165,10 +178,10 @@ def _working_set(where: Layout, seen: Migration, space: Space) -> str:
         made.append(f'<path d="{leader}" class="axis" style="stroke:var(--vl-text)"/>')
         made.append(text(place.x, place.y, over, "end") + text(place.x, place.y + 18, name, "end b"))
         return "".join(made)
-    lines = (f"{size(amount)}:", "the writable", "working set")  # beside the rounds, under the line or above it
+    lines = (f"{words}:", "the writable", "working set")  # beside the rounds, under the line or above it
     below = y + 16 + 2 * 16 < BASE
-    for at, words in enumerate(lines):
-        made.append(text(END, (y + 18 if below else y - 42) + 16 * at, words, "s end" if not at else "s end b"))
+    for at, line in enumerate(lines):
+        made.append(text(END, (y + 18 if below else y - 42) + 16 * at, line, "s end" if not at else "s end b"))
     return "".join(made)
 
 

@@ -17,7 +17,7 @@ from vilab.view.svg import number, text
 from vilab.view.vmotion_labels import LEADING, Place, Space, width
 from vilab.view.vmotion_scale import END, LEFT, ticks
 from vilab.view.vmotion_seen import Migration, Round
-from vilab.view.vmotion_text import rate, rate_unit
+from vilab.view.vmotion_units import rate, rate_unit
 
 TOP, BASE = 278.0, 434.0
 Point = tuple[float, float]
@@ -133,16 +133,21 @@ def _labels(
 
 def _name(space: Space, name: str, value: float, css: str, points: Sequence[Point], above: bool) -> str:
     """Beside the first point with the value there; elsewhere on the line without it."""
-    words = f"{name} at {rate(value)}"
     x, y = points[0]
-    start = max(LEFT + 18, x - width(words, 14, True) / 2)
     near, far = (-12.0, 22.0) if above else (22.0, -12.0)
-    places = [Place(start, y + near)]
-    if not above and BASE - y < 80:
-        places.append(Place(start, BASE + 18))
-    places += [Place(start, y + near + (-5 if above else 5) * step) for step in range(1, 8)]
-    places += [Place(start, y + far)]
-    place = space.put(width(words, 14, True), 14, places)
+    place = None
+    for words in (f"{name} at {rate(value)}", f"{name.split(':')[0]}: {rate(value)}"):
+        wide = width(words, 14, True)
+        start = max(LEFT + 18, x - wide / 2)
+        places = [Place(start, y + near)]
+        if not above and BASE - y < 80:
+            places.append(Place(start, BASE + 18))
+        places += [Place(start, y + near + (-5 if above else 5) * step) for step in range(1, 8)]
+        places += [Place(max(LEFT + 4, x - wide + 12), y + near + (-5 if above else 5) * step) for step in range(6)]
+        places += [Place(start, y + far)]
+        place = space.put(wide, 14, places)
+        if place is not None:
+            break
     if place is None:
         words = name
         others = [

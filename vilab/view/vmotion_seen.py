@@ -28,8 +28,8 @@ from vilab.migration.migration_events import (
 
 PAGE_BYTES = 4096
 PLATEAU_ROUNDS, PLATEAU_SPREAD, PLATEAU_FALL = 3, 1.75, 0.9
-"""MODEL: rounds show the writable working set where three in a row or more are alike, none more than 1.75 times as
-large as another, and the last of them is not clearly the smallest: then they have stopped to shrink. Clark et al. 2005,
+"""MODEL: rounds show the writable working set where three in a row or more leave alike, none more than 1.75 times as
+large as another, and the last of them is not clearly the smallest: then they shrink no more. Clark et al. 2005,
 section 4, measure it instead; their SPECweb99 shows it from round 5 on (figure 9)."""
 
 
@@ -49,6 +49,13 @@ class Round(msgspec.Struct, frozen=True):
     def bytes(self) -> int:
         """On the wire. MODEL: of a round that is under way, its pages without headers and as they are."""
         return self.sent.sent_bytes if self.sent else self.sent_pages * PAGE_BYTES
+
+    @property
+    def due_bytes(self) -> int:
+        """What it had to send: what was skipped is its work, too; all pages where it is not over."""
+        if self.sent is None:
+            return max(self.pages * PAGE_BYTES, self.bytes)
+        return self.bytes + self.sent.skipped_pages * PAGE_BYTES
 
     @property
     def ended_ns(self) -> int:
@@ -137,13 +144,16 @@ class Migration(msgspec.Struct, frozen=True):
 
     @property
     def plateau(self) -> tuple[int, int] | None:
-        """The writable working set as the rounds show it: where it begins among them, and its bytes, the median."""
-        sizes = [each.bytes for each in self.rounds if each.sent is not None]
-        first = len(sizes)
-        while first > 1 and min(sizes[first - 1 :]) * PLATEAU_SPREAD >= max(sizes[first - 1 :]):
+        """The writable working set as rounds show it: the first that has it to send, counted from 0, and its bytes.
+
+        It is what rounds leave, not what they send: what was skipped belongs to it. The bytes are the median.
+        """
+        left = [each.sent.dirtied_pages for each in self.rounds if each.sent is not None and not each.stopped]
+        first = len(left)
+        while first and min(left[first - 1 :]) * PLATEAU_SPREAD >= max(left[first - 1 :]):
             first -= 1
-        if len(sizes) - first < PLATEAU_ROUNDS or not min(sizes[first:]):
+        if len(left) - first < PLATEAU_ROUNDS or not min(left[first:]):
             return None
-        if sizes[-1] < PLATEAU_FALL * min(sizes[first:-1]):
+        if left[-1] < PLATEAU_FALL * min(left[first:-1]):
             return None
-        return first, round(statistics.median(sizes[first:]))
+        return first + 1, round(statistics.median(left[first:])) * PAGE_BYTES

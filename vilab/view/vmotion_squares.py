@@ -1,11 +1,11 @@
-"""A round's bytes as squares: filled what is sent, a dashed outline around what is still to be sent.
+"""A round's bytes as squares: filled what is sent, a dashed outline around all that it has to send.
 
 ::
 
-    ┌╌╌╌╌┐          ██▌        half a square more
-    ╎    ╎         █████
-    █████ under    █████       orange if the machine stood still
-    ─────  way    ───────
+    ┌╌╌╌┐ what is not sent: it is under way, was cut off, or skipped pages     ██▌       half a square more
+    ╎   ╎ that were written again before their turn                            █████
+    █████ sent                                                                 █████     orange: the machine stood still
+    ─────                                                                     ───────
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from vilab.view.svg import number
 from vilab.view.vmotion_scale import BETWEEN, HIGH, SIDE, Block, Squares
-from vilab.view.vmotion_seen import PAGE_BYTES, Round
+from vilab.view.vmotion_seen import Round
 
 BASE = 196.0
 TOP = BASE - HIGH * SIDE
@@ -25,11 +25,11 @@ def blocks(scale: Squares, rounds: Sequence[Round]) -> str:
     made = []
     for each, block in zip(rounds, scale.blocks, strict=False):
         hue = "vmm" if each.stopped else "guest"
-        if each.sent is None:
-            outline = _outline(scale, block, due(each))
+        if each.due_bytes > each.bytes:
+            outline = _outline(scale, block, each.due_bytes)
             made.append(
-                f'<path d="{outline}" style="fill:none;stroke:var(--vl-{hue}-ink);stroke-width:1.5;'
-                'stroke-dasharray:4 3"/>'
+                f'<path d="{outline}" data-due="{each.due_bytes}" style="fill:none;stroke:var(--vl-{hue}-ink);'
+                'stroke-width:1.2;stroke-dasharray:3 2.5"/>'
             )
         made.append(_filled(scale, block, each.bytes, hue))
     return "".join(made)
@@ -49,13 +49,8 @@ def _columns(scale: Squares, block: Block, size_bytes: int) -> list[tuple[float,
 
 
 def high(scale: Squares, each: Round) -> float:
-    """Of a round's squares, or of what it is to send where it is not over."""
-    return scale.height(due(each))
-
-
-def due(each: Round) -> int:
-    """Bytes of a round, or of what it is to send where it is not over."""
-    return each.bytes if each.sent is not None else each.pages * PAGE_BYTES
+    """Of all that a round has to send."""
+    return scale.height(each.due_bytes)
 
 
 def _outline(scale: Squares, block: Block, size_bytes: int) -> str:

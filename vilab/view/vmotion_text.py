@@ -1,69 +1,12 @@
-"""A migration in words: the text twin of each step, and how its quantities are written.
-
-Sizes count memory: 1 MB is 1,048,576 bytes, 256 pages. Rates count what a link carries: 1 Mb/s is 1,000,000 bits a
-second. Both are what the field says; 1 MB in a second is 8.4 Mb/s.
-"""
+"""A migration in words: the text twin of each step, and the facts of the picture for those who cannot see it."""
 
 from __future__ import annotations
 
 from vilab.migration.migration_events import RoundSent
 from vilab.view.vmotion_run import FAILED, MOVED, OPEN, STOPPED, WRITERS, Step
 from vilab.view.vmotion_seen import PAGE_BYTES, Migration, Round
+from vilab.view.vmotion_units import amount, memory, rate, time, unit_of
 from vilab.view.words import NBSP, counted, hex8
-
-_SIZES = (("KB", 1024), ("MB", 1024**2), ("GB", 1024**3), ("TB", 1024**4))
-_RATES = (("kb/s", 1e3), ("Mb/s", 1e6), ("Gb/s", 1e9), ("Tb/s", 1e12))
-_TIMES = (("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9))
-
-
-def size_unit(most_bytes: float) -> tuple[str, int]:
-    """The unit for sizes up to that: name and bytes."""
-    return next((each for each in reversed(_SIZES) if most_bytes >= each[1]), _SIZES[0])
-
-
-def size(size_bytes: float) -> str:
-    """``676.8 MB``, ``4.0 KB``, ``148 KB``"""
-    name, unit = size_unit(size_bytes)
-    return f"{in_unit(size_bytes, unit)}{NBSP}{name}"
-
-
-def memory(size_bytes: int) -> str:
-    """``800 MB``: of what is configured, without a decimal where there is nothing behind it."""
-    name, unit = size_unit(size_bytes)
-    return size(size_bytes) if size_bytes % unit else f"{size_bytes // unit:,}{NBSP}{name}"
-
-
-def in_unit(size_bytes: float, unit: int) -> str:
-    """One decimal, but none for hundreds of KB."""
-    amount = size_bytes / unit
-    return f"{amount:,.0f}" if not amount or (unit == 1024 and amount >= 99.95) else f"{amount:,.1f}"
-
-
-def square(unit_bytes: int) -> str:
-    """What one square is: ``1 MB``, ``4 KB, a page``."""
-    name, unit = size_unit(unit_bytes)
-    return f"{unit_bytes // unit}{NBSP}{name}" + (", a page" if unit_bytes == PAGE_BYTES else "")
-
-
-def rate_unit(most_bits_per_s: float) -> tuple[str, float]:
-    return next((each for each in reversed(_RATES) if most_bits_per_s >= each[1]), _RATES[0])
-
-
-def rate(bytes_per_s: float) -> str:
-    """``294 Mb/s``, ``1.2 Gb/s``"""
-    bits = bytes_per_s * 8
-    name, unit = rate_unit(bits)
-    amount = bits / unit
-    return f"{amount:,.1f}{NBSP}{name}" if amount < 9.95 else f"{amount:,.0f}{NBSP}{name}"
-
-
-def time(ns: float) -> str:
-    """``201 ms``, ``71.0 s``, ``9.0 ms``, ``340 µs``"""
-    name, unit = next((each for each in reversed(_TIMES) if ns >= each[1] * 0.9995), _TIMES[0])
-    amount = ns / unit
-    if name == "s" or amount < 9.95:
-        return f"{amount:,.1f}{NBSP}{name}" if amount else f"0{NBSP}s"
-    return f"{amount:,.0f}{NBSP}{name}"
 
 
 def reason(words: str, names: tuple[str, ...] = ()) -> str:
@@ -107,23 +50,36 @@ def say(step: Step) -> str:
 
 
 def _round(seen: Migration) -> str:
-    last = seen.rounds[-1]
+    last, unit = seen.rounds[-1], unit_of(seen)
     sent = _sent(last)
-    what = "sends all memory"
-    if len(seen.rounds) > 1:
-        what = f"sends what round {seen.rounds[-2].number} left"
-    elif last.pages < seen.began.pages:
-        what = f"sends the {counted(last.pages, 'page')} in use"
-    words = f"**Round {last.number}** {what}: {size(sent.sent_bytes)} in {time(sent.duration_ns)}{_at(sent)}."
+    words = f"**Round {last.number}** {_what(seen, unit)}"
     if sent.zero_pages and len(seen.rounds) == 1:
         words += f" {_capital(counted(sent.zero_pages, 'page'))} of zeros took no content."
     if not sent.dirtied_pages:
         return words + " Meanwhile the guest has **written nothing**."
-    words += f" Meanwhile the guest writes to **{size(sent.dirtied_pages * PAGE_BYTES)}**"
+    words += f" Meanwhile the guest writes to **{amount(sent.dirtied_pages * PAGE_BYTES, unit)}**"
     if last.overtaken:
         faster = sent.dirtied_bytes_per_s > 1.02 * sent.sent_bytes_per_s
         return words + (": **faster than pages go**." if faster else ": **as fast as pages go**.")
     return words + (f", at {rate(sent.dirtied_bytes_per_s)}." if sent.duration_ns else ".")
+
+
+def _what(seen: Migration, unit: tuple[str, int]) -> str:
+    """Which part of which pages the last round has sent."""
+    last, first = seen.rounds[-1], len(seen.rounds) == 1
+    sent = _sent(last)
+    if sent.skipped_pages:
+        due = amount(last.due_bytes, unit)
+        whose = "in use" if first else f"that round {seen.rounds[-2].number} left"
+        return f"sends {amount(sent.sent_bytes, unit)} of the {due} {whose}; the rest was written again first."
+    if not first:
+        what = f"sends what round {seen.rounds[-2].number} left"
+    elif last.pages < seen.began.pages:
+        what = f"sends the {counted(last.pages, 'page')} in use"
+    else:
+        what = "sends all memory"
+    at = f", at {rate(sent.sent_bytes_per_s)}" if sent.duration_ns else ""
+    return f"{what}: {amount(sent.sent_bytes, unit)} in {time(sent.duration_ns)}{at}."
 
 
 def _stopped(seen: Migration) -> str:
@@ -135,7 +91,7 @@ def _stopped(seen: Migration) -> str:
     if not sent.sent_pages:
         return f"{head}. Nothing is left to send with the VM stopped."
     return (
-        f"{head}. Round {last.number} goes **with the VM stopped**: {size(sent.sent_bytes)} in "
+        f"{head}. Round {last.number} goes **with the VM stopped**: {amount(sent.sent_bytes, unit_of(seen))} in "
         f"{time(sent.duration_ns)}."
     )
 
@@ -157,12 +113,12 @@ def who_runs(count: int) -> str:
 
 
 def _open(seen: Migration) -> str:
-    last = seen.rounds[-1]
+    last, unit = seen.rounds[-1], unit_of(seen)
     how = " with the VM stopped" if last.stopped else ""
-    return (
-        f"**Round {last.number} is under way**{how}: {size(last.bytes)} of {size(last.pages * PAGE_BYTES)} are sent. "
-        + ("" if last.stopped else f"Meanwhile the guest has written to {size(last.dirty_pages * PAGE_BYTES)}.")
-    ).rstrip()
+    words = f"**Round {last.number} is under way**{how}: {amount(last.bytes, unit)} of {amount(last.due_bytes, unit)} "
+    if last.stopped:
+        return words + "are sent."
+    return words + f"are sent. Meanwhile the guest has written to {amount(last.dirty_pages * PAGE_BYTES, unit)}."
 
 
 def _moved(seen: Migration) -> str:
@@ -171,9 +127,9 @@ def _moved(seen: Migration) -> str:
         words += f" It stood still for **{time(seen.downtime_ns)}** of {time(seen.duration_ns)}{_parts(seen)}."
     total = seen.ended.sent_bytes if seen.ended is not None else seen.sent_bytes
     if total and 2 * total < seen.memory_bytes:
-        words += f" {size(total)} were sent, of {memory(seen.memory_bytes)} of memory."
+        words += f" {amount(total, unit_of(seen))} were sent, of {memory(seen.memory_bytes)} of memory."
     elif total and seen.memory_bytes:
-        words += f" {size(total)} were sent, {total / seen.memory_bytes:.2f} times its memory."
+        words += f" {amount(total, unit_of(seen))} were sent, {total / seen.memory_bytes:.2f} times its memory."
     return words
 
 
@@ -203,10 +159,6 @@ def _failed(seen: Migration) -> str:
     return " ".join(part for part in (head, why, still) if part)
 
 
-def _at(sent: RoundSent) -> str:
-    return f", at {rate(sent.sent_bytes_per_s)}" if sent.duration_ns else ""
-
-
 def _capital(words: str) -> str:
     return words[0].upper() + words[1:]
 
@@ -220,13 +172,13 @@ def label(seen: Migration, question: str) -> str:
     """The facts of the picture for those who cannot see it."""
     if not seen.rounds:
         return f"{question} No round is sent yet."
-    parts = ", ".join(size(each.bytes) for each in seen.rounds)
+    parts = ", ".join(amount(each.bytes, unit_of(seen)) for each in seen.rounds)
     words = f"{question} {counted(len(seen.rounds), 'round')} of {parts}."
     live = [each.sent for each in seen.rounds if each.sent is not None and not each.stopped]
     if live:
         words += f" The guest dirties at {', '.join(rate(each.dirtied_bytes_per_s) for each in live)}."
     if seen.plateau is not None:
-        words += f" The writable working set is about {size(seen.plateau[1])}."
+        words += f" The writable working set is about {amount(seen.plateau[1], unit_of(seen))}."
     if seen.downtime_ns is not None:
         words += f" Stopped for {time(seen.downtime_ns)} of {time(seen.duration_ns)}."
     return words.replace(NBSP, " ")

@@ -24,7 +24,8 @@ from vilab.view.vmotion_run import (
 from vilab.view.vmotion_scale import LEFT, RIGHT
 from vilab.view.vmotion_seen import PAGE_BYTES, Migration
 from vilab.view.vmotion_slider import slider
-from vilab.view.vmotion_text import NONE, memory, nothing_sent, rate, say, size, time
+from vilab.view.vmotion_text import NONE, nothing_sent, say
+from vilab.view.vmotion_units import amount, memory, rate, size, time, unit_of
 from vilab.view.words import grouped, plain
 
 ROOM_ROUNDS, MORE_ROUNDS = 9, 6
@@ -156,7 +157,7 @@ class VMotionTrack(StepTrack):
 
 
 def _row(step: Step, at: int, now: bool) -> Row | None:
-    mark = "now" if now else ""
+    mark, unit = ("now" if now else ""), unit_of(step.seen)
     if step.kind in (MOVED, FAILED):
         return None
     last = step.seen.rounds[-1] if step.seen.rounds else None
@@ -174,13 +175,13 @@ def _row(step: Step, at: int, now: bool) -> Row | None:
     limit = rate(last.limit_bytes_per_s) if last.limit_bytes_per_s else "none"
     number_cell = Cell(str(last.number), "r")
     if last.sent is None:
-        return Row((number_cell, Cell(f"{size(last.bytes)} so far", "r"), blank, blank, Cell(limit, "r"),
-                    Cell(size(last.dirty_pages * PAGE_BYTES), "r"), blank), mark, at)  # fmt: skip
+        return Row((number_cell, Cell(f"{amount(last.bytes, unit)} so far", "r"), blank, blank, Cell(limit, "r"),
+                    Cell(amount(last.dirty_pages * PAGE_BYTES, unit), "r"), blank), mark, at)  # fmt: skip
     sent = last.sent
     cells = (
-        number_cell, Cell(size(sent.sent_bytes), "r"), Cell(time(sent.duration_ns), "r"),
+        number_cell, Cell(amount(sent.sent_bytes, unit), "r"), Cell(time(sent.duration_ns), "r"),
         Cell(rate(sent.sent_bytes_per_s), "r"), Cell(limit, "r"),
-        Cell("VM stopped", "r c-vmm") if last.stopped else Cell(size(sent.dirtied_pages * PAGE_BYTES), "r"),
+        Cell("VM stopped", "r c-vmm") if last.stopped else Cell(amount(sent.dirtied_pages * PAGE_BYTES, unit), "r"),
         Cell(grouped(sent.traces), "r"),
     )  # fmt: skip
     return Row(cells, mark, at)
@@ -194,7 +195,8 @@ def _state(seen: Migration) -> Panel:
     zero = sum(each.sent.zero_pages for each in seen.rounds if each.sent is not None)
     rows = [
         ("way", f"{began.source} → {began.destination}"), ("memory", memory(seen.memory_bytes)),
-        ("rule", began.rule), ("found by", began.tracking.replace("_", " ")), ("sent", f"{size(total)}{times}"),
+        ("rule", began.rule), ("found by", began.tracking.replace("_", " ")),
+        ("sent", amount(total, unit_of(seen)) + times),
     ]  # fmt: skip
     if zero:
         rows.append(("zeros", f"{grouped(zero)} pages without content"))
@@ -203,7 +205,7 @@ def _state(seen: Migration) -> Panel:
     if seen.state_bytes is not None:
         rows.append(("state", f"{size(seen.state_bytes)} of vCPU and devices"))
     if not seen.finished:
-        rows.append(("left", size(seen.left_pages * PAGE_BYTES)))
+        rows.append(("left", amount(seen.left_pages * PAGE_BYTES, unit_of(seen))))
     if seen.downtime_ns is not None:
         rows.append(("stopped", time(seen.downtime_ns)))
     made = tuple(Row((Cell(name, "soft"), Cell(words, "r"))) for name, words in rows)
