@@ -121,7 +121,8 @@ class SourceSide:
         if offer is None or not self.given_back:
             raise AdminError(f"{self.name} has its files still: there is nothing to be reclaimed on {self.source}.")
         try:
-            disks = VmDisks(VmHome(self.home.storage, self.home.where), self.disks.clock, self.disks.log)
+            self._look_again()
+            disks = VmDisks(self.home, self.disks.clock, self.disks.log)
         except AdminError as error:
             return self._refused(offer, error)
         try:
@@ -138,6 +139,13 @@ class SourceSide:
             return Waiting(f"{self.source} has the files of {self.name}, but cannot go on with it yet: {error}")
         disks.close()
         return answer
+
+    def _look_again(self) -> None:
+        """A volume that was lost to this host meanwhile, because it stood still, is mounted anew."""
+        storage, mounted = self.home.storage, self.home.mounted
+        if mounted is not None and mounted.state == "fenced" and not mounted.users:
+            storage.rescan()
+        self.home = VmHome(storage, self.home.where)
 
     def _decide(self, offer: Offer, disks: VmDisks) -> Lost | None:
         """With the locks in our hand. ``None``: the machine is this host's."""
