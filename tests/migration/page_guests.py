@@ -49,10 +49,15 @@ class Guest:
         self.order.append(self.pmap.take_away(ppn, PageState.SWAPPED))
 
     def balloon(self, ppn: int) -> None:
-        if self.pmap.mpn_of[ppn] >= 0:
-            self.order.append(self.pmap.take_away(ppn, PageState.BALLOONED))
+        self.release(self.pmap, Ppn(ppn), PageState.BALLOONED)
+
+    def release(self, pmap: ManagedPmap, ppn: Ppn, state: PageState) -> None:
+        """As ``MemoryManager`` does it, for pages that are not shared."""
+        self.swapped.pop(ppn, None)
+        if pmap.mpn_of[ppn] >= 0:
+            self.order.append(pmap.take_away(ppn, state))
         else:
-            self.pmap.mark(ppn, PageState.BALLOONED)
+            pmap.mark(ppn, state)
 
     def share(self, one: int, other: int) -> None:
         """Two pages with the same content on one frame."""
