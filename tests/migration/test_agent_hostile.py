@@ -521,9 +521,10 @@ def test_a_giant_that_is_announced_with_the_right_tag_takes_no_memory(
     message_bytes: int, body_bytes: int, what: str
 ) -> None:
     a, b = met()
+    assert a._sender is not None
     head = encode_header(FrameHeader(0, Kind.MESSAGE, message_bytes, body_bytes))
     with pytest.raises(ProtocolError, match=what):
-        b.feed(head + a._keys_out.header_tag(head))
+        b.feed(head + a._sender.keys.header_tag(head))
     assert b.buffer_bytes == STAGING_BYTES
 
 
@@ -615,9 +616,10 @@ def test_the_secret_and_its_keys_are_never_on_the_wire() -> None:
     stream = joined(list(recorded().values()))
     talk(a, b)
     assert SECRET not in stream
-    assert a._keys_out == b._keys_in
-    assert a._keys_out != a._keys_in
-    for key in (a._keys_out, b._keys_out):
+    keys = [side.keys for host in (a, b) for side in (host._sender, host._receiver) if side is not None]
+    assert (keys[0], keys[1]) == (keys[3], keys[2])
+    assert keys[0] != keys[1]
+    for key in keys:
         assert key.frame not in stream
         assert key.body_seed.to_bytes(8, "big") not in stream
 

@@ -13,6 +13,7 @@ from tests.migration.agent_hosts import Messages, Pages, Stunned, joined, met, p
 from vilab.errors import AdminError, VmmBug
 from vilab.migration.agent_frames import MAX_BODY_BYTES, MAX_MESSAGE_BYTES
 from vilab.migration.agent_session import AgentSession, ProtocolError
+from vilab.migration.agent_stream import RUN_BYTES, SMALL_BYTES
 
 BODIES = st.lists(st.binary(max_size=6000), max_size=4)
 SAID = st.lists(st.tuples(st.integers(0, 1 << 40), BODIES), max_size=6)
@@ -83,11 +84,23 @@ def test_a_handshake_of_single_bytes_is_a_handshake() -> None:
     assert b.established
 
 
-def test_the_parts_of_a_body_are_sent_as_they_are() -> None:
-    a, _b = met()
-    part = bytearray(b"p" * 4096)
-    a.send(Pages(0), [part, b""])
-    assert [one for one in a.output() if one is part] == [part]
+def test_big_parts_of_a_body_are_sent_as_they_are_and_small_ones_in_runs() -> None:
+    a, b = met()
+    big = bytearray(b"b" * (SMALL_BYTES + 1))
+    pages = [bytes([n]) * 4096 for n in range(100)]
+    a.send(Pages(0), [*pages, b"", big, *pages[:2], b""])
+    output = a.output()
+    assert [one is big for one in output].count(True) == 1
+    assert len(output) == 1 + -(-100 * 4096 // RUN_BYTES) + 1 + 1 + 1
+    got = [one for part in output for one in plain(b.feed(part))]
+    assert got == [(Pages(0), b"".join([*pages, big, *pages[:2]]))]
+
+
+def test_parts_of_any_shape_are_bytes() -> None:
+    a, b = met()
+    numbers = memoryview(bytes(range(240))).cast("I").cast("B").cast("I", [6, 10])
+    a.send(Pages(0), [numbers, memoryview(bytes(80_000)).cast("Q")])
+    assert talk(a, b)[1] == [(Pages(0), bytes(range(240)) + bytes(80_000))]
 
 
 def test_a_body_stays_as_it_is_while_somebody_has_it() -> None:

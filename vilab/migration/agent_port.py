@@ -95,23 +95,32 @@ class AgentPort:
             self.end.send(output)
 
     def _data(self, data: ReadableBytes) -> None:
-        self._take(lambda: self.session.feed(data))
+        try:
+            got = self.session.feed(data)
+        except ProtocolError as error:
+            self._failed(error)
+        else:
+            self._flush()
+            self._hear(got)
 
     def _received(self, count: int) -> None:
-        self._take(lambda: self.session.received(count))
-
-    def _take(self, read: Callable[[], list[Received]]) -> None:
-        failed = ""
         try:
-            got = read()
+            got = self.session.received(count)
         except ProtocolError as error:
-            got, failed = error.before, str(error)
-        self._flush()
+            self._failed(error)
+        else:
+            self._flush()
+            self._hear(got)
+
+    def _hear(self, got: list[Received]) -> None:
         for one in got:
             if self.open:
                 self._heard(one)
-        if failed:
-            self._over(failed)
+
+    def _failed(self, error: ProtocolError) -> None:
+        self._flush()
+        self._hear(error.before)
+        self._over(str(error))
 
     def _end(self, why: str) -> None:
         try:

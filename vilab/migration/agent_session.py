@@ -18,21 +18,19 @@ not authenticated: it is shown to the person, and ends what has not begun.
 
 from __future__ import annotations
 
-import hmac
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-import xxhash
 
 from vilab.errors import AdminError, VmmBug
 from vilab.migration import agent_frames as wire
-from vilab.migration import agent_keys as keys
 from vilab.migration.agent_frames import FrameError, Handshake, HandshakeHeader
 from vilab.migration.agent_handshake import HandshakeSide
 from vilab.migration.agent_intake import Intake
 from vilab.migration.agent_messages import MessageCodec
+from vilab.migration.agent_stream import FrameReceiver, FrameSender, size_of
 from vilab.protocols import ReadableBytes
 
 MAX_NAME_BYTES = 255
@@ -86,17 +84,13 @@ class AgentSession:
         self.name, self.initiator = name, initiator
         self.error: ProtocolError | None = None
         self._side = HandshakeSide(name, datacenter, secret, random(wire.NONCE_BYTES), versions, initiator)
-        self._established = False
         self._codec = MessageCodec(messages)
         self._intake = Intake()
         self._output: list[ReadableBytes] = []
         self._early: list[tuple[bytes, Sequence[ReadableBytes]]] = []
         self._hearing: HandshakeHeader | None = None
-        self._due: tuple[bytes, wire.FrameHeader] | None = None
-        self._digest: xxhash.xxh3_128
-        self._sent = self._got = self._digested = 0
-        self._keys_out: keys.DirectionKeys
-        self._keys_in: keys.DirectionKeys
+        self._sender: FrameSender | None = None
+        self._receiver: FrameReceiver | None = None
 
     @property
     def peer(self) -> str:
@@ -111,7 +105,7 @@ class AgentSession:
     @property
     def established(self) -> bool:
         """The other side has shown that it knows the secret, and nothing has gone wrong since."""
-        return self._established and self.error is None
+        return self._sender is not None and self.error is None
 
     @property
     def held_bytes(self) -> int:
@@ -134,7 +128,8 @@ class AgentSession:
     def send(self, message: msgspec.Struct, body: Sequence[ReadableBytes] = ()) -> None:
         """For ``output``, once the session is established.
 
-        The parts of the body are not copied: they must stay as they are until they have left.
+        Parts of the body that are longer than ``SMALL_BYTES`` are not copied: they must stay as they are until they
+        have left. Before the session is established that counts for all of them.
 
         Raises
         ------
@@ -142,9 +137,9 @@ class AgentSession:
         """
         self._go_on()
         packed = self._codec.encode(message)
-        if sum(memoryview(part).nbytes for part in body) > wire.MAX_BODY_BYTES:
+        if sum(map(size_of, body)) > wire.MAX_BODY_BYTES:
             raise VmmBug(f"The body of a {type(message).__name__} is longer than {wire.MAX_BODY_BYTES} bytes.")
-        if self._established:
+        if self._sender is not None:
             self._put(wire.Kind.MESSAGE, packed, body)
         else:
             self._early.append((packed, body))
@@ -190,8 +185,8 @@ class AgentSession:
     def end(self) -> None:
         """The stream has ended. An error in the middle of a frame or of the handshake; between frames it is none."""
         self._go_on()
-        if self._established:
-            if self._due is None and not self._intake.held_bytes:
+        if self._receiver is not None:
+            if self._receiver.between_frames:
                 return
             why = "the stream ended in the middle of a frame"
         else:
@@ -226,65 +221,41 @@ class AgentSession:
         return True
 
     def _open(self) -> None:
-        self._keys_out, self._keys_in = self._side.session_keys()
-        self._established = True
+        keys_out, keys_in = self._side.session_keys()
+        self._sender = FrameSender(keys_out)
+        self._receiver = FrameReceiver(keys_in, self._intake, keys_out, self._side.mirror())
         early, self._early = self._early, []
         for packed, body in early:
             self._put(wire.Kind.MESSAGE, packed, body)
 
-    def _put(self, kind: wire.Kind, packed: bytes, body: Sequence[ReadableBytes]) -> None:
-        parts = [part for part in body if memoryview(part).nbytes]
-        body_bytes = sum(memoryview(part).nbytes for part in parts)
-        head = wire.encode_header(wire.FrameHeader(self._sent, kind, len(packed), body_bytes))
-        head += self._keys_out.header_tag(head)
-        digest = b""
-        if parts:
-            body_digest = self._keys_out.body_digest()
-            for part in parts:
-                body_digest.update(part)
-            digest = body_digest.digest()
-        tail = packed + self._keys_out.frame_tag(head, packed, digest)
-        self._output += [head, *parts, tail] if parts else [head + tail]
-        self._sent += 1
+    def _put(self, kind: wire.Kind, packed: bytes, body: Sequence[ReadableBytes] = ()) -> None:
+        assert self._sender is not None
+        self._output += self._sender.frame(kind, packed, body)
 
-    def _take_frame(self) -> Received | None:
-        if self._due is None:
-            head = self._intake.take(wire.HEADER_BYTES)
-            if head is None:
-                return None
-            self._due = bytes(head), self._checked(bytes(head))
-            self._digest, self._digested = self._keys_in.body_digest(), 0
-        head_bytes, header = self._due
-        rest = self._intake.take(header.rest_bytes)
-        # A body is digested as it comes: it is in the processor's cache then.
-        fresh = (self._intake.partial() if rest is None else rest)[self._digested : header.body_bytes]
-        self._digest.update(fresh)
-        self._digested += len(fresh)
-        if rest is None:
-            return None
-        self._due = None
-        body, end = rest[: header.body_bytes], header.body_bytes + header.message_bytes
-        message = rest[header.body_bytes : end]
-        tag = self._keys_in.frame_tag(head_bytes, message, self._digest.digest() if header.body_bytes else b"")
-        if not hmac.compare_digest(tag, rest[end:]):
-            raise FrameError(f"sends frame {header.sequence} with a wrong checksum: it was changed on its way")
-        self._got += 1
-        if header.kind == wire.Kind.REFUSAL:
-            raise RefusedError(bytes(message).decode(errors="replace"))
-        return Received(self._codec.decode(message), body)
+    def _take_in(self, count: int, got: list[Received]) -> None:
+        self._intake.received(count)
+        try:
+            while True:
+                if self._receiver is None or self._plainly_refused(self._receiver):
+                    if not self._hear():
+                        return
+                    continue
+                frame = self._receiver.next()
+                if frame is None:
+                    return
+                if frame.kind == wire.Kind.REFUSAL:
+                    raise RefusedError(bytes(frame.message).decode(errors="replace"))
+                got.append(Received(self._codec.decode(frame.message), frame.body))
+        except RefusedError as error:
+            self._fail(self._side.other, str(error), tell=False)
+        except FrameError as error:
+            self._fail(self._who, f"{self._side.other} {error}")
+        if self.error is not None:
+            raise ProtocolError(str(self.error), got)
 
-    def _checked(self, head: bytes) -> wire.FrameHeader:
-        fields, tag = head[: wire.HEADER.size], head[wire.HEADER.size :]
-        if not hmac.compare_digest(self._keys_in.header_tag(fields), tag):
-            if hmac.compare_digest(self._keys_out.header_tag(fields), tag):
-                raise self._side.mirror()
-            raise FrameError("sends a frame that does not belong to this session, or was changed on its way")
-        header = wire.decode_header(fields)
-        if header.sequence != self._got:
-            raise FrameError(
-                f"sends frame {header.sequence} where {self._got} is due: frames were lost, repeated or reordered"
-            )
-        return header
+    def _plainly_refused(self, receiver: FrameReceiver) -> bool:
+        """A responder that does not believe our proof has no keys to say so with. A first frame begins with zeros."""
+        return self.initiator and receiver.at_the_first and bytes(self._intake.peek()[:1]) == wire.MAGIC[:1]
 
     # --- how it ends --------------------------------------------------------------------------------------------------
 
@@ -296,36 +267,13 @@ class AgentSession:
         if self.error is not None:
             raise ProtocolError(str(self.error))
 
-    def _take_in(self, count: int, got: list[Received]) -> None:
-        self._intake.received(count)
-        try:
-            while True:
-                if not self._established or self._plainly_refused():
-                    if not self._hear():
-                        return
-                elif (frame := self._take_frame()) is None:
-                    return
-                else:
-                    got.append(frame)
-        except RefusedError as error:
-            self._fail(self._side.other, str(error), tell=False)
-        except FrameError as error:
-            self._fail(self._who, f"{self._side.other} {error}")
-        if self.error is not None:
-            raise ProtocolError(str(self.error), got)
-
-    def _plainly_refused(self) -> bool:
-        """A responder that does not believe our proof has no keys to say so with. A first frame begins with zeros."""
-        first = self.initiator and self._got == 0 and self._due is None
-        return first and bytes(self._intake.peek()[:1]) == wire.MAGIC[:1]
-
     def _fail(self, who: str, why: str, tell: bool = True) -> None:
         whom = self._who if who == self._side.other else self._side.other
         reason = "".join(c if c.isprintable() else "?" for c in why).rstrip(".")[:MAX_WHY_CHARACTERS]
         if tell:
             packed = reason.encode(errors="replace")[: wire.MAX_HANDSHAKE_BYTES]
-            if self._established:
-                self._put(wire.Kind.REFUSAL, packed, ())
+            if self._sender is not None:
+                self._put(wire.Kind.REFUSAL, packed)
             else:
                 self._output.append(wire.encode_handshake(Handshake.REFUSAL, packed, self._side.versions))
         sentence = f"{who} ended the connection with {whom}: {reason}."

@@ -22,6 +22,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Literal
 
 from vilab.errors import AdminError
@@ -35,7 +36,7 @@ SEND_BUFFER_BYTES = 1 << 17
 that the kernel would choose; enough for a gigabit over 2 ms."""
 POLL_BYTES = 8 << 20
 """At most in one ``poll``."""
-MOST_PARTS = 512
+MOST_PARTS = 32
 TLS_PIECE_BYTES = 1 << 16
 DRAIN_BYTES = 16 << 20
 
@@ -112,8 +113,10 @@ class TcpLink:
             return
         fresh = 0
         for buffer in buffers:
-            part = memoryview(buffer).cast("B")
-            if len(part):
+            part = memoryview(buffer)
+            if part.format != "B" or part.ndim != 1:
+                part = part.cast("B")
+            if part:
                 self._queue.append(part)
                 self._waiting_bytes += len(part)
                 fresh += 1
@@ -148,7 +151,7 @@ class TcpLink:
             return self._tls.send(self._queue[0][:TLS_PIECE_BYTES])
         if len(self._queue) == 1:
             return self._socket.send(self._queue[0])
-        return self._socket.sendmsg([part for part, _ in zip(self._queue, range(MOST_PARTS), strict=False)])
+        return self._socket.sendmsg(list(islice(self._queue, MOST_PARTS)))
 
     def _sent(self, count: int) -> None:
         self.sent_bytes += count

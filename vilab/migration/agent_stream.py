@@ -1,0 +1,147 @@
+"""Frames of an established session: each direction has its keys and counts.
+
+::
+
+    FrameSender.frame(kind, message, body) ──> [header, big part, joined small parts, ..., message and tag]
+    Intake ──> FrameReceiver.next() ──> kind, message, body       its header is checked first, the whole at the end
+
+Nobody sees anything of a frame before its tag was found right.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+
+import msgspec
+
+from vilab.migration import agent_frames as wire
+from vilab.migration.agent_frames import FrameError
+from vilab.migration.agent_intake import Intake
+from vilab.migration.agent_keys import DirectionKeys
+from vilab.protocols import ReadableBytes
+
+SMALL_BYTES = 16_384
+"""Parts of a body up to this size are copied into runs: a page costs less to copy than to hand on by itself."""
+RUN_BYTES = 1 << 17
+"""At most so long: it is still in the processor's cache when it is digested and sent."""
+
+
+def size_of(part: ReadableBytes) -> int:
+    return part.nbytes if isinstance(part, memoryview) else len(part)
+
+
+def gathered(body: Sequence[ReadableBytes]) -> list[ReadableBytes]:
+    """The same bytes in fewer parts, none of them empty."""
+    parts: list[ReadableBytes] = []
+    run: list[ReadableBytes] = []
+    run_bytes = 0
+    for part in body:
+        size = size_of(part)
+        small = size <= SMALL_BYTES
+        if run and (not small or run_bytes + size > RUN_BYTES):
+            parts.append(b"".join(run))
+            run, run_bytes = [], 0
+        if small:
+            run.append(part)
+            run_bytes += size
+        else:
+            parts.append(part)
+    if run_bytes:
+        parts.append(b"".join(run))
+    return parts
+
+
+class FrameSender:
+    """``number`` of the next frame."""
+
+    def __init__(self, keys: DirectionKeys) -> None:
+        self.keys = keys
+        self.number = 0
+
+    def frame(self, kind: wire.Kind, message: bytes, body: Sequence[ReadableBytes] = ()) -> list[ReadableBytes]:
+        parts = gathered(body)
+        digest = b""
+        if parts:
+            body_digest = self.keys.body_digest()
+            for part in parts:
+                body_digest.update(part)
+            digest = body_digest.digest()
+        head = wire.encode_header(wire.FrameHeader(self.number, kind, len(message), sum(map(size_of, parts))))
+        head += self.keys.header_tag(head)
+        tail = message + self.keys.frame_tag(head, message, digest)
+        self.number += 1
+        return [head, *parts, tail] if parts else [head + tail]
+
+
+class Frame(msgspec.Struct):
+    kind: int
+    message: memoryview
+    body: memoryview
+
+
+class FrameReceiver:
+    """``number`` of the next frame.
+
+    Parameters
+    ----------
+    sent_with : the keys of the other direction, to know a mirror by.
+    mirrored : what to say to one.
+    """
+
+    def __init__(self, keys: DirectionKeys, intake: Intake, sent_with: DirectionKeys, mirrored: FrameError) -> None:
+        self.keys = keys
+        self.number = 0
+        self._intake, self._sent_with, self._mirrored = intake, sent_with, mirrored
+        self._head: bytes | None = None
+        self._header: wire.FrameHeader
+        self._digest = keys.body_digest()
+        self._digested = 0
+
+    @property
+    def between_frames(self) -> bool:
+        return self._head is None and not self._intake.held_bytes
+
+    @property
+    def at_the_first(self) -> bool:
+        """Not even the header of the first frame has come."""
+        return self.number == 0 and self._head is None
+
+    def next(self) -> Frame | None:
+        """``None``: it has not all come yet. Raises ``FrameError``."""
+        if self._head is None:
+            head = self._intake.take(wire.HEADER_BYTES)
+            if head is None:
+                return None
+            self._header = self._checked(bytes(head))
+            self._head = bytes(head)
+            self._digest, self._digested = self.keys.body_digest(), 0
+        header = self._header
+        rest = self._intake.take(header.rest_bytes)
+        # A body is digested as it comes: it is in the processor's cache then.
+        fresh = (self._intake.partial() if rest is None else rest)[self._digested : header.body_bytes]
+        self._digest.update(fresh)
+        self._digested += len(fresh)
+        if rest is None:
+            return None
+        end = header.body_bytes + header.message_bytes
+        message = rest[header.body_bytes : end]
+        tag = self.keys.frame_tag(self._head, message, self._digest.digest() if header.body_bytes else b"")
+        if not hmac.compare_digest(tag, rest[end:]):
+            raise FrameError(f"sends frame {header.sequence} with a wrong checksum: it was changed on its way")
+        self._head = None
+        self.number += 1
+        return Frame(header.kind, message, rest[: header.body_bytes])
+
+    def _checked(self, head: bytes) -> wire.FrameHeader:
+        fields, tag = head[: wire.HEADER.size], head[wire.HEADER.size :]
+        if not hmac.compare_digest(self.keys.header_tag(fields), tag):
+            if hmac.compare_digest(self._sent_with.header_tag(fields), tag):
+                raise self._mirrored
+            raise FrameError("sends a frame that does not belong to this session, or was changed on its way")
+        header = wire.decode_header(fields)
+        if header.sequence != self.number:
+            raise FrameError(
+                f"sends frame {header.sequence} where {self.number} is due: frames were lost, repeated or reordered"
+            )
+        return header
