@@ -29,7 +29,7 @@ MOST_BYTES = 4096
 
 
 class HandoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``session``: of the migration, never used again. ``sequence``: counted on by every hand-over of the machine."""
+    """``session``: of the migration, never used again. ``sequence``: of hand-overs since the machine was powered on."""
 
     session: str
     sequence: int
