@@ -31,7 +31,7 @@ def test_specwebs_questions() -> None:
         ),
         2: (
             "Another round, while the guest runs on.",
-            "39.0 MB are left of 126.7 MB, and the rule (clark) expects that another round leaves less.",
+            "39.0 MB are left of 126.7 MB: for the rule (clark) that is worth another round.",
         ),
         8: (
             "The VM is stopped, and the rest is sent.",
@@ -39,6 +39,12 @@ def test_specwebs_questions() -> None:
         ),
         9: ("A tenth longer at most.", "220 ms in all: 9.0 ms for state, locks and resume."),
     }
+
+
+def test_a_guest_that_writes_everything_is_not_said_to_write_to_few_pages() -> None:
+    option, why = answer(asked("skipped")[0])
+    assert option == "More."
+    assert why.endswith("this guest writes to most it has.")
 
 
 def test_another_round_and_stop_are_asked_in_the_same_words() -> None:

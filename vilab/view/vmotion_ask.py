@@ -53,13 +53,14 @@ def _first(track: VMotionTrack) -> Prediction:
         seen = track.seen(1)
         assert seen is not None
         left = amount(seen.left_pages * PAGE_BYTES, unit_of(seen))
-        return (
-            f"{left}, {100 * part:.0f} % of what round 1 had to send: programs write to few pages, but again and again."
+        habit = (
+            "programs write to few pages, but again and again" if part <= 0.5 else "this guest writes to most it has"
         )
+        return f"{left}, {100 * part:.0f} % of what round 1 had to send: {habit}."
 
     return measured(
-        "Round 1 sends all pages in use, and the guest runs on meanwhile. How much of that will be out of date when it is "
-        "over?",
+        "Round 1 sends all pages in use, and the guest runs on meanwhile. How much of that will be out of date when "
+        "it is over?",
         ("A twentieth at most.", "Up to a quarter.", "Up to a half.", "More."), (0.05, 0.25, 0.5), share, why,
     )  # fmt: skip
 
@@ -78,7 +79,7 @@ def _next(track: VMotionTrack, position: int) -> Prediction:
         after = track.seen(position + 1)
         if after is not None and after.stun is not None and right():
             return reason(after.stun.why)
-        return f"{left} are left of {sent}, and the rule ({seen.began.rule}) expects that another round leaves less."
+        return f"{left} are left of {sent}: for the rule ({seen.began.rule}) that is worth another round."
 
     return Prediction(
         f"Round {last.number} had {sent} to send and leaves {left}. What happens next?",
