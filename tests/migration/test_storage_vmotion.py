@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.storage_helpers import PROMPT, disk_files, files_on, register, run_until, start, type_line
+from tests.host.storage_helpers import PROMPT, SECOND, disk_files, files_on, register, run_until, start, type_line
 from tests.migration.storage_moves import MB, Site, Writer, content, drive, idle, names, qemu_finds
 from tests.storage.nfs_server import MOUNT_PORT, NFS_PORT, ganesha
 from tests.vmm.disk_guest import filling
@@ -314,6 +314,23 @@ def test_what_cannot_be_moved_is_refused_in_a_sentence(tmp_path: Path) -> None:
     site.close()
 
 
+def test_a_machine_in_the_root_of_a_datastore_does_not_take_everything_along(site: Site, host: Host) -> None:
+    host.storage.write_file("[local] other.iso", b"of somebody else")
+    vm = idle(host, "[local] web.vmx")
+    with pytest.raises(AdminError, match="it lies in the root of local, and not in a folder of its own"):
+        StorageVmotion(host, vm, "ds2")
+
+
+def test_what_the_configuration_says_at_the_end_goes_along(site: Site, host: Host) -> None:
+    vm = idle(host, WEB)
+    StorageVmotion(host, vm, "ds2", options=SMALL)
+    vm.merge_step()
+    config = host.storage.read_file(WEB)
+    host.storage.write_file(WEB, config + b'annotation = "meanwhile"\n')
+    drive(vm, lambda: None)
+    assert host.storage.read_file("[ds2] web/web.vmx") == config + b'annotation = "meanwhile"\n'
+
+
 def test_disks_that_do_not_move_are_named(tmp_path: Path) -> None:
     site = Site(tmp_path, san=True)
     host = site.host()
@@ -442,6 +459,38 @@ def test_a_destination_that_is_full_leaves_the_machine_where_it_is(
     drive(vm, writer.some)
     assert vm.disks.home.where == "[bad] web/web.vmx"
     assert writer.agrees()
+
+
+def test_a_source_without_room_for_redo_logs_goes_on_without_them(site: Site, host: Host, failing: Failing) -> None:
+    where = "[bad] web/web.vmx"
+    host.storage.create_disk("[bad] web/data.vmdk", MB)
+    host.storage.create_disk("[bad] web/web.vmdk", MB)
+    vm = idle(host, where, DiskSettings("scsi0:0", "web.vmdk"), DiskSettings("scsi0:1", "data.vmdk"))
+    writers = [Writer(disk, seed) for seed, disk in enumerate(vm.disks.devices().values())]
+    for tries in range(40):
+        failing.room = 800 * tries
+        try:
+            StorageVmotion(host, vm, "ds2", "snapshot", SMALL)
+            break
+        except AdminError as error:
+            assert "bad is full" in str(error)  # noqa: PT017
+        finally:
+            failing.room = 1 << 40
+        assert names(host, "[ds2] web") == []
+        assert vm.merge is None
+        for writer in writers:
+            writer.some()
+            assert writer.agrees()
+        host.power_off(vm)
+        vm = power_on_file(host, where)
+        assert on(host, "[bad] web") - {"web.vmsd"} == FILES | {"data.vmdk", "data-flat.vmdk"}
+        for writer in writers:
+            writer.device = vm.disks.devices()[f"scsi0:{writers.index(writer)}"]
+            assert writer.agrees()
+    assert tries > 6
+    drive(vm, lambda: [writer.some() for writer in writers] and None)
+    assert vm.disks.home.where == "[ds2] web/web.vmx"
+    assert all(writer.agrees() for writer in writers)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -666,6 +715,35 @@ def test_power_cuts_between_vmfs_and_nfs_leave_one_machine(
         found[where] += 1
         site.close()
     assert min(found.values()) > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_host_whose_machine_was_taken_over_in_the_middle_does_not_switch(tmp_path: Path, method: MethodName) -> None:
+    """esx1 stands still for a while, and goes on with the move when esx2 has the machine."""
+    site = Site(tmp_path, san=True, nfs=True)
+    one, two = site.host(), site.host()
+    vm = idle(one, "[nfs1] web/web.vmx")
+    writer = Writer(vm.disks.devices()["scsi0:0"])
+    writer.some(50)
+    writer.device.flush()
+    held = bytes(writer.model)
+    move = StorageVmotion(one, vm, "san1", method, SMALL)
+    for _ in range(4):
+        vm.merge_step()
+    one.storage.mounted("nfs1")._held[0].abandon()  # type: ignore[attr-defined]
+    disks = _open_patiently(two, "[nfs1] web/web.vmx")
+    while vm.merge is not None:
+        vm.merge_step()
+    one.run_for(SECOND)
+    assert move.state == "failed"
+    assert not vm.runs
+    assert disks.devices()["scsi0:0"].read(0, len(held)) == held
+    assert disks.close() == []
+    two.run_for(40 * SECOND)
+    _open_patiently(two, "[nfs1] web/web.vmx").close()
+    assert names(two, "[san1] web") == []
+    assert on(two, "[nfs1] web") - {"web.vmsd"} == FILES
+    site.close()
 
 
 def _open_patiently(host: Host, where: str) -> VmDisks:

@@ -16,6 +16,7 @@ Source: VMware, Basic System Administration (ESX 3), "Virtual disk modes".
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -105,8 +106,9 @@ class VmDisks:
             self.home.folder, self.name, together, self._configure, self.home.files, self.clock, self.log
         )
         if cut_short is not None:
-            self.snapshots.consolidate()
-            forget_copy(self.home, cut_short)
+            with contextlib.suppress(AdminError):  # the datastore is full: the next time
+                self.snapshots.consolidate()
+                forget_copy(self.home, cut_short)
         self.adapters = tuple(
             ScsiAdapter(each.controller, tuple(self._attach(disk, places[disk.node]) for disk in each.disks))
             for each in settings

@@ -197,14 +197,15 @@ def settle(home: VmHome) -> MoveRecord | None:
 def forget_copy(home: VmHome, record: MoveRecord) -> bool:
     """The machine stays: what there is of the copy goes, and the record. False: that has to be tried again."""
     try:
-        _clear_half_copy(home.storage, record)
+        clear_half_copy(home.storage, record)
         home.files.remove(record_path(home, record.phase))
     except (AdminError, OSError):
         return False
     return True
 
 
-def _clear_half_copy(storage: HostStorage, record: MoveRecord) -> None:
+def clear_half_copy(storage: HostStorage, record: MoveRecord) -> None:
+    """Remove what there is of the copy, if it is that move's. ``AdminError``, ``OSError``: not all of it."""
     arriving = ArrivingHome(storage, record.to)
     assert arriving.mounted is not None
     if not arriving.mounted.datastore.exists(arriving.mounted.path_of(arriving.folder)):

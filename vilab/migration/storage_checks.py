@@ -47,6 +47,8 @@ def check_machine(disks: VmDisks, to: str, with_redo_logs: bool) -> None:
 
     if home.mounted is None:
         raise refused(f"its folder, {home.folder}, is in no datastore of {home.storage.host}; add that folder as one.")
+    if home.folder == home.mounted.root:
+        raise refused(f"it lies in the root of {home.mounted.name}, and not in a folder of its own.")
     if snapshots.list.snapshots:
         raise refused("it has snapshots, which Storage VMotion does not move; delete them first.")
     config = home.read()

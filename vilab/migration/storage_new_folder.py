@@ -123,18 +123,22 @@ class NewFolder:
             at = f"{at}/{name}" if at else name
             if not self.mounted.datastore.exists(at):
                 self.mounted.datastore.make_folder(at)
-        config = self.source.home.read()
-        config.set(FROM, self.source.home.where)
-        config.set(NUMBER, self.record.number)
-        for node, name in self._names.items():
-            set_file(config, node, name)
-        self.home.write(config)
+        self.write_config()
         for node, chain in self._chains().items():
             self._make_disk(chain, self.home.folder / self._names[node])
         self._make_list()
         disks = VmDisks(self.home, self.source.clock, self.source.log)
         disks.name = self.source.name
         return disks
+
+    def write_config(self) -> None:
+        """The configuration as it is at the source now, with the new names of the disks."""
+        config = self.source.home.read()
+        config.set(FROM, self.source.home.where)
+        config.set(NUMBER, self.record.number)
+        for node, name in self._names.items():
+            set_file(config, node, name)
+        self.home.write(config)
 
     def _make_disk(self, chain: DiskChain, path: Path) -> None:
         base = chain.links[0].descriptor

@@ -27,7 +27,7 @@ from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
-from vilab.host.vm_move import forget_copy, forget_source, go_on
+from vilab.host.vm_move import clear_half_copy, forget_copy, forget_source, go_on
 from vilab.migration.storage_checks import check_machine, destination_of, disks_of
 from vilab.migration.storage_copy import Copier, CopyOptions, Method
 from vilab.migration.storage_copy_method import CopyMethod
@@ -81,7 +81,8 @@ class StorageVmotion:
         except (AdminError, OSError) as error:
             self._give_up(f" and runs on where it is: {error}")
             if method == "snapshot":
-                self._undo_now()
+                with contextlib.suppress(AdminError, OSError):  # there is no room for that either: later
+                    self._undo_now()
             raise AdminError(self.why) from None
         self.disks.closing.append(self._cancelled)
         hosted.merge_problem, hosted.merge = "", self._steps()
@@ -141,9 +142,12 @@ class StorageVmotion:
     def _undo(self, method: Method) -> Iterator[int]:
         """The redo logs go, where there are any; at one go, if the machine is powered off meanwhile."""
         self.disks.closing.append(self._undo_now)
-        yield from method.undo_steps()
+        try:
+            yield from method.undo_steps()
+            forget_copy(self.source_home, self.record)
+        except (AdminError, OSError) as error:
+            self.why += f" Its redo logs are merged when it is powered on the next time: {error}"
         self.disks.closing.remove(self._undo_now)
-        forget_copy(self.source_home, self.record)
 
     def _undo_now(self) -> None:
         snapshots = self.disks.snapshots
@@ -162,6 +166,7 @@ class StorageVmotion:
         new = self.new
         assert new is not None
         self.copier.flush()
+        self.folder.write_config()
         self._check()
         self.record = go_on(self.source_home, self.record, "switching")
         try:
@@ -261,7 +266,9 @@ class StorageVmotion:
         if not self.disks.lost:
             with contextlib.suppress(AdminError, OSError):
                 self.record = go_on(self.source_home, self.record, "staying")
-                if not self.record.redo_logs:
+                if self.record.redo_logs:
+                    clear_half_copy(self.source_home.storage, self.record)
+                else:
                     forget_copy(self.source_home, self.record)
         self._ended(False)
 
