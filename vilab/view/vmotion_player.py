@@ -11,6 +11,8 @@ from vilab.view.playback import Ask
 from vilab.view.vmotion_track import VMotionPlayback, VMotionTrack
 from vilab.view.widget import Player
 
+SAMPLES_DRAWN = 4
+
 
 class VMotionPlayer(Player):
     """Plays a migration, while it runs or afterwards.
@@ -20,7 +22,7 @@ class VMotionPlayer(Player):
     events : the log so far: ``EventLog.events``, or any part of it; empty before anything has begun.
     question : the heading, in the student's words.
     ask : position to the prediction that stands before the next step.
-    position : where to begin; -1: at the end.
+    position : where to begin; -1: at the end, where a log that goes on is followed.
     """
 
     def __init__(
@@ -43,10 +45,10 @@ class VMotionPlayer(Player):
         return self.describe()
 
     def follow(self, log: EventLog) -> Callable[[], None]:
-        """From now on show what a log reports, event by event; what it returns ends that.
+        """From now on show what a log reports, event by event; what it returns ends that. Hosts may have a log each.
 
-        Samples in the middle of a round are shown with what comes next, unless nothing else has come for a while: a
-        page that is drawn anew for each would be busy with nothing else.
+        Of samples in the middle of a round only every fourth is drawn: a page that is drawn anew for each of them would
+        be busy with nothing else.
         """
         waiting = 0
 
@@ -54,7 +56,7 @@ class VMotionPlayer(Player):
             nonlocal waiting
             if self.rounds.add(event):
                 waiting += 1
-                if not isinstance(event, DirtySampled) or waiting >= SAMPLES:
+                if not isinstance(event, DirtySampled) or waiting >= SAMPLES_DRAWN:
                     waiting = 0
                     self._publish()
 
@@ -65,7 +67,3 @@ class VMotionPlayer(Player):
                 log.listeners.remove(heard)
 
         return end
-
-
-SAMPLES = 4
-"""So many samples of a round are drawn at once."""
