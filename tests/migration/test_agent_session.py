@@ -13,7 +13,8 @@ from tests.migration.agent_hosts import Messages, Pages, Stunned, joined, met, p
 from vilab.errors import AdminError, VmmBug
 from vilab.migration.agent_frames import MAX_BODY_BYTES, MAX_MESSAGE_BYTES
 from vilab.migration.agent_session import AgentSession, ProtocolError
-from vilab.migration.agent_stream import RUN_BYTES, SMALL_BYTES
+from vilab.migration.agent_stream import SMALL_BYTES
+from vilab.protocols import ReadableBytes
 
 BODIES = st.lists(st.binary(max_size=6000), max_size=4)
 SAID = st.lists(st.tuples(st.integers(0, 1 << 40), BODIES), max_size=6)
@@ -84,16 +85,18 @@ def test_a_handshake_of_single_bytes_is_a_handshake() -> None:
     assert b.established
 
 
-def test_big_parts_of_a_body_are_sent_as_they_are_and_small_ones_in_runs() -> None:
+def test_big_parts_of_a_body_are_sent_as_they_are_and_many_small_ones_as_one() -> None:
     a, b = met()
-    big = bytearray(b"b" * (SMALL_BYTES + 1))
-    pages = [bytes([n]) * 4096 for n in range(100)]
-    a.send(Pages(0), [*pages, b"", big, *pages[:2], b""])
+    big: list[ReadableBytes] = [bytearray(b"b" * 3 * SMALL_BYTES), b"c" * SMALL_BYTES]
+    a.send(Pages(0), [*big, b""])
     output = a.output()
-    assert [one is big for one in output].count(True) == 1
-    assert len(output) == 1 + -(-100 * 4096 // RUN_BYTES) + 1 + 1 + 1
+    assert [id(part) for part in output[1:3]] == [id(part) for part in big]
+    pages = [bytes([n]) * 4096 for n in range(100)]
+    a.send(Pages(1), [*pages, *big])
+    output += a.output()
+    assert len(output) == 4 + 3
     got = [one for part in output for one in plain(b.feed(part))]
-    assert got == [(Pages(0), b"".join([*pages, big, *pages[:2]]))]
+    assert got == [(Pages(0), b"".join(big)), (Pages(1), b"".join([*pages, *big]))]
 
 
 def test_parts_of_any_shape_are_bytes() -> None:

@@ -30,7 +30,7 @@ from vilab.migration.agent_frames import FrameError, Handshake, HandshakeHeader
 from vilab.migration.agent_handshake import HandshakeSide
 from vilab.migration.agent_intake import Intake
 from vilab.migration.agent_messages import MessageCodec
-from vilab.migration.agent_stream import FrameReceiver, FrameSender, size_of
+from vilab.migration.agent_stream import FrameReceiver, FrameSender
 from vilab.protocols import ReadableBytes
 
 MAX_NAME_BYTES = 255
@@ -128,8 +128,8 @@ class AgentSession:
     def send(self, message: msgspec.Struct, body: Sequence[ReadableBytes] = ()) -> None:
         """For ``output``, once the session is established.
 
-        Parts of the body that are longer than ``SMALL_BYTES`` are not copied: they must stay as they are until they
-        have left. Before the session is established that counts for all of them.
+        The parts of the body are not copied, unless they are small: they must stay as they are until they have left.
+        Before the session is established that counts for all of them.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class AgentSession:
         """
         self._go_on()
         packed = self._codec.encode(message)
-        if sum(map(size_of, body)) > wire.MAX_BODY_BYTES:
+        if sum([memoryview(part).nbytes for part in body]) > wire.MAX_BODY_BYTES:
             raise VmmBug(f"The body of a {type(message).__name__} is longer than {wire.MAX_BODY_BYTES} bytes.")
         if self._sender is not None:
             self._put(wire.Kind.MESSAGE, packed, body)

@@ -2,7 +2,7 @@
 
 ::
 
-    FrameSender.frame(kind, message, body) ──> [header, big part, joined small parts, ..., message and tag]
+    FrameSender.frame(kind, message, body) ──> [header, part, part, ..., message and tag]
     Intake ──> FrameReceiver.next() ──> kind, message, body       its header is checked first, the whole at the end
 
 Nobody sees anything of a frame before its tag was found right.
@@ -22,34 +22,16 @@ from vilab.migration.agent_keys import DirectionKeys
 from vilab.protocols import ReadableBytes
 
 SMALL_BYTES = 16_384
-"""Parts of a body up to this size are copied into runs: a page costs less to copy than to hand on by itself."""
-RUN_BYTES = 1 << 17
-"""At most so long: it is still in the processor's cache when it is digested and sent."""
+"""A body whose parts are shorter than this on average is copied: pages cost less to copy than to hand on one by one."""
 
 
-def size_of(part: ReadableBytes) -> int:
-    return part.nbytes if isinstance(part, memoryview) else len(part)
-
-
-def gathered(body: Sequence[ReadableBytes]) -> list[ReadableBytes]:
-    """The same bytes in fewer parts, none of them empty."""
-    parts: list[ReadableBytes] = []
-    run: list[ReadableBytes] = []
-    run_bytes = 0
-    for part in body:
-        size = size_of(part)
-        small = size <= SMALL_BYTES
-        if run and (not small or run_bytes + size > RUN_BYTES):
-            parts.append(b"".join(run))
-            run, run_bytes = [], 0
-        if small:
-            run.append(part)
-            run_bytes += size
-        else:
-            parts.append(part)
-    if run_bytes:
-        parts.append(b"".join(run))
-    return parts
+def gathered(body: Sequence[ReadableBytes]) -> tuple[list[ReadableBytes], int]:
+    """The same bytes in parts that are worth it, and how many they are."""
+    views = [memoryview(part) for part in body]
+    size = sum([view.nbytes for view in views])
+    if len(views) > 1 and size < SMALL_BYTES * len(views):
+        return ([b"".join(views)] if size else []), size
+    return [part for part, view in zip(body, views, strict=True) if view.nbytes], size
 
 
 class FrameSender:
@@ -60,14 +42,14 @@ class FrameSender:
         self.number = 0
 
     def frame(self, kind: wire.Kind, message: bytes, body: Sequence[ReadableBytes] = ()) -> list[ReadableBytes]:
-        parts = gathered(body)
+        parts, body_bytes = gathered(body)
         digest = b""
         if parts:
             body_digest = self.keys.body_digest()
             for part in parts:
                 body_digest.update(part)
             digest = body_digest.digest()
-        head = wire.encode_header(wire.FrameHeader(self.number, kind, len(message), sum(map(size_of, parts))))
+        head = wire.encode_header(wire.FrameHeader(self.number, kind, len(message), body_bytes))
         head += self.keys.header_tag(head)
         tail = message + self.keys.frame_tag(head, message, digest)
         self.number += 1
