@@ -15,6 +15,8 @@ from vilab.host.hosted_vm import HostedVm
 from vilab.host.registered import power_on_file
 from vilab.host.storage import StorageOptions
 from vilab.host.vmx_disks import DiskSettings
+from vilab.migration.storage_copy import CopyOptions
+from vilab.migration.storage_vmotion import MethodName
 from vilab.protocols import BlockDevice
 from vilab.storage.disks.disk_chain import open_chain
 from vilab.storage.luns.fc_array import StorageArray
@@ -27,6 +29,11 @@ from vilab.storage.scsi.state import Identity
 from vilab.vmm.vm import QuietConsole
 
 MB = 1 << 20
+WEB = "[local] web/web.vmx"
+METHODS: tuple[MethodName, ...] = ("changed blocks", "snapshot")
+SMALL = CopyOptions(step_bytes=128 << 10, little_bytes=64 << 10)
+FILES = {"web-flat.vmdk", "web.vmdk", "web.vmsd.lock", "web.vmx", "web.vmx.lck"}
+"""What there is of a machine that is on."""
 LUN_BYTES = 320 * MB
 URL = "nfs://filer/export?nfsport=2049&mountport=635"
 
@@ -146,3 +153,8 @@ def names(host: Host, folder: str) -> list[str]:
     datastore, _, inside = folder[1:].partition("] ")
     found = host.storage.mounted(datastore).datastore
     return found.names(inside) if found.exists(inside) else []
+
+
+def on(host: Host, folder: str) -> set[str]:
+    """The same, without locks on a file server and swap files."""
+    return {name for name in names(host, folder) if not name.startswith(".lck-") and not name.endswith(".vswp")}

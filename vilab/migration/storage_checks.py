@@ -34,6 +34,8 @@ def disks_of(host: Host, hosted: HostedVm, to: str) -> VmDisks:
             f"{hosted.name} was not moved to {to}: its snapshots are being merged, or it is being moved already; wait "
             "until that has been done."
         )
+    if disks.snapshots.held:
+        raise AdminError(f"{hosted.name} was not moved to {to}: {disks.snapshots.held}")
     return disks
 
 

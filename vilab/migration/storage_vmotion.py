@@ -28,6 +28,7 @@ from vilab.host.hosted_vm import HostedVm
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
 from vilab.host.vm_move import clear_half_copy, forget_copy, forget_source, go_on
+from vilab.migration.handover import check_held
 from vilab.migration.storage_checks import check_machine, destination_of, disks_of
 from vilab.migration.storage_copy import Copier, CopyOptions, Method
 from vilab.migration.storage_copy_method import CopyMethod
@@ -168,6 +169,8 @@ class StorageVmotion:
         self.copier.flush()
         self.folder.write_config()
         self._check()
+        for disks in (self.disks, new):
+            check_held(disks)
         self.record = go_on(self.source_home, self.record, "switching")
         try:
             self.folder.home.arrive()
