@@ -11,6 +11,7 @@ from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.migration.agent_link import CHUNK_BYTES, SEGMENT_BYTES, LinkEnd, LinkSettings, MemoryLink
 from vilab.migration.agent_port import AgentPort
+from vilab.migration.agent_session import Received
 from vilab.protocols import ReadableBytes
 
 GIGABIT = 125_000_000
@@ -398,3 +399,22 @@ def test_whoever_closes_in_the_middle_of_what_came_hears_no_more_of_it() -> None
     agents.a.send(Stunned("two"))
     agents.run()
     assert heard == [1]
+
+
+def test_an_answer_to_what_came_before_the_damage_is_not_sent_any_more() -> None:
+    agents = Agents()
+    agents.run()
+    heard: list[object] = []
+
+    def answer(one: Received) -> None:
+        heard.append(one.message)
+        agents.b.send(Stunned("answer"))
+        agents.b.refuse("no")
+
+    agents.b._heard = answer
+    agents.link.a.faults = lambda data: bytes(data) + bytes(100)
+    agents.a.send(Stunned("whole"))
+    agents.run()
+    assert heard == [Stunned("whole")]
+    assert agents.got["esx1"] == []
+    assert len(agents.ended["esx1"]) == len(agents.ended["esx2"]) == 1

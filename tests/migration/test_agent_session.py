@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from typing import Any
 
 import msgspec
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.migration.agent_hosts import Messages, Pages, Stunned, joined, met, pair, plain, session, talk
+from tests.migration.agent_hosts import SECRET, Messages, Pages, Stunned, joined, met, pair, plain, session, talk
 from vilab.errors import AdminError, VmmBug
 from vilab.migration.agent_frames import MAX_BODY_BYTES, MAX_MESSAGE_BYTES
 from vilab.migration.agent_session import AgentSession, ProtocolError
@@ -186,9 +189,14 @@ def test_our_own_mistakes_are_not_sent() -> None:
     class Other(msgspec.Struct, tag=True):
         pass
 
+    class Derived(Pages, tag=True):
+        pass
+
     a, b = met()
     with pytest.raises(VmmBug, match="Other"):
         a.send(Other())
+    with pytest.raises(VmmBug, match="Derived"):
+        a.send(Derived(1))
     with pytest.raises(VmmBug, match="longer than"):
         a.send(Pages(0), [bytes(MAX_BODY_BYTES), b"1"])
     with pytest.raises(VmmBug, match="does not fit"):
@@ -216,6 +224,50 @@ def test_the_longest_names_fit() -> None:
     a.start()
     assert talk(a, b) == ([], [], [])
     assert a.peer == "b" * 255
+
+
+def mac(key: bytes, label: str, data: bytes = b"") -> bytes:
+    """HMAC by its definition (RFC 2104)."""
+    inner, outer = (bytes(byte ^ pad for byte in key.ljust(64, b"\0")) for pad in (0x36, 0x5C))
+    return hashlib.sha256(outer + hashlib.sha256(inner + label.encode() + b"\0" + data).digest()).digest()
+
+
+def tag(key: bytes, data: bytes) -> bytes:
+    inner, outer = (bytes(byte ^ pad for byte in key.ljust(64, b"\0")) for pad in (0x36, 0x5C))
+    return hashlib.sha256(outer + hashlib.sha256(inner + data).digest()).digest()
+
+
+def test_a_peer_that_was_written_from_the_datasheet_understands_and_is_understood() -> None:
+    """Both sides of all other tests are the same code: it could leave out what it likes."""
+    b = session("esx2", False, datacenter="lab")
+    greeting = bytes(range(32)) + b"\4esx1" + b"\3lab"
+    hello = b"vilabagt" + bytes([1, 1, 1, 0]) + struct.pack(">H", len(greeting)) + greeting
+    assert b.feed(hello) == []
+    welcome = joined(b.output())
+    assert welcome[:14] == b"vilabagt" + bytes([2, 1, 1, 1]) + struct.pack(">H", len(welcome) - 14)
+    assert welcome[46:-32] == b"\4esx2" + b"\3lab"
+    root = mac(SECRET, "vilab agent", b"lab")
+    assert welcome[-32:] == mac(root, "proof of the responder", hello + welcome[:-32])
+    proof = b"vilabagt" + bytes([3, 1, 1, 0, 0, 32])
+    proof += mac(root, "proof of the initiator", hello + welcome + proof)
+    assert b.feed(proof) == []
+    keys = mac(root, "session", hello + welcome + proof)
+
+    def frame(role: str, sequence: int, message: bytes, body: bytes) -> bytes:
+        key = mac(keys, f"frames of the {role}")
+        seed = int.from_bytes(mac(keys, f"bodies of the {role}")[:8], "big")
+        head = struct.pack(">QHHII", sequence, 1, 0, len(message), len(body))
+        head += tag(key, head)[:12]
+        digest = xxhash.xxh3_128_intdigest(body, seed).to_bytes(16, "big") if body else b""
+        return head + body + message + tag(key, head + message + digest)[:16]
+
+    packed = [msgspec.msgpack.encode({"type": "Stunned", "why": why}) for why in ("one", "two")]
+    assert plain(b.feed(frame("initiator", 0, packed[0], b"body") + frame("initiator", 1, packed[1], b""))) == [
+        (Stunned("one"), b"body"), (Stunned("two"), b""),
+    ]  # fmt: skip
+    b.send(Stunned("one"))
+    b.send(Stunned("two"), [b"bo", b"dy"])
+    assert joined(b.output()) == frame("responder", 0, packed[0], b"") + frame("responder", 1, packed[1], b"body")
 
 
 class Inner(msgspec.Struct):

@@ -2,15 +2,17 @@
 
 ::
 
-    secret ── HMAC(datacenter) ──> root ──┬── HMAC("proof of the responder", hello | welcome) ──────> its proof
-                                          ├── HMAC("proof of the initiator", hello | welcome | proof) > its proof
-                                          └── HMAC("session", hello | welcome | both proofs) ──> session
-                                                                │
-                                  initiator to responder <──────┴──────> responder to initiator
-                                  frame key, body seed                    frame key, body seed
+    mac(key, label, data) = HMAC-SHA256(key, label | 0 byte | data)                                        RFC 2104
+
+    root      = mac(secret, "vilab agent", datacenter)
+    its proof = mac(root, "proof of the responder", hello | welcome without its proof)
+    our proof = mac(root, "proof of the initiator", hello | welcome | header of the proof)
+    session   = mac(root, "session", hello | welcome | proof)
+    frame key = mac(session, "frames of the initiator", nothing)                   and others for what the responder
+    body seed = mac(session, "bodies of the initiator", nothing), its first 8      sends, with its name in them
 
 A proof covers all that was said before, both nonces and versions with it: one of another session, one of the other
-role, or one about a conversation that was changed on its way is none. HMAC: RFC 2104, with SHA-256.
+role, or one about a conversation that was changed on its way is none.
 
 There is no forward secrecy: with the secret, old recordings can be forged and checked (they were never encrypted).
 """

@@ -33,7 +33,7 @@ class MessageCodec:
 
     def encode(self, message: msgspec.Struct) -> bytes:
         """Raises ``VmmBug`` for what the other side could not know."""
-        if not isinstance(message, self._types):
+        if type(message) not in self._types:
             raise VmmBug(f"{type(message).__name__} is not one of the messages of this session.")
         packed = self._encoder.encode(message)
         if len(packed) > MAX_MESSAGE_BYTES:

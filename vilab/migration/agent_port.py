@@ -75,7 +75,7 @@ class AgentPort:
 
     def refuse(self, why: str) -> None:
         """End it; the other side is told the sentence."""
-        if self.open:
+        if self.open and self.session.error is None:
             self.session.refuse(why)
             self._flush()
             self.close()

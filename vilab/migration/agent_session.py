@@ -269,7 +269,7 @@ class AgentSession:
 
     def _fail(self, who: str, why: str, tell: bool = True) -> None:
         whom = self._who if who == self._side.other else self._side.other
-        reason = "".join(c if c.isprintable() else "?" for c in why).rstrip(".")[:MAX_WHY_CHARACTERS]
+        reason = "".join(c if c.isprintable() else "?" for c in why[:MAX_WHY_CHARACTERS]).rstrip(".")
         if tell:
             packed = reason.encode(errors="replace")[: wire.MAX_HANDSHAKE_BYTES]
             if self._sender is not None:
