@@ -267,6 +267,51 @@ def test_a_page_that_was_asked_for_while_it_was_on_its_way_is_sent_once():
     machines.finish()
     assert machines.destination.figures.dropped_pages == 0
     assert machines.source.phase == "moved"
+    assert (machines.source.asked_pages, machines.source.pushed_pages) == (0, PAGES)
+
+
+def test_pages_that_are_asked_for_twice_are_sent_once():
+    machines = Machines(FULL)
+    machines.begin()
+    for _ in range(2):
+        machines.source.received(say.PostNeed("s1", numbers(3, 5, 3)))
+        machines.source.pump(0)
+    ((message, _),) = machines.to_new
+    assert message.batch.raw == numbers(3, 5)
+    machines.finish()
+    assert (machines.source.phase, machines.destination.phase) == ("moved", "complete")
+
+
+def test_a_page_that_was_shared_as_soon_as_it_was_here_stays_so_for_who_only_reads():
+    machines = Machines({**FULL, 4: b"equal", 5: b"equal"})
+    machines.begin()
+    machines.new.pmap.read(5 * PAGE_BYTES, 1)
+    wait = machines.wait
+
+    def sharing() -> None:
+        wait()
+        if machines.new.pmap.frame(4) is not None:
+            machines.new.share(5, 4)
+
+    machines.destination._wait = sharing
+    assert machines.new.pmap.read(4 * PAGE_BYTES, 5) == b"equal"
+    assert machines.new.pmap.state_of(4) is PageState.SHARED
+    machines.new.pmap.write(4 * PAGE_BYTES, b"E")
+    assert machines.new.pmap.read(5 * PAGE_BYTES, 5) == b"equal"
+
+
+def test_a_machine_that_is_complete_needs_nothing_of_the_source_and_listens_to_nothing():
+    machines = Machines(FULL)
+    machines.begin()
+    machines.finish()
+    machines.new.pmap.write(4 * PAGE_BYTES, b"mine")
+    late = [say.PostPages("s1", PageBatch(zero=numbers(4))), say.PostFailed("s1", "Too late."), say.PostNeed("s1", b"")]
+    for message in late:
+        machines.destination.received(message)
+    machines.destination.give_up("Too late.")
+    assert (machines.destination.phase, machines.stopped) == ("complete", [])
+    assert machines.new.pmap.read(4 * PAGE_BYTES, 5) == b"mineE"
+    assert machines.destination.figures.dropped_pages == 0
 
 
 def test_a_page_that_comes_twice_does_not_undo_what_the_guest_wrote():
