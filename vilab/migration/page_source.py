@@ -48,14 +48,15 @@ def encode_pages(
         machine memory itself. Deltas are always of a copy.
     """
     numbers = np.asarray(ppns, np.int64)
-    mpns, states = frames_of(pmap, numbers), states_of(pmap, numbers)
-    nothing = (states == UNTOUCHED) | (states == BALLOONED)
-    away = (mpns < 0) & ~nothing
-    zeros = numbers[nothing]
-    if len(zeros):
-        numbers, mpns, away = numbers[~nothing], mpns[~nothing], away[~nothing]
+    mpns, zeros, away = frames_of(pmap, numbers), None, False
+    framed = mpns >= 0
+    if not framed.all():
+        states = states_of(pmap, numbers)
+        nothing = (states == UNTOUCHED) | (states == BALLOONED)
+        away = bool((~framed & ~nothing).any())
+        zeros, numbers, mpns = numbers[nothing], numbers[~nothing], mpns[~nothing]
     memory = pmap.memory.bytes.reshape(-1, PAGE_BYTES)
-    if away.any() or copy:
+    if away or copy:
         memory, mpns = contents(pmap, numbers), np.arange(len(numbers))
     return encode_rows(numbers, mpns, memory, kind, cache, zeros)
 

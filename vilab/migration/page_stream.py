@@ -156,8 +156,9 @@ def encode_rows(
     if cache is not None:
         cache.forget(zero)
         return _encode_deltas(ppns, memory[rows], zero, cache)
-    order = np.argsort(rows, kind="stable")
-    ppns, rows = ppns[order], rows[order]
+    if (rows[1:] < rows[:-1]).any():
+        order = np.argsort(rows, kind="stable")
+        ppns, rows = ppns[order], rows[order]
     return PageBatch(_packed(ppns), _packed(zero)), joined(rows, memory)
 
 
@@ -169,7 +170,7 @@ def zero_rows(words: Words, rows: Numbers) -> npt.NDArray[np.bool_]:
     at = rows[candidates]
     for start in range(0, len(at), _FEW):
         piece = at[start : start + _FEW]
-        neighbours = bool((np.diff(piece) == 1).all())
+        neighbours = bool((piece[1:] == piece[:-1] + 1).all())
         pages = words[piece[0] : piece[-1] + 1] if neighbours else words[piece]
         zero[candidates[start : start + _FEW]] = np.bitwise_or.reduce(pages, axis=1) == 0
     return zero
@@ -179,10 +180,12 @@ def joined(rows: Numbers, memory: Bytes) -> list[ReadableBytes]:
     """These rows as buffers; rows that follow each other are one buffer. Nothing is copied."""
     if not len(rows):
         return []
-    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-    starts = (rows[np.concatenate([[0], breaks])] << PAGE_SHIFT).tolist()
-    ends = ((rows[np.concatenate([breaks - 1, [len(rows) - 1]])] + 1) << PAGE_SHIFT).tolist()
     view = memoryview(memory.reshape(-1))  # type: ignore[arg-type]
+    breaks = np.flatnonzero(rows[1:] != rows[:-1] + 1)
+    if len(breaks) == len(rows) - 1:
+        return [view[start : start + PAGE_BYTES] for start in (rows << PAGE_SHIFT).tolist()]
+    starts = (rows[np.concatenate([[0], breaks + 1])] << PAGE_SHIFT).tolist()
+    ends = ((rows[np.concatenate([breaks, [len(rows) - 1]])] + 1) << PAGE_SHIFT).tolist()
     return [view[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
@@ -207,7 +210,7 @@ def _encode_deltas(
 
 
 def _packed(ppns: Numbers) -> bytes:
-    return ppns.astype("<u4").tobytes()
+    return ppns.astype("<u4").tobytes() if len(ppns) else b""
 
 
 def _check_of(ppns: Numbers, content: Bytes) -> int:
