@@ -12,6 +12,7 @@ The rooms, in teaching order; each imports only from rooms above it in this list
 ``devices``   the PC around the processor
 ``vmm``       one virtual machine's monitor: engines, page tables, exits, stepping
 ``host``      an ESX host: several virtual machines on one machine
+``migration`` machines that move between hosts, and disks between datastores, while they run
 ``view``      pictures of a running system, each with its text twin
 ``course``    lessons, predictions, graded exercises
 ``cli``       the commands

@@ -100,7 +100,7 @@ def test_whatever_another_host_says_the_answer_is_sentences(
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[TwoHosts]:
-    made = TwoHosts(tmp_path)
+    made = TwoHosts(tmp_path, joined=False)
     for number, one in enumerate(made.hosts, 1):
         address = bytes((0, 0x50, 0x56, 0x70, 0, number))
         one.network.add_vmkernel_port("vmk0", "VM Network", address, ip_of(f"10.9.0.{number}"))

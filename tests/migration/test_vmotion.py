@@ -9,8 +9,12 @@ import pytest
 
 from tests.host.storage_helpers import PROMPT, to_prompt, type_line
 from tests.migration.two_hosts import TwoHosts
+from vilab.errors import AdminError
 from vilab.host.host import run_together
+from vilab.migration.agent_link import LinkSettings
 from vilab.migration.migration_events import MigrationEnded, RoundSent
+from vilab.migration.options import MigrationOptions
+from vilab.migration.termination import FixedRounds
 from vilab.migration.vmotion import Migration
 
 
@@ -61,3 +65,55 @@ def test_what_the_guest_computes_while_it_moves_back_and_forth_is_right(lab: Two
         run_together([here, there], 10_000_000)
     assert moves >= 3
     assert web.console.said[begun:].partition("\n")[2].removesuffix(PROMPT) == expected
+
+
+def test_a_machine_that_may_not_move_is_told_why_and_nothing_is_touched(lab: TwoHosts) -> None:
+    web = lab.power_on()
+    to_prompt(lab.esx1, web)
+    lab.esx2.network.enable_vmotion("")
+    free = lab.esx2.memory.free_pages
+    with pytest.raises(AdminError, match=r"esx2 has no VMkernel port for VMotion.* esx1: enable vmk0 for VMotion"):
+        Migration(lab.esx1, web, lab.esx2).run()
+    assert lab.esx2.memory.free_pages == free
+    assert not lab.esx2.arrivals
+    assert not lab.esx1.departures
+    assert type_line(lab.esx1, web, "isprime 49") == "isPrime(49) = 0\n"
+
+
+def test_a_process_that_writes_faster_than_the_link_is_stunned(tmp_path: Path) -> None:
+    left, downtime_ns = {}, {}
+    for stun_after in (0, 40):
+        (folder := tmp_path / str(stun_after)).mkdir()
+        lab = TwoHosts(folder)
+        vm = lab.power_on(image="kernel-writer", memory_mb=16)
+        to_prompt(lab.esx1, vm)
+        vm.console.type("writer-muncher 1500 400 20")
+        lab.esx1.run_for(200_000_000)
+        options = MigrationOptions(policy=FixedRounds(4), stun_after=stun_after)
+        migration = Migration(lab.esx1, vm, lab.esx2, LinkSettings(12_500_000, 100_000), options)
+        moved = migration.run()
+        left[stun_after] = [each.dirtied_pages for each in migration.source.rounds if not each.stopped]
+        downtime_ns[stun_after] = migration.source.downtime_ns
+        said = to_prompt(lab.esx2, moved)
+        assert "writer-muncher" in said
+        assert "wrong" not in moved.console.said
+        lab.close()
+    assert min(left[0]) > 1400, "it does not converge"
+    assert left[40][-1] * 10 < min(left[0])
+    assert downtime_ns[40] * 10 < downtime_ns[0]
+    assert downtime_ns[0] == pytest.approx(left[0][-1] * 4096 / 12_500_000 * 1e9, rel=0.1)
+
+
+def test_two_machines_move_at_a_time_and_a_third_one_waits(lab: TwoHosts) -> None:
+    vms = [lab.power_on(name) for name in ("web", "db", "mail")]
+    for vm in vms:
+        to_prompt(lab.esx1, vm)
+    tasks = [Migration(lab.esx1, vm, lab.esx2) for vm in vms[:2]]
+    with pytest.raises(AdminError, match="esx1 takes part in 2 migrations already"):
+        Migration(lab.esx1, vms[2], lab.esx2)
+    while not all(task.over for task in tasks):
+        for task in tasks:
+            if not task.over:
+                task.step()
+    assert sorted(lab.esx2.vms) == ["db", "web"]
+    assert Migration(lab.esx1, vms[2], lab.esx2).run().name == "mail"

@@ -8,9 +8,13 @@ from tests.host.storage_helpers import register
 from vilab.clock import VirtualClock
 from vilab.events import EventLog
 from vilab.host.host import Host
+from vilab.host.host_network import FIRST_SWITCH
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.registered import power_on_file
 from vilab.host.vm_home import VmHome
+from vilab.network.physical_port import Trunk
+from vilab.network.physical_switch import PhysicalSwitch
+from vilab.network.wire import Wire
 from vilab.storage.luns.fc_array import StorageArray
 from vilab.storage.luns.fc_fabric import Fabric
 from vilab.storage.luns.fc_hba import HostBusAdapter
@@ -23,15 +27,17 @@ MB = 1 << 20
 
 
 class TwoHosts:
-    """``esx1``, ``esx2``; more are ``add``ed. Each has events of its own."""
+    """``esx1``, ``esx2``; more are ``add``ed. Each has events of its own. ``joined``: by a physical switch, and a
+    network for VMotion."""
 
-    def __init__(self, folder: Path, memory_mb: int = 160, lun_mb: int = 320) -> None:
+    def __init__(self, folder: Path, memory_mb: int = 160, lun_mb: int = 320, joined: bool = True) -> None:
         self.folder, self.clock = folder, VirtualClock()
-        self.memory_mb, self.made = memory_mb, 0
+        self.memory_mb, self.made, self.joined = memory_mb, 0, joined
         self.fabric = Fabric("switch1", 1, self.clock, EventLog())
         self.array = StorageArray("array1", None, "active/active", self.clock, EventLog())
         self.array.connect(self.fabric, numbered(900), "A")
         self.array.create_lun(0, PagedDisk(lun_mb * MB), Identity("shared"))
+        self.switch = PhysicalSwitch("switch2", self.clock, {f"port{n}": Trunk() for n in range(1, 201)})
         self.hosts: list[Host] = []
         self.esx1 = self.add()
         self.esx1.storage.create_vmfs(next(iter(self.esx1.storage.luns)), "san1")
@@ -46,8 +52,20 @@ class TwoHosts:
         self.array.present(numbered(number), 0, 0)
         host.storage.add_adapter(HostBusAdapter("vmhba1", self.fabric, numbered(number), numbered(number, 0x20)))
         host.storage.rescan()
+        if self.joined:
+            self.join(host, number)
         self.hosts.append(host)
         return host
+
+    def join(self, host: Host, number: int) -> None:
+        """A card of ``VM Network`` in the physical switch, and a VMkernel port for VMotion."""
+        wire = Wire(self.clock)
+        self.switch.connect(f"port{number}", wire.b)
+        network = host.network
+        network.add_nic("vmnic0", wire.a, bytes((0, 0x1B, 0x21, 0, 0, number)), FIRST_SWITCH)
+        network.switches.switch(FIRST_SWITCH).add_port_group("VMotion")
+        network.add_vmkernel_port("vmk0", "VMotion", bytes((0, 0x50, 0x56, 0x60, 0, number)), bytes((10, 1, 0, number)))
+        network.enable_vmotion("vmk0")
 
     def power_on(
         self, name: str = "web", engine: str = "svm", image: str = "kernel-disk", memory_mb: int = 8

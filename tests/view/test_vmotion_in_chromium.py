@@ -105,3 +105,12 @@ def test_a_log_that_grows_while_it_is_looked_at(page: Any) -> None:
     assert form(shown) is None
     assert page.inner_text(".vl-say").startswith("web1 runs on esx2.")
     assert page.locator("[data-bytes]").count() == 9
+
+
+def test_a_press_on_the_slider_seeks_to_the_round_above_it(page: Any) -> None:
+    open_player(page, playback())
+    stops = playback().track.stops()
+    box = page.locator(".vl-slider").bounding_box()
+    for position in (6, 1, 10, 0, 3):
+        page.mouse.click(box["x"] + box["width"] * stops[position] / 912, box["y"] + box["height"] * 0.66)
+        at(page, position)

@@ -89,6 +89,8 @@ class Host:
         self.vms: dict[str, HostedVm] = {}
         self.arrivals: dict[str, Arrival] = {}
         """Machines that are about to go on here."""
+        self.departures: set[str] = set()
+        """Machines that are about to go on elsewhere."""
         self.clock = clock if clock is not None else VirtualClock()
         self.now_ns = self.clock.now_ns
         self.storage = HostStorage(name, self.clock, self.log, storage)

@@ -1,4 +1,30 @@
 """Virtual machines that move while they run: VMotion and Storage VMotion.
 
 ``migration_events``   what is said
+
+A machine from host to host, in reading order:
+
+``source``, ``destination``      both sides, as they are driven by messages (``messages``) and time
+``vmotion``                      in one program: two hosts, a link, a task; ``options``: how
+``compatibility``                may it? ``descriptions`` of hosts and machines, ``cpu_features``
+``termination``                  when to stop and copy: the rules; ``rate_control``: how fast a round may send
+``writers``                      processes that write faster than pages can be sent
+``page_stream``, ``page_source`` pages as bytes; ``page_delta``, ``sent_pages``: as what has changed; ``page_order``
+``state_digest``                 is what arrived what was sent?
+``handover``                     whose is the machine, by the locks of its files: both sides, and the record
+``line``                         its serial line goes along
+
+Without a machine:
+
+``dirty_traces``                 which pages are written when: workloads to try a rule on
+``working_set``                  how fast pages get dirty, and what downtime that costs
+``precopy_model``                a rule over a trace, page by page
+
+Hosts that talk:
+
+``agent_session``                who may talk, and frames that cannot be changed on their way
+``agent_link``, ``agent_tcp``    in virtual time; between processes (``agent_tls``); ``agent_port`` joins them
+``host_agent``                   a host as a process; ``agent_requests``, ``agent_client``: what it can be asked
+
+``storage_vmotion``              disks and folder from datastore to datastore; ``changed_blocks``
 """

@@ -155,13 +155,14 @@ class VmDescription(msgspec.Struct, frozen=True):
 
 
 def describe_host(host: Host, mask: CpuMask = NO_MASK, migrations: int | None = None) -> HostDescription:
-    """``mask``: what its processors do not have, or are to hide. ``migrations``: that it takes part in, of those alone
-    that are on their way to it if nobody says."""
+    """``mask``: what its processors do not have, or are to hide. ``migrations``: that it takes part in, if that is not
+    what the host knows."""
     memory = host.memory
     return HostDescription(
         host.name, _datastores(host), _networks(host), _vmkernel(host), host_features(host.costs, mask),
         memory.unreserved_pages(), memory.swap_room(), ENGINES, tuple(sorted(host.storage.luns)),
-        tuple(sorted({*host.vms, *host.arrivals})), len(host.arrivals) if migrations is None else migrations,
+        tuple(sorted({*host.vms, *host.arrivals})),
+        len(host.arrivals) + len(host.departures) if migrations is None else migrations,
     )  # fmt: skip
 
 

@@ -24,9 +24,11 @@ from vilab.memory.balloon import BalloonState
 from vilab.memory.managed_pmap import PmapState
 from vilab.migration import messages as say
 from vilab.migration import migration_events as events
+from vilab.migration.compatibility import check
+from vilab.migration.descriptions import describe_host
 from vilab.migration.handover_destination import DestinationSide
 from vilab.migration.line import Line
-from vilab.migration.options import MOST_MIGRATIONS, PATIENCE_NS
+from vilab.migration.options import PATIENCE_NS
 from vilab.migration.page_source import store_pages
 from vilab.migration.source import Send, state_of
 from vilab.migration.state_digest import MemoryDigest, compare, state_digest
@@ -126,11 +128,9 @@ class MigrationDestination:
 
     def _prepare(self, message: say.Prepare) -> None:
         self.session = message.session
-        if len(self.host.arrivals) >= MOST_MIGRATIONS:
-            raise AdminError(
-                f"{self.host.name} does not take {message.machine.name}: {MOST_MIGRATIONS} machines are on their way "
-                "to it already. Wait until one has arrived."
-            )
+        problems = check(message.vm, message.source, describe_host(self.host))
+        if problems:
+            raise AdminError(" ".join(problems))
         machine = message.machine
         self._arrival = Arrival(self.host, machine, console=self._console(machine.name), log=self._log)
         self._memory = MemoryDigest(self._arrival.hosted.client.pmap)

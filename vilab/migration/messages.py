@@ -3,7 +3,7 @@
 ::
 
     source                                                   destination
-    Prepare      who it is, what it needs           ──>      room is reserved, devices are made
+    Prepare      who it is, what it needs           ──>      compared with what is here; room reserved, devices made
                                                     <──      Prepared, or GaveUp(why)
     Pages ...    a batch, its bytes as the body     ──>      into memory
     RoundEnd     number                             ──>
@@ -23,6 +23,7 @@ from __future__ import annotations
 import msgspec
 
 from vilab.host.arrival import MachineDescription
+from vilab.migration.descriptions import HostDescription, VmDescription
 from vilab.migration.handover import Offer
 from vilab.migration.line import LineState
 from vilab.migration.page_stream import PageBatch
@@ -35,7 +36,11 @@ class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
 
 
 class Prepare(Message, frozen=True, tag=True):
+    """``machine``: what it is made of. ``vm``, ``source``: what it needs, and where it has that now."""
+
     machine: MachineDescription
+    vm: VmDescription
+    source: HostDescription
 
 
 class Prepared(Message, frozen=True, tag=True):

@@ -33,7 +33,7 @@ class RoundBegan(Event, frozen=True, tag=True):
 
 
 class DirtySampled(Event, frozen=True, tag=True):
-    """In the middle of a round: so many different pages were written since it began; ``sent_pages`` are on their way."""
+    """In the middle of a round: ``dirty_pages`` different ones were written since it began; ``sent_pages`` were sent."""
 
     vm: str
     number: int

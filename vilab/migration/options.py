@@ -19,7 +19,8 @@ class MigrationOptions(msgspec.Struct, frozen=True):
     """``policy``: when to stop the machine. ``kind``: ``raw`` pages, without those of zeros (``zero``), or also as what
     has changed (``delta``). ``order_seed``: of the order in which a round's pages are sent; ``None``: ascending.
     ``peek``: pages that were written again before their turn are left to the next round. ``cache_bytes``: for what was
-    sent, with ``delta``. ``patience_ns``: so long the other host may say nothing before the migration is given up."""
+    sent, with ``delta``. ``stun_after``: write faults of one process in a round, after which it is made to wait (see
+    ``writers``; 0: it is not). ``patience_ns``: so long the other host may say nothing before it is given up."""
 
     policy: PreCopyPolicy = NelsonPolicy()
     kind: Kind = "zero"
@@ -28,6 +29,7 @@ class MigrationOptions(msgspec.Struct, frozen=True):
     peek: bool = True
     batch_pages: int = BATCH_PAGES
     cache_bytes: int = 64 << 20
+    stun_after: int = 0
     patience_ns: int = PATIENCE_NS
 
 

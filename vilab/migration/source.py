@@ -31,14 +31,16 @@ from vilab.memory.dirty_log import DirtyLog
 from vilab.memory.page_state import PageState
 from vilab.migration import messages as say
 from vilab.migration import migration_events as events
+from vilab.migration.descriptions import describe_host, describe_vm
 from vilab.migration.handover import Reclaimed, TakenOver, Waiting, reattach
 from vilab.migration.handover_source import INTERVAL_NS, PATIENCE_NS, SourceSide
 from vilab.migration.line import Line
-from vilab.migration.options import DEFAULT, MigrationOptions
+from vilab.migration.options import DEFAULT, MOST_MIGRATIONS, MigrationOptions
 from vilab.migration.page_source import encode_pages, states_of
 from vilab.migration.sent_pages import SentPages
 from vilab.migration.state_digest import MemoryDigest, compare, state_digest
 from vilab.migration.termination import Stop
+from vilab.migration.writers import WriterWatch
 from vilab.protocols import ReadableBytes
 
 Phase = Literal["asked", "copying", "last copy", "loading", "handing over", "deciding", "moved", "failed", "lost"]
@@ -84,6 +86,7 @@ class MigrationSource:
         self._stunned_ns = 0
         self._pmap = hosted.client.pmap
         self._log: DirtyLog | None = None
+        self.writers = WriterWatch(hosted, self._writer_stunned, options.stun_after) if options.stun_after else None
         self._cache: SentPages | None = None
         if options.kind == "delta":
             self._cache = SentPages(self._pmap.pages, options.cache_bytes)
@@ -103,6 +106,10 @@ class MigrationSource:
         return self.phase in ("moved", "failed", "lost")
 
     @property
+    def _is_on(self) -> bool:
+        return self.host.vms.get(self.hosted.name) is self.hosted
+
+    @property
     def progress(self) -> Progress:
         left, total = len(self._todo) - self._at, len(self._todo)
         elapsed_ns = self._now() - self._round_began_ns
@@ -113,10 +120,17 @@ class MigrationSource:
 
     def start(self) -> None:
         """Ask the other host for room. ``AdminError``: the machine cannot be described; nothing has begun."""
+        here, vm = describe_host(self.host), describe_vm(self.hosted)
+        if here.migrations >= MOST_MIGRATIONS:
+            raise AdminError(
+                f"{self.host.name} takes part in {here.migrations} migrations already, and {MOST_MIGRATIONS} at a time "
+                f"is the most: move {self.hosted.name} when one of them is over."
+            )
         machine = describe(self.hosted)
+        self.host.departures.add(self.hosted.name)
         self._tell(events.MigrationBegan, self.host.name, self.destination, self._pmap.pages, self.options.tracking,
                    self.options.policy.name)  # fmt: skip
-        self._send(say.Prepare(self.session, machine), ())
+        self._send(say.Prepare(self.session, machine, vm, here), ())
 
     def received(self, message: msgspec.Struct) -> None:
         """A message of the other host. One that has no place now ends the migration: another program's, or old."""
@@ -157,7 +171,7 @@ class MigrationSource:
 
     def _begin(self) -> None:
         self.phase = "copying"
-        self._log = DirtyLog(self._pmap)
+        self._log = DirtyLog(self._pmap, None if self.writers is None else self.writers.traced)
         decision = self.options.policy.first(self._pmap.pages)
         states = states_of(self._pmap, np.arange(self._pmap.pages))
         with_content = np.flatnonzero((states != PageState.UNTOUCHED) & (states != PageState.BALLOONED))
@@ -172,10 +186,14 @@ class MigrationSource:
         self._todo = pages if seed is None else np.random.default_rng([seed, number]).permutation(pages)
         self._at = self._round_bytes = self._round_pages = self._round_zeros = self._skipped = 0
         self._limit, self._round_began_ns, self._round_ended = limit_bytes_per_s, self._now(), False
+        if self.writers is not None:
+            self.writers.new_round()
         self._tell(events.RoundBegan, number, len(pages), limit_bytes_per_s)
 
     def pump(self, room_bytes: int) -> None:
         """There is room for so many bytes on the wire."""
+        if not self._is_on and not self.over and self.phase != "deciding":
+            self.give_up(f"{self.hosted.name} has stopped while it was on its way: {self.hosted.stopped}")
         if self.phase == "deciding" and self._now() - self._asked_ns >= INTERVAL_NS:
             self._decide()
         if self.phase not in ("copying", "last copy"):
@@ -237,6 +255,9 @@ class MigrationSource:
             dirty = log.restart()
             self._memory.written(dirty)
             self._open_round(decision.limit_bytes_per_s, dirty)
+
+    def _writer_stunned(self, address_space: int, faults: int) -> None:
+        self._tell(events.WriterStunned, len(self.rounds) + 1, address_space, faults)
 
     # --- the machine stands still -------------------------------------------------------------------------------------
 
@@ -329,7 +350,8 @@ class MigrationSource:
     def _runs_on(self) -> None:
         self.phase = "failed"
         if self._log is not None:
-            self._log.stop()
+            if self._is_on:
+                self._log.stop()
             self._log = None
         if self.hosted.stunned:
             self.hosted.stunned = False
@@ -344,12 +366,14 @@ class MigrationSource:
         self.phase = phase
         self.downtime_ns = self._now() - self._stunned_ns
         self.hosted.disks, self.hosted.stopped = None, sentence
-        self.host.power_off(self.hosted)
+        if self._is_on:
+            self.host.power_off(self.hosted)
         if phase == "moved":
             self.why = ""
         self._end(phase == "moved")
 
     def _end(self, ok: bool) -> None:
+        self.host.departures.discard(self.hosted.name)
         took_ns = self._now() - self._began_ns
         self._tell(events.MigrationEnded, ok, self.why, self.sent_bytes, took_ns, self.downtime_ns)
 

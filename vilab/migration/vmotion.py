@@ -6,7 +6,7 @@
     │ machine runs│ ──────> │ in   │ ─>│ takes, answers   │      each quantum: both hosts run, what the link has
     └─────────────┘ <────── │ time │ <─└──────────────────┘      carried meanwhile arrives, more is sent
 
-While the machine stands still quanta are ``STUNNED_QUANTUM_NS``, so that the downtime is measured that finely.
+Quanta are short meanwhile, and shorter while the machine stands still: rounds and downtime are measured that finely.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from vilab.protocols import Console
 
 GIGABIT = LinkSettings(125_000_000, 100_000)
 """A dedicated Gigabit Ethernet, as VI3 recommends."""
-STUNNED_QUANTUM_NS = 500_000
-AHEAD_NS = 2_000_000
+QUANTUM_NS, STUNNED_QUANTUM_NS = 1_000_000, 250_000
+AHEAD_NS = 1_000_000
 """So much of the link's time is queued on it beyond the next quantum."""
 
 
@@ -105,9 +105,8 @@ class Migration:
         source = self.source
         for host in self.hosts:
             host.catch_up()
-        quantum_ns = min(host.step_ns for host in self.hosts)
-        if source.hosted.stunned:
-            quantum_ns = min(quantum_ns, STUNNED_QUANTUM_NS)
+        quantum_ns = STUNNED_QUANTUM_NS if source.hosted.stunned else QUANTUM_NS
+        quantum_ns = min(quantum_ns, *(host.step_ns for host in self.hosts))
         ahead = self.link.settings.bandwidth_bytes_per_s * (quantum_ns + AHEAD_NS) // 1_000_000_000
         source.pump(ahead - self._here.waiting_bytes)
         self.destination.pump()

@@ -24,13 +24,17 @@ Pure Python, no Jupyter needed:
 ``switch_frame`` ``switch_track`` ``switch_draw`` ``switch_says``   a frame's way through a virtual switch
 ``switch_lab`` ``switch_station`` ``switch_record``   the switch itself, who is on it, and what is written down of it
 ``switch_bench``                to be wired by hand; ``switch_balance`` ``switch_failover`` ``switch_shaping``
+``vmotion_seen`` ``vmotion_run`` ``vmotion_track`` ``vmotion_ask``   rounds of a migration: what is known, steps, quiz
+``vmotion_draw`` ``vmotion_squares`` ``vmotion_rates`` ``vmotion_clock`` ``vmotion_slider``   how they are drawn
+``vmotion_scale`` ``vmotion_labels`` ``vmotion_text`` ``vmotion_units``   places, labels, words and units of it
 ``world_stops`` ``world_lanes`` ``world_time``   a packet through the worlds of a hosted product; where its time goes
 ``frame_bytes`` ``frame_bytes_layers`` ``capture``    octets of a frame, aligned, and taken apart
 ``job`` ``typed`` ``quiz``      work that takes its time; what a student types; questions on their own
 ``still``                       a moment as an SVG file
 
 With Jupyter: ``widget`` (the player in a notebook), ``memory_widget`` (the memory grid), ``memory_players`` (memory
-over time, with sliders), ``switch_widget`` (the switch, a capture), ``console`` (a running guest to type to).
+over time, with sliders), ``switch_widget`` (the switch, a capture), ``vmotion_player`` (a migration, live or
+afterwards), ``console`` (a running guest to type to).
 ``vilab.view.Player`` and ``vilab.view.Quiz`` load it when they are asked for.
 """
 

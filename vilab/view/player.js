@@ -332,7 +332,10 @@ function render({ model, el }) {
     const box = slider.getBoundingClientRect();
     const { left, right } = frame.line;
     const at = ((event.clientX - box.left) / box.width) * 912;
-    const to = Math.max(0, Math.min(frame.total, Math.round(((at - left) / (right - left)) * frame.total)));
+    const stops = slider.querySelector("[data-stops]")?.dataset.stops.split(" ").map(Number);  // where steps are not even
+    const even = Math.round(((at - left) / (right - left)) * frame.total);
+    const nearest = stops?.reduce((best, x, n) => (Math.abs(x - at) < Math.abs(stops[best] - at) ? n : best), 0);
+    const to = Math.max(0, Math.min(frame.total, nearest ?? even));
     if (to !== frame.n || underWay !== null) wish({ do: "seek", to });
   }
 
