@@ -11,6 +11,7 @@
 ``vmdk``      virtual disks looked at, checked, converted, with snapshots
 ``vmfs``      VMFS volumes: made, listed, copied to and from, checked
 ``iscsi_target``  disks for any iSCSI initiator
+``host``      an ESX host as a process, and what it can be asked
 ``doctor``    what this machine has and lacks
 ``lab``       JupyterLab on the work copy of the lessons
 """

@@ -33,7 +33,7 @@ class RoundBegan(Event, frozen=True, tag=True):
 
 
 class DirtySampled(Event, frozen=True, tag=True):
-    """In the middle of a round: ``dirty_pages`` different ones were written since it began; ``sent_pages`` were sent."""
+    """In the middle of a round: ``dirty_pages`` were written since it began, each once; ``sent_pages`` were sent."""
 
     vm: str
     number: int
