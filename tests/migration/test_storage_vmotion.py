@@ -257,3 +257,17 @@ def test_what_the_configuration_says_at_the_end_goes_along(site: Site, host: Hos
     host.storage.write_file(WEB, config + b'annotation = "meanwhile"\n')
     drive(vm, lambda: None)
     assert host.storage.read_file("[ds2] web/web.vmx") == config + b'annotation = "meanwhile"\n'
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_machine_without_disks_moves_and_folders_above_it_are_made(
+    site: Site, host: Host, method: MethodName
+) -> None:
+    register(host, "[local] prod/eu/web.vmx")
+    config = host.storage.read_file("[local] prod/eu/web.vmx")
+    host.storage.write_file("[local] prod/eu/web.vmx", config.replace(b'scsi0.present = "TRUE"', b""))
+    vm = power_on_file(host, "[local] prod/eu/web.vmx")
+    move_now(host, vm, "ds2", method)
+    assert on(host, "[ds2] prod/eu") == FILES
+    assert names(host, "[local] prod") == []
+    host.power_off(vm)
