@@ -20,6 +20,7 @@ from vilab.migration import agent_tcp
 from vilab.migration.agent_port import AgentPort
 from vilab.migration.agent_session import AgentSession, Received
 from vilab.migration.host_agent import MESSAGES, parse_address
+from vilab.migration.page_stream import Kind
 
 PATIENCE_S = 60.0
 
@@ -102,9 +103,10 @@ class AgentClient:
         address: str,
         rule: str = "nelson",
         watch: Callable[[requests.Moving], None] = lambda _moving: None,
+        kind: Kind = "zero",
     ) -> str:
         """VMotion. Returns the sentence that says what it has cost."""
-        return self._done(requests.Move(next(self._numbers), name, address, rule), watch)
+        return self._done(requests.Move(next(self._numbers), name, address, rule, kind), watch)
 
     def read(self, name: str, after: int = 0) -> tuple[bytes, int]:
         """What a machine has said after so many bytes, and how many it has said in all."""
