@@ -377,6 +377,51 @@ def test_another_datacenter_is_named_even_if_its_secret_is_the_same() -> None:
     ]
 
 
+def greeting(rest: bytes) -> bytes:
+    return encode_handshake(Handshake.HELLO, b"n" * 32 + rest, (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("hello", "why"),
+    [
+        (greeting(b"\4esx1\x0adatacenter?"), "says more in its hello than a hello has"),
+        (greeting(b"\4esx1\x0bdatacenter"), "sends a greeting that is too short"),
+        (greeting(b"\4esx1"), "sends a greeting that is too short"),
+        (greeting(b"\0\x0adatacenter"), "sends a greeting that is too short"),
+        (encode_handshake(Handshake.HELLO, b"n" * 20, (1, 1)), "sends a greeting that is too short"),
+        (greeting(b"\4es\n1\x0adatacenter"), "sends a name that cannot be printed"),
+        (greeting(b"\4es\xff1\x0adatacenter"), "sends a name that is no text"),
+    ],
+)
+def test_a_greeting_that_is_none_is_refused(hello: bytes, why: str) -> None:
+    b = session("esx2", False)
+    with pytest.raises(ProtocolError, match=why) as caught:
+        b.feed(hello)
+    is_a_sentence(str(caught.value), "esx2")
+
+
+def test_two_hosts_that_draw_the_same_nonce_do_not_talk() -> None:
+    a, b = session("esx1", True, nonce=b"same"), session("esx2", False, nonce=b"same")
+    a.start()
+    got_a, got_b, errors = talk(a, b)
+    assert (got_a, got_b) == ([], [])
+    assert "sends back what host esx2 has said itself" in errors[0]
+
+
+def test_a_version_that_was_not_offered_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a host that knows the secret, and has proved all it says."""
+    a, b = session("esx1", True, versions=(1, 3)), session("esx2", False, versions=(1, 4))
+    proven = b._side._proven
+
+    def older(kind: Handshake, payload: bytes) -> bytes:
+        b._side.version = 2
+        return proven(kind, payload)
+
+    monkeypatch.setattr(b._side, "_proven", older)
+    a.start()
+    assert "has chosen version 2 of the agent protocol, which is not the newest of both" in talk(a, b)[2][0]
+
+
 def test_two_that_call_are_told_so_and_two_that_are_called_wait() -> None:
     a, b = session("esx1", True), session("esx2", True)
     a.start()

@@ -218,7 +218,7 @@ def test_a_cut_in_a_stall_is_heard() -> None:
 def test_who_closes_is_heard_to_the_end() -> None:
     clock, link, ear_a, ear_b = made(bandwidth=1000, delay_ns=50)
     link.a.send([b"x" * 10])
-    link.b.send([b"y" * 30])
+    link.b.send([b"y" * 5])
     link.a.close()
     link.a.close()
     link.a.send([b"no more"])
@@ -395,8 +395,9 @@ def test_whoever_closes_in_the_middle_of_what_came_hears_no_more_of_it() -> None
         agents.b.close()
 
     agents.b._heard = close
-    agents.a.send(Stunned("one"))
-    agents.a.send(Stunned("two"))
+    agents.a.session.send(Stunned("one"))
+    agents.a.session.send(Stunned("two"))
+    agents.link.a.send([b"".join(agents.a.session.output())])
     agents.run()
     assert heard == [1]
 

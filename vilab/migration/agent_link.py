@@ -137,7 +137,7 @@ class LinkEnd:
     def send(self, buffers: Iterable[ReadableBytes]) -> None:
         """In order. What could be changed by its owner is copied. On an end that is not open: nothing happens."""
         for buffer in buffers:
-            if not self.open or self._cut:
+            if not self.open:
                 return
             data = buffer if isinstance(buffer, bytes) else bytes(buffer)
             whole = memoryview(data)
