@@ -1,5 +1,5 @@
-"""``vilab bench``: prints what ``vilab.vmm.bench``, ``bench_boot``, ``bench_memory``, ``bench_storage`` and
-``bench_network`` measure and ``bench_comparison`` counts.
+"""``vilab bench``: prints what ``vilab.vmm.bench``, ``bench_boot``, ``bench_memory``, ``bench_storage``,
+``bench_network`` and ``bench_migration`` measure and ``bench_comparison`` counts.
 
 A measurement is one entry a line for people, or one JSON object: name -> {value, unit, baseline, ratio, median_of},
 with ratio = value / baseline in the entry's unit (rates: more is better; seconds: less is better).
@@ -59,6 +59,14 @@ def run_bench(
 
         found = bench_network(quick=quick, only=only)
         print(json.dumps(found) if as_json else table(found))
+        return 0
+    if what == "migration":
+        from vilab.commands.bench_migration import bench_migration
+
+        found = bench_migration(quick=quick, only=only)
+        print(json.dumps(found) if as_json else table(found))
+        for sentence in sorted({entry["missing"] for entry in found.values() if "missing" in entry}):
+            print(sentence, file=sys.stderr)
         return 0
     assert what == "vmm"
     from vilab.vmm.bench import bench_vmm
