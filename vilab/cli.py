@@ -10,6 +10,7 @@
 ``vilab bench boot --json``     boots a stock kernel under each engine, beside the bare processor
 ``vilab bench storage --json``  converts and reads disks beside QEMU, serves a LUN beside tgt
 ``vilab bench network --json``  counts what frames cost: a switch, three network cards, the hosted product
+``vilab bench migration``       moves machines between processes, beside a plain socket and QEMU
 ``vilab bench comparison``      counts what each engine does for an operation, in the paper's cycles
 ``vilab vmdk info DISK``        looks at virtual disks; ``check``, ``convert``, ``snapshot``
 ``vilab iscsi-target``          offers disks to any iSCSI initiator
@@ -253,7 +254,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--modules", type=Path, metavar="FOLDER", help="where that kernel's modules lie")
 
     one = command("bench", bench, "measure how fast it is, beside something to compare it with")
-    parts = ("vmm", "boot", "comparison", "memory", "storage", "network")
+    parts = ("vmm", "boot", "comparison", "memory", "storage", "network", "migration")
     one.add_argument("what", choices=parts, help="the part to measure")
     one.add_argument("--json", action="store_true", help="one JSON object: name -> value, unit, baseline, ratio")
     one.add_argument("--quick", action="store_true", help="measure next to nothing: only to see that it works")
