@@ -17,8 +17,8 @@ qemu_total              the time stood still; that the whole move took        in
 ======================  ====================================================  ========================================
 
 ``throughput`` has ``processor``: MB a second of the busier host's processor time, which says more than the wall's clock
-on a computer that does other things, and ``ratios``, of each move. ``tracking`` has ``exits`` of both runs and the dirty
-pages that were found. ``sent`` has ``page_mb``, of the pages as they are, and rounds and downtime in virtual time.
+on a computer that does other things, and ``ratios``, of each move. ``tracking`` has ``exits`` of both runs and the
+dirty pages found. ``sent`` has ``page_mb``, of the pages as they are, and rounds and downtime in virtual time.
 ``qemu`` has of ours and of QEMU's: dirty pages a second, rounds and MB. Where QEMU is not there, its entries have
 ``missing``, a sentence, and no baseline.
 
@@ -86,7 +86,7 @@ class Run:
         self.debian_moves = cache(self._debian_moves)
 
     def idle_moves(self, guest_mb: int) -> list[Move]:
-        return self._moves_of(max(LEAST_MB, guest_mb // self.amount.divisor))
+        return self._moves_of(max(LEAST_MB, guest_mb // self.amount.divisor & ~3))
 
     def _idle_moves(self, guest_mb: int) -> list[Move]:
         """The first one of a pair of processes, which loads modules and touches memory, is not counted."""
