@@ -495,9 +495,9 @@ def test_any_bytes_end_in_nothing_or_a_sentence(data: bytes, state: str, like_ou
 def said_raw(packed: bytes, kind: int = Kind.MESSAGE) -> str:
     """The sentence of a host whose peer sends this as a message, with all tags right."""
     a, b = met()
-    a._put(kind, packed, ())  # type: ignore[arg-type]
+    assert a._sender is not None
     with pytest.raises(ProtocolError) as caught:
-        b.feed(joined(a.output()))
+        b.feed(joined(a._sender.frame(kind, packed)))  # type: ignore[arg-type]
     assert caught.value.before == []
     is_a_sentence(str(caught.value), "esx1", "esx2")
     return str(caught.value)
@@ -544,9 +544,9 @@ def test_a_record_that_refuses_its_value_is_refused() -> None:
     b = AgentSession("esx2", SECRET, Choosy, initiator=False)
     a.start()
     talk(a, b)
-    a._put(Kind.MESSAGE, msgspec.msgpack.encode({"type": "Choosy", "number": -1}), ())
+    assert a._sender is not None
     with pytest.raises(ProtocolError, match=r"sends a message that is not known here \(No number below 0\)"):
-        b.feed(joined(a.output()))
+        b.feed(joined(a._sender.frame(Kind.MESSAGE, msgspec.msgpack.encode({"type": "Choosy", "number": -1}))))
 
 
 def test_a_frame_of_an_unknown_kind_is_refused() -> None:

@@ -148,13 +148,16 @@ def test_many_small_parts_are_sent(pair: Pair) -> None:
     assert ear.data == b"".join(parts)
 
 
-@pytest.mark.parametrize("how", ["at once", "settled"])
+@pytest.mark.parametrize("how", ["at once", "settled", "pages settled"])
 def test_what_its_owner_changes_after_sending_it_is_not_changed(pair: Pair, how: str) -> None:
     a, b = pair
     ear = Ear(b)
     page = bytearray(b"a" * (24 << 20))
     if how == "at once":
         a.send([page])
+    elif how == "pages settled":
+        a.send([memoryview(page)[at : at + 4096] for at in range(0, len(page), 4096)], unchanging=True)
+        a.settle()
     else:
         a.send([memoryview(page)], unchanging=True)
         a.settle()

@@ -30,7 +30,7 @@ from vilab.migration.agent_frames import FrameError, Handshake, HandshakeHeader
 from vilab.migration.agent_handshake import HandshakeSide
 from vilab.migration.agent_intake import Intake
 from vilab.migration.agent_messages import MessageCodec
-from vilab.migration.agent_stream import FrameReceiver, FrameSender
+from vilab.migration.agent_stream import FrameReceiver, FrameSender, gathered
 from vilab.protocols import ReadableBytes
 
 MAX_NAME_BYTES = 255
@@ -87,7 +87,7 @@ class AgentSession:
         self._codec = MessageCodec(messages)
         self._intake = Intake()
         self._output: list[ReadableBytes] = []
-        self._early: list[tuple[bytes, Sequence[ReadableBytes]]] = []
+        self._early: list[tuple[bytes, Sequence[ReadableBytes], int]] = []
         self._hearing: HandshakeHeader | None = None
         self._sender: FrameSender | None = None
         self._receiver: FrameReceiver | None = None
@@ -137,12 +137,13 @@ class AgentSession:
         """
         self._go_on()
         packed = self._codec.encode(message)
-        if sum([memoryview(part).nbytes for part in body]) > wire.MAX_BODY_BYTES:
+        parts, body_bytes = gathered(body)
+        if body_bytes > wire.MAX_BODY_BYTES:
             raise VmmBug(f"The body of a {type(message).__name__} is longer than {wire.MAX_BODY_BYTES} bytes.")
         if self._sender is not None:
-            self._put(wire.Kind.MESSAGE, packed, body)
+            self._output += self._sender.frame(wire.Kind.MESSAGE, packed, parts, body_bytes)
         else:
-            self._early.append((packed, body))
+            self._early.append((packed, parts, body_bytes))
 
     def output(self) -> list[ReadableBytes]:
         """What is to be sent now, in order; it is the caller's from then on."""
@@ -225,12 +226,8 @@ class AgentSession:
         self._sender = FrameSender(keys_out)
         self._receiver = FrameReceiver(keys_in, self._intake, keys_out, self._side.mirror())
         early, self._early = self._early, []
-        for packed, body in early:
-            self._put(wire.Kind.MESSAGE, packed, body)
-
-    def _put(self, kind: wire.Kind, packed: bytes, body: Sequence[ReadableBytes] = ()) -> None:
-        assert self._sender is not None
-        self._output += self._sender.frame(kind, packed, body)
+        for packed, parts, body_bytes in early:
+            self._output += self._sender.frame(wire.Kind.MESSAGE, packed, parts, body_bytes)
 
     def _take_in(self, count: int, got: list[Received]) -> None:
         self._intake.received(count)
@@ -273,7 +270,7 @@ class AgentSession:
         if tell:
             packed = reason.encode(errors="replace")[: wire.MAX_HANDSHAKE_BYTES]
             if self._sender is not None:
-                self._put(wire.Kind.REFUSAL, packed)
+                self._output += self._sender.frame(wire.Kind.REFUSAL, packed)
             else:
                 self._output.append(wire.encode_handshake(Handshake.REFUSAL, packed, self._side.versions))
         sentence = f"{who} ended the connection with {whom}: {reason}."

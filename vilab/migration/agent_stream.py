@@ -21,8 +21,8 @@ from vilab.migration.agent_intake import Intake
 from vilab.migration.agent_keys import DirectionKeys
 from vilab.protocols import ReadableBytes
 
-SMALL_BYTES = 16_384
-"""A body whose parts are shorter than this on average is copied: pages cost less to copy than to hand on one by one."""
+SMALL_BYTES = 2048
+"""A body whose parts are shorter than this on average is copied: it costs less than to hand them on."""
 
 
 def gathered(body: Sequence[ReadableBytes]) -> tuple[list[ReadableBytes], int]:
@@ -41,8 +41,10 @@ class FrameSender:
         self.keys = keys
         self.number = 0
 
-    def frame(self, kind: wire.Kind, message: bytes, body: Sequence[ReadableBytes] = ()) -> list[ReadableBytes]:
-        parts, body_bytes = gathered(body)
+    def frame(
+        self, kind: wire.Kind, message: bytes, parts: Sequence[ReadableBytes] = (), body_bytes: int = 0
+    ) -> list[ReadableBytes]:
+        """``parts``, ``body_bytes``: as from ``gathered``."""
         digest = b""
         if parts:
             body_digest = self.keys.body_digest()

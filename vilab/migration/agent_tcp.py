@@ -20,9 +20,10 @@ import errno
 import os
 import socket
 import ssl
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import islice
+from itertools import accumulate
 from typing import Literal
 
 from vilab.errors import AdminError
@@ -36,7 +37,7 @@ SEND_BUFFER_BYTES = 1 << 17
 that the kernel would choose; enough for a gigabit over 2 ms."""
 POLL_BYTES = 8 << 20
 """At most in one ``poll``."""
-MOST_PARTS = 32
+MOST_PARTS = 128
 TLS_PIECE_BYTES = 1 << 16
 DRAIN_BYTES = 16 << 20
 
@@ -44,6 +45,35 @@ HOST_HINT = "look what has become of its agent"
 TLS_HINT = "look at the certificates that both sides have and trust"
 
 Stage = Literal["connecting", "connected", "tls", "up"]
+
+
+class _Batch:
+    """Buffers that were sent in one call, and how far they have left."""
+
+    def __init__(self, buffers: Iterable[ReadableBytes]) -> None:
+        self.parts = [part for part in [memoryview(buffer) for buffer in buffers] if part.nbytes]
+        self.ends = list(accumulate([part.nbytes for part in self.parts]))
+        self.sent_bytes = 0
+
+    @property
+    def left_bytes(self) -> int:
+        return self.ends[-1] - self.sent_bytes if self.ends else 0
+
+    def next(self, most: int) -> list[memoryview]:
+        """The next parts."""
+        at = bisect_right(self.ends, self.sent_bytes)
+        parts = self.parts[at : at + most]
+        began = self.ends[at] - parts[0].nbytes
+        if self.sent_bytes > began:
+            parts[0] = parts[0].cast("B")[self.sent_bytes - began :]
+        return parts
+
+    def settle(self) -> None:
+        """What is left is ours from now on."""
+        at = bisect_right(self.ends, self.sent_bytes)
+        if any(not isinstance(part.obj, bytes) for part in self.parts[at:]):
+            rest = memoryview(b"".join(self.next(len(self.parts))))
+            self.parts, self.ends, self.sent_bytes = [rest], [rest.nbytes], 0
 
 
 class TcpLink:
@@ -74,7 +104,7 @@ class TcpLink:
         self._context, self._listened = tls, listened
         self._stage: Stage = "up" if stage == "connected" and tls is None else stage
         self._tls_writes = False
-        self._queue: deque[memoryview] = deque()
+        self._queue: deque[_Batch] = deque()
         self._waiting_bytes = 0
         self._send_error = ""
         self._buffer: memoryview | None = None
@@ -111,34 +141,25 @@ class TcpLink:
         """
         if not self.open or self._send_error:
             return
-        fresh = 0
-        for buffer in buffers:
-            part = memoryview(buffer)
-            if part.format != "B" or part.ndim != 1:
-                part = part.cast("B")
-            if part:
-                self._queue.append(part)
-                self._waiting_bytes += len(part)
-                fresh += 1
-        self._flush()
-        if not unchanging:
-            self._settle(fresh)
+        batch = _Batch(buffers)
+        if batch.left_bytes:
+            self._queue.append(batch)
+            self._waiting_bytes += batch.left_bytes
+            self._flush()
+            if not unchanging and batch.left_bytes:
+                batch.settle()
 
     def settle(self) -> None:
         """Copy what still waits: its owner may change it from now on."""
-        self._settle(len(self._queue))
-
-    def _settle(self, last_parts: int) -> None:
-        waiting = [self._queue.pop() for _ in range(min(last_parts, len(self._queue)))]
-        for part in reversed(waiting):
-            self._queue.append(part if isinstance(part.obj, bytes) else memoryview(bytes(part)))
+        for batch in self._queue:
+            batch.settle()
 
     def _flush(self) -> None:
         if self._stage != "up" or self._send_error:
             return
         try:
             while self._queue:
-                self._sent(self._send_some())
+                self._sent(self._send_some(self._queue[0]))
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except OSError as error:  # what the other side said last may still be read
@@ -146,22 +167,17 @@ class TcpLink:
             self._queue.clear()
             self._waiting_bytes = 0
 
-    def _send_some(self) -> int:
+    def _send_some(self, batch: _Batch) -> int:
         if self._tls is not None:
-            return self._tls.send(self._queue[0][:TLS_PIECE_BYTES])
-        if len(self._queue) == 1:
-            return self._socket.send(self._queue[0])
-        return self._socket.sendmsg(list(islice(self._queue, MOST_PARTS)))
+            return self._tls.send(batch.next(1)[0].cast("B")[:TLS_PIECE_BYTES])
+        return self._socket.sendmsg(batch.next(MOST_PARTS))
 
     def _sent(self, count: int) -> None:
         self.sent_bytes += count
         self._waiting_bytes -= count
-        while count:
-            part = self._queue[0]
-            if count < len(part):
-                self._queue[0] = part[count:]
-                return
-            count -= len(part)
+        batch = self._queue[0]
+        batch.sent_bytes += count
+        if not batch.left_bytes:
             self._queue.popleft()
 
     # --- receiving ----------------------------------------------------------------------------------------------------
