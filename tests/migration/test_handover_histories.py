@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration.handover_world import NODE, Kind, Site, open_disks
+from tests.migration.handover_site import NODE, Kind, Site, open_disks
+from tests.migration.handover_world import World
 from vilab.errors import AdminError
 from vilab.host.host import Host
 from vilab.host.storage_time import pass_time
@@ -28,7 +29,7 @@ MOVES = ("good", "refused", "silent", "answer lost", "too late")
 class History:
     def __init__(self, site: Site, seed: int) -> None:
         self.random = random.Random(seed)
-        world = site.world()
+        world = World(site)
         self.world, self.hosts = world, world.hosts
         assert world.source.disks is not None
         world.source.disks.close()
@@ -139,7 +140,7 @@ class History:
             self.seen.add("late" if self.disks is None else "late, and it runs")
 
 
-@pytest.mark.parametrize(("kind", "lives", "events"), [("local", 30, 60), ("vmfs", 3, 40), ("nfs", 3, 40)])
+@pytest.mark.parametrize(("kind", "lives", "events"), [("local", 16, 60), ("vmfs", 3, 40), ("nfs", 3, 40)])
 def test_only_the_newest_offer_is_ever_taken(kind: Kind, lives: int, events: int, tmp_path: Path) -> None:
     site = Site(kind, tmp_path)
     seen: set[str] = set()

@@ -58,6 +58,7 @@ class SourceSide:
         self.given_back = False
         """The locks are not ours any more: only ``reclaim`` leads back."""
         self._first_refusal_ns: int | None = None
+        self._late, self._holder = False, ""
 
     # --- giving back --------------------------------------------------------------------------------------------------
 
@@ -127,18 +128,27 @@ class SourceSide:
             return self._refused(offer, error)
         try:
             yield "opened"
-            answer = self._decide(offer, disks)
-            if answer is None:
-                yield "decided"
-                write_record(self.home, msgspec.structs.replace(offer.record(), state="reclaimed"))
+            answer: Reclaimed | Lost = self._decide(offer, disks) or Reclaimed(disks)
+            yield "decided"
+            if isinstance(answer, Reclaimed):
+                self._write_reclaimed(offer, disks)
                 yield "reclaimed"
-                check_held(disks)
-                return Reclaimed(disks)
+            check_held(disks)
         except AdminError as error:
             disks.close()
             return Waiting(f"{self.source} has the files of {self.name}, but cannot go on with it yet: {error}")
-        disks.close()
+        if isinstance(answer, Lost):
+            disks.close()
         return answer
+
+    def _write_reclaimed(self, offer: Offer, disks: VmDisks) -> None:
+        """Where this comes too late it may have covered "committed", and then "reclaimed" means nothing any more."""
+        self._late = True
+        try:
+            write_record(self.home, msgspec.structs.replace(offer.record(), state="reclaimed"))
+        finally:
+            check_held(disks)
+            self._late = False
 
     def _look_again(self) -> None:
         """A volume that was lost to this host meanwhile, because it stood still, is mounted anew."""
@@ -159,6 +169,8 @@ class SourceSide:
                 f"{self.destination} has taken it over, and does not have it any more: that host has died, or has "
                 "powered it off"
             )
+        if record is not None and record.says("reclaimed", ours) and self._late:
+            return self._lost(f"{self.source} has stood still in between, so that {self.destination} may have run it")
         if record is None or not (record.says("offered", ours) or record.says("reclaimed", ours)):
             return self._lost("somebody else has powered it on meanwhile, and it is off again")
         if disks.seal() != offer.seal:
@@ -182,10 +194,13 @@ class SourceSide:
             if self._may_be_dead(error):
                 return Waiting(f"{self.destination} has taken {self.name} over; whether it lives is not known. {error}")
             return TakenOver(self.destination, f"{self.name} runs on {self.destination}.")
-        holder = holder_of(self.home)
-        if holder in ("", self.source) or (record is not None and record.says("offered", ours)):
+        self._holder = error.holder if isinstance(error, LockedError) else holder_of(self.home)
+        undecided = record is not None and (record.says("offered", ours) or record.says("reclaimed", ours))
+        if undecided or self._holder in ("", self.source):
             return Waiting(f"{self.source} cannot have the files of {self.name} yet: {error}")
-        return TakenOver(holder, f"{self.name} was powered on on {holder} while it was on its way.")
+        if self._may_be_dead(error):
+            return Waiting(f"{self._holder} has the files of {self.name}; whether it lives is not known. {error}")
+        return TakenOver(self._holder, f"{self.name} was powered on on {self._holder} while it was on its way.")
 
     def _may_be_dead(self, error: AdminError) -> bool:
         """On a file server a host is known to be alive when its lock was renewed since we have first looked."""
@@ -213,7 +228,7 @@ class SourceSide:
 
     def give_up(self, last: Waiting) -> TakenOver | Lost:
         """Nobody knows, and this host may not run the machine without its locks: it is off here."""
-        holder = holder_of(self.home)
+        holder = self._holder
         if holder not in ("", self.source):
             return TakenOver(holder, f"{self.name} is off on {self.source}: {holder} has its files. {last.sentence}")
         return Lost(
