@@ -122,7 +122,7 @@ def host(choices: argparse.Namespace) -> int:
 
     return serve(
         choices.name, choices.listen, choices.secret, choices.memory, choices.datacenter, choices.datastore,
-        choices.iscsi, choices.uplink, choices.power_on, choices.tls,
+        choices.iscsi, choices.uplink, choices.power_on, choices.tls, choices.vmotion,
     )  # fmt: skip
 
 
@@ -306,6 +306,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--iscsi", action="append", default=[], metavar="HOST:PORT", help="a portal; VMFS is mounted")
     one.add_argument(
         "--uplink", action="append", default=[], metavar="VMNIC=HOST:PORT", help="a card of vSwitch0, on a TCP tunnel"
+    )
+    one.add_argument(
+        "--vmotion", default="", metavar="ADDRESS/PREFIX", help="of its VMkernel port (default: where it listens, /24)"
     )
     one.add_argument(
         "--power-on", action="append", default=[], metavar="FILE", help="a machine to begin with: [san1] web/web.vmx"

@@ -12,11 +12,16 @@
 mounted under their labels. ``--uplink vmnic0=HOST:PORT``: a physical card of vSwitch0, whose cable is a TCP connection
 to another process (``vilab.network.tunnel``).
 
+MODEL: machines move over the agents' own connection. The VMkernel port for VMotion, vmk0, stands for it: it has the
+address at which the agent is called, or that of ``--vmotion``.
+
 SIGTERM and SIGINT power every machine off and leave every datastore.
 """
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import signal
 import ssl
 import sys
@@ -31,12 +36,15 @@ from vilab.host.storage import StorageOptions
 from vilab.migration.agent_client import AgentClient
 from vilab.migration.agent_requests import Moving
 from vilab.migration.agent_tls import tls_context
-from vilab.migration.host_agent import HostAgent, parse_address
+from vilab.migration.host_agent import HostAgent
+from vilab.migration.host_calls import parse_address
 from vilab.network import tunnel
 from vilab.network.wire import Wire
 
 SHORTEST_SECRET_BYTES = 16
-LOCALLY_ADMINISTERED = b"\x02\x56\x49"
+LOCALLY_ADMINISTERED = b"\x02\x56"
+VMKERNEL_GROUP, VMKERNEL_PORT = "VMkernel", "vmk0"
+USUAL_PREFIX = 24
 
 
 def read_secret(path: Path) -> bytes:
@@ -65,6 +73,7 @@ def tls_pair(files: Sequence[Path] | None) -> tuple[ssl.SSLContext | None, ssl.S
 def serve(
     name: str, listen: str, secret: Path, memory_mb: int, datacenter: str, datastores: Sequence[str],
     portals: Sequence[str], uplinks: Sequence[str], power_on: Sequence[str], tls: Sequence[Path] | None,
+    vmotion: str = "",
 ) -> int:  # fmt: skip
     """Until it is told to end."""
     called, calling = tls_pair(tls)
@@ -83,6 +92,7 @@ def serve(
                 print(f"vilab: {problem}", file=sys.stderr)
         for text in uplinks:
             add_uplink(agent, text)
+        add_vmotion_port(host, vmotion or agent.listener.address)
         for home in power_on:
             agent.power_on(home)
     except BaseException:
@@ -114,10 +124,29 @@ def add_uplink(agent: HostAgent, text: str) -> None:
     host = agent.host
     wire = Wire(host.clock)
     link = tunnel.TunnelLink(wire.b, tunnel.connect(*parse_address(place)))
-    number = len(host.network.nics)
-    address = LOCALLY_ADMINISTERED + bytes((sum(host.name.encode()) & 0xFF, 0, number))
-    host.network.add_nic(name, wire.a, address, FIRST_SWITCH)
+    host.network.add_nic(name, wire.a, own_address(host, len(host.network.nics)), FIRST_SWITCH)
     agent.wires.append(link)
+
+
+def add_vmotion_port(host: Host, text: str) -> None:
+    """``ADDRESS/PREFIX``, or an address. Raises ``AdminError``."""
+    address, slash, prefix = text.partition("/")
+    try:
+        place = ipaddress.IPv4Interface(f"{address}/{prefix if slash else USUAL_PREFIX}")
+    except ValueError:
+        raise AdminError(
+            f"{text!r} is no address for VMotion; say one with --vmotion: it looks like 10.0.0.1/24."
+        ) from None
+    host.network.switches.switch(FIRST_SWITCH).add_port_group(VMKERNEL_GROUP)
+    host.network.add_vmkernel_port(
+        VMKERNEL_PORT, VMKERNEL_GROUP, own_address(host, 0x80), place.packed, place.network.prefixlen
+    )
+    host.network.enable_vmotion(VMKERNEL_PORT)
+
+
+def own_address(host: Host, number: int) -> bytes:
+    """Six bytes, which follow from the host's name."""
+    return LOCALLY_ADMINISTERED + hashlib.sha256(host.name.encode()).digest()[:3] + bytes((number,))
 
 
 def ask(address: str, secret: Path, datacenter: str, tls: Sequence[Path] | None, what: str, words: list[str],

@@ -19,7 +19,8 @@ from vilab.migration import agent_requests as requests
 from vilab.migration import agent_tcp
 from vilab.migration.agent_port import AgentPort
 from vilab.migration.agent_session import AgentSession, Received
-from vilab.migration.host_agent import MESSAGES, parse_address
+from vilab.migration.host_agent import MESSAGES
+from vilab.migration.host_calls import parse_address
 from vilab.migration.page_stream import Kind
 
 PATIENCE_S = 60.0

@@ -14,11 +14,9 @@ taken (``destination``); a person, or VirtualCenter, asks for what is in ``agent
 
 from __future__ import annotations
 
-import secrets
 import selectors
 import ssl
 import time
-from collections.abc import Sequence
 from typing import Protocol
 
 from vilab.errors import AdminError, VilabError
@@ -28,22 +26,15 @@ from vilab.host.registered import power_on_file
 from vilab.migration import agent_requests as ask
 from vilab.migration import agent_tcp
 from vilab.migration import messages as say
-from vilab.migration.agent_port import AgentPort
-from vilab.migration.agent_session import AgentSession, Received
-from vilab.migration.destination import MigrationDestination
+from vilab.migration.agent_session import AgentSession
+from vilab.migration.host_calls import Call, Departure
 from vilab.migration.line import Line
-from vilab.migration.options import MOST_MIGRATIONS, MigrationOptions
-from vilab.migration.source import MigrationSource
-from vilab.migration.termination import policy_named
-from vilab.protocols import ReadableBytes
+from vilab.migration.options import MOST_MIGRATIONS
 
 MESSAGES = say.MigrationMessage | ask.AgentRequest
-WINDOW_BYTES = 4 << 20
-"""At most so much waits in a socket's queue."""
 LINKS_NS = 10_000_000
 """So long the links have their turn while a migration is under way, before the machines run again."""
 IDLE_S = 0.05
-PROGRESS_NS = 200_000_000
 
 
 class Pollable(Protocol):
@@ -52,104 +43,6 @@ class Pollable(Protocol):
     def fileno(self) -> int: ...
 
     def poll(self) -> int: ...
-
-
-class Call:
-    """Somebody who has called: a host that brings a machine, or a person who asks."""
-
-    def __init__(self, agent: HostAgent, link: agent_tcp.TcpLink) -> None:
-        self.agent, self.link = agent, link
-        self.destination: MigrationDestination | None = None
-        self.port = AgentPort(agent.session(initiator=False), link, self._take, self._lost)
-
-    def _take(self, got: Received) -> None:
-        message = got.message
-        if isinstance(message, say.Message):
-            if self.destination is None:
-                self.destination = MigrationDestination(
-                    self.agent.host, self.port.session.peer, self.port.send, console=lambda _name: Line(),
-                    now=time.monotonic_ns,
-                )  # fmt: skip
-            self.destination.received(message, got.body)
-        elif isinstance(message, ask.Request):
-            self.agent.answer(self, message)
-
-    def _lost(self, why: str) -> None:
-        if self.destination is not None:
-            self.destination.lost(why)
-
-    def answer(self, message: ask.Request, body: Sequence[ReadableBytes] = ()) -> None:
-        self.port.send(message, body)
-
-
-class Departure:
-    """A machine that this host sends to another one, and who has asked for it."""
-
-    def __init__(self, agent: HostAgent, hosted: HostedVm, request: ask.Move, asked_by: Call) -> None:
-        host, port = parse_address(request.address)
-        options = MigrationOptions(policy=policy_named(request.rule), kind=request.kind)
-        self.request, self.asked_by, self._agent = request, asked_by, agent
-        self.link = agent_tcp.connect(agent.host.name, host, port, agent.tls_calling)
-        self.source: MigrationSource | None = None
-        self._hosted, self._options = hosted, options
-        self._told_ns = 0
-        self.failed = ""
-        self.port = AgentPort(agent.session(initiator=True), self.link, self._take, self._lost)
-
-    @property
-    def over(self) -> bool:
-        return bool(self.failed) or (self.source is not None and self.source.over)
-
-    def pump(self) -> None:
-        if self.source is None:
-            self._begin()
-        else:
-            self.source.pump(WINDOW_BYTES - self.link.waiting_bytes)
-        now_ns = time.monotonic_ns()
-        if self.source is not None and not self.over and now_ns - self._told_ns > PROGRESS_NS:
-            self._told_ns = now_ns
-            p = self.source.progress
-            self.asked_by.answer(
-                ask.Moving(self.request.number, p.phase, p.round, p.percent, p.sent_bytes, p.bytes_per_s)
-            )
-
-    def _begin(self) -> None:
-        """The other host has to be known first: it is named in every sentence."""
-        if not self.port.session.established or self.failed:
-            return
-        self.source = MigrationSource(
-            self._agent.host, self._hosted, self.port.session.peer,
-            lambda message, body: self.port.send(message, body, unchanging=True), secrets.token_hex(8), self._options,
-            time.monotonic_ns,
-        )  # fmt: skip
-        self.source.start()
-
-    def _take(self, got: Received) -> None:
-        if self.source is None:
-            self.failed = f"{self.request.address} spoke before it was asked: it is no agent of this version."
-        else:
-            self.source.received(got.message)
-
-    def _lost(self, why: str) -> None:
-        if self.source is None:
-            self.failed = why
-        else:
-            self.source.lost(why)
-
-    def end(self) -> None:
-        """Tell who has asked."""
-        self.port.close()
-        source, number = self.source, self.request.number
-        if source is not None and source.phase == "moved":
-            self.asked_by.answer(
-                ask.Done(
-                    number,
-                    f"{self._hosted.name} runs on {source.destination}: {len(source.rounds)} rounds, "
-                    f"{source.sent_bytes / 1e6:.1f} MB, stopped for {source.downtime_ns / 1e6:.1f} ms.",
-                )
-            )
-        else:
-            self.asked_by.answer(ask.Refused(number, self.failed or (source.why if source is not None else "")))
 
 
 class HostAgent:
@@ -202,6 +95,8 @@ class HostAgent:
         wall_ns = time.monotonic_ns()
         runs = any(hosted.runs and not hosted.stunned for hosted in host.vms.values())
         ahead_ns = self._base_ns + host.now_ns - wall_ns
+        for hosted in host.vms.values():
+            take_typed(hosted)
         if ahead_ns <= 0:
             quantum_ns = host.step_ns
             host.run_for(quantum_ns)
@@ -238,8 +133,7 @@ class HostAgent:
                 departure.end()
         for call in list(self._calls):
             moved |= call.link.poll() > 0
-            if call.destination is not None:
-                call.destination.pump()
+            call.pump()
             if not call.port.open:
                 self._calls.remove(call)
         return moved
@@ -271,7 +165,14 @@ class HostAgent:
 
     def power_on(self, home: str) -> HostedVm:
         """A machine from its configuration file, with a serial line that can go along. Raises ``AdminError``."""
+        self.mount_again()
         return power_on_file(self.host, home, console=Line())
+
+    def mount_again(self) -> None:
+        """Volumes that were lost to this host, because it had stood still, unless machines that were lost with them are
+        there still."""
+        if any(info.state == "fenced" and not info.users for info in self.host.storage.datastores()):
+            self.host.storage.rescan()
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
@@ -291,7 +192,7 @@ class HostAgent:
                 hosted = self.power_on(request.home)
                 call.answer(ask.Done(number, f"{hosted.name} is powered on on {self.host.name}."))
             case ask.PowerOff():
-                self.host.power_off(self._machine(request.name))
+                self._power_off(request.name)
                 call.answer(ask.Done(number, f"{request.name} is powered off."))
             case ask.Read():
                 line = self._line(request.name)
@@ -307,11 +208,17 @@ class HostAgent:
             case _:
                 raise AdminError(f"{type(request).__name__} is an answer, and {self.host.name} has asked nothing.")
 
+    def _power_off(self, name: str) -> None:
+        hosted = self._machine(name)
+        if any(departure.hosted is hosted for departure in self._departures):
+            raise AdminError(f"{name} is on its way to another host: power it off when it has arrived.")
+        self.host.power_off(hosted)
+
     def _move(self, call: Call, request: ask.Move) -> None:
         hosted = self._machine(request.name)
         if not hosted.runs:
             raise AdminError(f"{request.name} does not run on {self.host.name}: {hosted.stopped}")
-        if any(departure._hosted is hosted for departure in self._departures):
+        if any(departure.hosted is hosted for departure in self._departures):
             raise AdminError(f"{request.name} is on its way to another host already.")
         if len(self._departures) >= MOST_MIGRATIONS:
             raise AdminError(
@@ -338,10 +245,7 @@ def _machine(hosted: HostedVm) -> ask.Machine:
     )
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """``HOST:PORT`` or ``[HOST]:PORT``."""
-    host, colon, port = text.rpartition(":")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
-        raise AdminError(f"{text!r} is no address of an agent; one looks like 127.0.0.1:902.")
-    return host, int(port)
+def take_typed(hosted: HostedVm) -> None:
+    """A guest looks by itself when it is idle; who types at one that is not need not wait."""
+    if hosted.runs and not hosted.stunned and isinstance(hosted.vm.console, Line) and hosted.vm.console.is_typed:
+        hosted.vm.pc.uart.poll_input()

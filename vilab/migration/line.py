@@ -45,6 +45,11 @@ class Line(QuietConsole):
         """Somebody types, and does not say that it is a line."""
         self._typed += data
 
+    @property
+    def is_typed(self) -> bool:
+        """There is something that the guest has not taken yet."""
+        return bool(self._typed)
+
     def after(self, count: int) -> bytes:
         """What was said after so many bytes, as far as it is kept."""
         return bytes(self.output[max(0, count - self._before) :])

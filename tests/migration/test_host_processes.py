@@ -1,0 +1,102 @@
+"""A stock Debian guest under load moves between two host processes by TCP, and who talks to it hardly notices.
+
+``VILAB_MIGRATION_MOVES``: how often under AMD-V (default: 2).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests import tools
+from tests.migration import debian_guest
+from tests.migration.host_processes import BOOT_S, Site, Terminal
+from tests.migration.outside_network import EVERY_NS, OutsideNetwork
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
+MOVES = int(os.environ.get("VILAB_MIGRATION_MOVES", "2"))
+LOAD_S = 1.5
+"""Between two moves."""
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """What the agent says, and what the client has seen meanwhile."""
+
+    took_s: float
+    megabytes: float
+    downtime_ms: float
+    lost_ms: float
+    silence_ms: float
+    delay_ms: float
+
+
+@pytest.fixture
+def network() -> Iterator[OutsideNetwork]:
+    made = OutsideNetwork(2)
+    yield made
+    made.close()
+
+
+def move(site: Site, network: OutsideNetwork, terminal: Terminal) -> Moved:
+    network.ask(debian_guest.ADDRESS)
+    time.sleep(LOAD_S / 2)
+    here = terminal.host
+    there = next(host for host in site.hosts.values() if host is not here)
+    began_s = time.monotonic()
+    said = here.client.move("deb", there.address)
+    took_s = time.monotonic() - began_s
+    terminal.host = there
+    assert here.names() == {}
+    assert there.names() == {"deb": ""}
+    time.sleep(LOAD_S + 1.0)
+    seen = network.ask(None)
+    assert seen.wrong == 0
+    assert seen.twice == 0
+    found = re.search(r"([\d.]+) MB, stopped for ([\d.]+) ms", said)
+    assert found, said
+    delays = seen.delays_ms()
+    lost_ms, silence_ms = seen.lost() * EVERY_NS / 1e6, seen.longest_silence_ns() / 1e6
+    return Moved(took_s, float(found[1]), float(found[2]), lost_ms, silence_ms, delays[len(delays) // 2])
+
+
+def move_under_load(folder: Path, network: OutsideNetwork, engine: str, moves: int) -> None:
+    site = Site(folder)
+    try:
+        where = debian_guest.register(site, engine)
+        site.open()
+        for number in (1, 2):
+            site.start(f"esx{number}", 128, *network.uplink(number))
+        first = site.hosts["esx1"]
+        first.client.power_on(where)
+        terminal = Terminal(first, "deb")
+        debian_guest.prepare(terminal, BOOT_S)
+        began = debian_guest.start_load(terminal)
+        moved = [move(site, network, terminal) for _ in range(moves)]
+        rounds = debian_guest.end_load(terminal, began)
+        print(f"\n{engine}: {rounds} rounds of load")
+        for each in moved:
+            print(each)
+        assert rounds > moves
+        assert max(each.lost_ms for each in moved) < 1000
+        terminal.host.client.power_off("deb")
+        assert site.close() == {"esx1": 0, "esx2": 0}
+    finally:
+        site.close()
+    for host in site.hosts.values():
+        assert host.complaints.read_text() == ""
+
+
+def test_linux_moves_between_processes_under_load(tmp_path: Path, network: OutsideNetwork) -> None:
+    tools.debian()
+    move_under_load(tmp_path, network, "svm", MOVES)
+
+
+def test_linux_moves_under_binary_translation(tmp_path: Path, network: OutsideNetwork) -> None:
+    tools.debian()
+    move_under_load(tmp_path, network, "bt", 1)

@@ -1,0 +1,156 @@
+"""Connections of a host's agent: who has called, and where a machine of this host goes.
+
+::
+
+    Call        somebody ──>  asks (agent_requests), or brings a machine (messages, destination)
+    Departure   this host ──> another one's agent: a machine that was asked to move (source)
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vilab.errors import AdminError
+from vilab.host.hosted_vm import HostedVm
+from vilab.migration import agent_requests as ask
+from vilab.migration import agent_tcp
+from vilab.migration import messages as say
+from vilab.migration.agent_port import AgentPort
+from vilab.migration.agent_session import Received
+from vilab.migration.destination import MigrationDestination
+from vilab.migration.line import Line
+from vilab.migration.options import MigrationOptions
+from vilab.migration.source import MigrationSource
+from vilab.migration.termination import policy_named
+from vilab.protocols import ReadableBytes
+
+if TYPE_CHECKING:
+    from vilab.migration.host_agent import HostAgent
+
+WINDOW_BYTES = 4 << 20
+"""At most so much waits in a socket's queue."""
+PROGRESS_NS = 200_000_000
+SILENCE_NS = 10_000_000_000
+"""So long somebody who has called may take to say who it is."""
+
+
+class Call:
+    """Somebody who has called: a host that brings a machine, or a person who asks."""
+
+    def __init__(self, agent: HostAgent, link: agent_tcp.TcpLink) -> None:
+        self.agent, self.link = agent, link
+        self.destination: MigrationDestination | None = None
+        self._since_ns = time.monotonic_ns()
+        self.port = AgentPort(agent.session(initiator=False), link, self._take, self._lost)
+
+    def pump(self) -> None:
+        """Time has passed."""
+        if self.destination is not None:
+            self.destination.pump()
+        elif not self.port.session.established and time.monotonic_ns() - self._since_ns > SILENCE_NS:
+            self.port.refuse(f"{self.agent.host.name} was called, and was not told by whom for {SILENCE_NS / 1e9:g} s.")
+
+    def _take(self, got: Received) -> None:
+        message = got.message
+        if isinstance(message, say.Message):
+            if self.destination is None:
+                self.agent.mount_again()
+                self.destination = MigrationDestination(
+                    self.agent.host, self.port.session.peer, self.port.send, console=lambda _name: Line(),
+                    now=time.monotonic_ns,
+                )  # fmt: skip
+            self.destination.received(message, got.body)
+        elif isinstance(message, ask.Request):
+            self.agent.answer(self, message)
+
+    def _lost(self, why: str) -> None:
+        if self.destination is not None:
+            self.destination.lost(why)
+
+    def answer(self, message: ask.Request, body: Sequence[ReadableBytes] = ()) -> None:
+        self.port.send(message, body)
+
+
+class Departure:
+    """A machine that this host sends to another one, and who has asked for it."""
+
+    def __init__(self, agent: HostAgent, hosted: HostedVm, request: ask.Move, asked_by: Call) -> None:
+        host, port = parse_address(request.address)
+        options = MigrationOptions(policy=policy_named(request.rule), kind=request.kind)
+        self.request, self.asked_by, self._agent = request, asked_by, agent
+        self.link = agent_tcp.connect(agent.host.name, host, port, agent.tls_calling)
+        self.source: MigrationSource | None = None
+        self.hosted, self._options = hosted, options
+        self._told_ns = 0
+        self.failed = ""
+        self.port = AgentPort(agent.session(initiator=True), self.link, self._take, self._lost)
+
+    @property
+    def over(self) -> bool:
+        return bool(self.failed) or (self.source is not None and self.source.over)
+
+    def pump(self) -> None:
+        if self.source is None:
+            self._begin()
+        else:
+            self.source.pump(WINDOW_BYTES - self.link.waiting_bytes)
+        now_ns = time.monotonic_ns()
+        if self.source is not None and not self.over and now_ns - self._told_ns > PROGRESS_NS:
+            self._told_ns = now_ns
+            p = self.source.progress
+            self.asked_by.answer(
+                ask.Moving(self.request.number, p.phase, p.round, p.percent, p.sent_bytes, p.bytes_per_s)
+            )
+
+    def _begin(self) -> None:
+        """The other host has to be known first: it is named in every sentence."""
+        if not self.port.session.established or self.failed:
+            return
+        self.source = MigrationSource(
+            self._agent.host, self.hosted, self.port.session.peer,
+            lambda message, body: self.port.send(message, body, unchanging=True), secrets.token_hex(8), self._options,
+            time.monotonic_ns,
+        )  # fmt: skip
+        try:
+            self.source.start()
+        except AdminError as error:
+            self.source, self.failed = None, str(error)
+
+    def _take(self, got: Received) -> None:
+        if self.source is None:
+            self.failed = f"{self.request.address} spoke before it was asked: it is no agent of this version."
+        else:
+            self.source.received(got.message)
+
+    def _lost(self, why: str) -> None:
+        if self.source is None:
+            self.failed = why
+        else:
+            self.source.lost(why)
+
+    def end(self) -> None:
+        """Tell who has asked."""
+        self.port.close()
+        source, number = self.source, self.request.number
+        if source is not None and source.phase == "moved":
+            self.asked_by.answer(
+                ask.Done(
+                    number,
+                    f"{self.hosted.name} runs on {source.destination}: {len(source.rounds)} rounds, "
+                    f"{source.sent_bytes / 1e6:.1f} MB, stopped for {source.downtime_ns / 1e6:.1f} ms.",
+                )
+            )
+        else:
+            self.asked_by.answer(ask.Refused(number, self.failed or (source.why if source is not None else "")))
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``HOST:PORT`` or ``[HOST]:PORT``."""
+    host, colon, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise AdminError(f"{text!r} is no address of an agent; one looks like 127.0.0.1:902.")
+    return host, int(port)
