@@ -161,6 +161,22 @@ def test_nothing_was_given_back_where_the_record_cannot_be_written(site: Site, m
     world.close()
 
 
+def test_a_machine_whose_folder_is_being_moved_or_that_was_fenced_stays(site: Site) -> None:
+    world = World(site)
+    disks = world.source.disks
+    assert disks is not None
+    disks.closing.append(lambda: None)
+    with pytest.raises(AdminError, match="esx1 is moving its folder to another datastore"):
+        world.moving.give_back()
+    disks.closing.clear()
+    disks.lose("Its volume is lost.")
+    with pytest.raises(AdminError, match=r"web was not handed over to esx2: Its volume is lost\."):
+        world.moving.give_back()
+    assert not world.moving.given_back
+    assert read_record(world.moving.home) is None
+    world.close()
+
+
 def test_a_commitment_that_was_not_written_is_none(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(site)
     side = destination(world, moved(world))

@@ -97,10 +97,10 @@ def reattach(old: VmDisks, new: VmDisks) -> None:
     for node, (known, device) in pairs.items():
         if isinstance(known, HostedDisk) and isinstance(device, HostedDisk):
             known.device, known.on_fenced, known.lost = device.device, device.on_fenced, ""
-            new._hosted[node] = known
+            new.put_behind(node, known)
         elif isinstance(known, HostedPassthrough) and isinstance(device, HostedPassthrough):
             known.lun, known.lost = device.lun, ""
-            new._hosted[node] = known
+            new.put_behind(node, known)
     new.name, new.on_lost, new.adapters = old.name, old.on_lost, old.adapters
 
 

@@ -74,6 +74,11 @@ class SourceSide:
     def give_back_steps(self) -> Generator[str, None, Offer]:
         if self.disks.lost:
             raise AdminError(f"{self.name} was not handed over to {self.destination}: {self.disks.lost}")
+        if self.disks.closing:
+            raise AdminError(
+                f"{self.name} was not handed over to {self.destination}: {self.source} is moving its folder to another "
+                "datastore. Wait until that has been done."
+            )
         for device in self.disks.devices().values():
             device.flush()
         yield "flushed"
