@@ -65,7 +65,7 @@ class Machines:
         self.source.begin()
         message, _ = self.to_new.popleft()
         wanted = self.destination.begin(message, self.states)
-        self.new.pmap._supply = self.destination
+        self.new.pmap.supply = self.destination
         return wanted
 
     # The link -----------------------------------------------------------------------------------------------------

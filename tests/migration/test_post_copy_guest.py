@@ -54,7 +54,7 @@ class Moved:
         )  # fmt: skip
         self.source.begin()
         self.destination.begin(self.to_new.popleft()[0], pmap.save_state())
-        self.new.client.pmap._supply = self.destination
+        self.new.client.pmap.supply = self.destination
 
     def wait(self) -> None:
         self.waits += 1

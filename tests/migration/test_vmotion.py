@@ -11,11 +11,13 @@ from tests.host.storage_helpers import PROMPT, to_prompt, type_line
 from tests.migration.two_hosts import TwoHosts
 from vilab.errors import AdminError
 from vilab.host.host import run_together
+from vilab.host.registered import power_on_file
 from vilab.migration.agent_link import LinkSettings
-from vilab.migration.migration_events import MigrationEnded, RoundSent
+from vilab.migration.migration_events import MigrationEnded, PostCopyEnded, RoundSent
 from vilab.migration.options import MigrationOptions
 from vilab.migration.termination import FixedRounds
 from vilab.migration.vmotion import Migration
+from vilab.vmm.vm import QuietConsole
 
 
 @pytest.fixture
@@ -117,3 +119,50 @@ def test_two_machines_move_at_a_time_and_a_third_one_waits(lab: TwoHosts) -> Non
                 task.step()
     assert sorted(lab.esx2.vms) == ["db", "web"]
     assert Migration(lab.esx1, vms[2], lab.esx2).run().name == "mail"
+
+
+@pytest.mark.parametrize("engine", ["svm", "bt"])
+def test_post_copy_runs_there_while_its_memory_is_still_here(lab: TwoHosts, engine: str) -> None:
+    vm = lab.power_on(image="kernel-writer", memory_mb=16, engine=engine)
+    to_prompt(lab.esx1, vm)
+    vm.console.type("writer-muncher 1500 400 20")
+    lab.esx1.run_for(200_000_000)
+    options = MigrationOptions(policy=FixedRounds(1), post_copy=True)
+    migration = Migration(lab.esx1, vm, lab.esx2, LinkSettings(12_500_000, 100_000), options)
+    moved = migration.run()
+    (ended,) = (each for each in lab.esx1.log.events if isinstance(each, PostCopyEnded))
+    assert ended.asked_pages > 5
+    assert ended.asked_pages + ended.pushed_pages > 1400
+    assert migration.source.downtime_ns < 30_000_000, "that of the state, whatever is written"
+    assert moved.client.pmap.supply is lab.esx2.memory
+    said = to_prompt(lab.esx2, moved)
+    assert "wrong" not in said
+    assert type_line(lab.esx2, moved, "isprime 49") == "isPrime(49) = 0\n"
+    Migration(lab.esx2, moved, lab.esx1).run()
+
+
+def test_a_link_that_is_cut_in_post_copy_ends_the_machine_on_both_sides(lab: TwoHosts) -> None:
+    vm = lab.power_on(image="kernel-writer", memory_mb=16)
+    to_prompt(lab.esx1, vm)
+    vm.console.type("writer-muncher 1500 400 20")
+    lab.esx1.run_for(200_000_000)
+    options = MigrationOptions(policy=FixedRounds(1), post_copy=True)
+    migration = Migration(lab.esx1, vm, lab.esx2, LinkSettings(2_500_000, 100_000), options)
+    while migration.source.phase != "pushing":
+        assert not migration.source.over, migration.source.why
+        migration.step()
+    arrived = migration.destination.hosted
+    assert arrived is not None
+    assert arrived.runs
+    migration.link.cut()
+    while not migration.over:
+        migration.step()
+    run_together([lab.esx1, lab.esx2], 10_000_000)
+    assert not lab.esx1.vms
+    assert not lab.esx2.vms
+    assert "pages of its memory were still on esx1" in arrived.stopped
+    assert "had not left yet" in migration.source.why
+    with pytest.raises(AdminError, match="had not left yet"):
+        _ = migration.hosted
+    again = power_on_file(lab.esx1, "[san1] web/web.vmx", console=QuietConsole())
+    to_prompt(lab.esx1, again)

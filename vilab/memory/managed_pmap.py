@@ -72,7 +72,8 @@ class ManagedPmap(Pmap):
         self.state = bytearray(pages)
         self._flags = np.frombuffer(self.state, np.uint8)
         self.pages, self.size_bytes = pages, pages << PAGE_SHIFT
-        self._supply = supply
+        self.supply = supply
+        """Where frames come from; it may be another one for a while."""
         self.on_written: Callable[[int], None] | None = None
         """Told of the first write to a page whose writes are traced, and where a page loses its content."""
 
@@ -101,13 +102,13 @@ class ManagedPmap(Pmap):
         page = Ppn(ppn)
         if state & SAMPLED:
             self.state[ppn] = state = state & ~SAMPLED
-            self._supply.page_touched(self, page)
+            self.supply.page_touched(self, page)
         if state & TRACED:
             if for_write:
                 self._written(ppn)
             state &= ~TRACED
         if state != PRIVATE and (state != SHARED or for_write):
-            self._supply.page_needed(self, page, for_write)
+            self.supply.page_needed(self, page, for_write)
         mpn = self.mpn_of[ppn]
         if mpn < 0:
             raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} was asked for and has no frame.")
@@ -253,7 +254,7 @@ class ManagedPmap(Pmap):
         mpn = self.mpn_of[ppn]
         if mpn >= 0:
             return bytes(self.memory.view[mpn << PAGE_SHIFT : (mpn + 1) << PAGE_SHIFT])
-        return self._supply.peek(self, Ppn(ppn))
+        return self.supply.peek(self, Ppn(ppn))
 
     def content(self) -> bytes:
         """All of the guest's memory, in order."""

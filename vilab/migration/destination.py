@@ -30,7 +30,9 @@ from vilab.migration.handover_destination import DestinationSide
 from vilab.migration.line import Line
 from vilab.migration.options import PATIENCE_NS
 from vilab.migration.page_source import store_pages
-from vilab.migration.source import Send, state_of
+from vilab.migration.post_copy_destination import PostCopyDestination
+from vilab.migration.post_copy_messages import PostBegin, PostMessage
+from vilab.migration.source import Send, state_of, without_memory
 from vilab.migration.state_digest import MemoryDigest, compare, state_digest
 from vilab.protocols import Console
 from vilab.vmm.vm import VmState
@@ -42,13 +44,16 @@ class MigrationDestination:
     """Parameters
     ----------
     source : the other host's name, as it has proved it.
+    wait : lets time pass until something may have come from the source; for post-copy, refused without.
     console : makes the far end of the serial line of a machine that arrives; ``log`` its event log.
     """
 
     def __init__(
         self, host: Host, source: str, send: Send, *, console: Callable[[str], Console | None] = lambda _name: None,
         log: EventLog | None = None, now: Callable[[], int] | None = None, patience_ns: int = PATIENCE_NS,
+        wait: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
+        self._wait = wait
         self._now = now if now is not None else lambda: host.now_ns
         self._patience_ns, self._heard_ns = patience_ns, self._now()
         self.host, self.source, self._send = host, source, send
@@ -60,10 +65,14 @@ class MigrationDestination:
         """The machine, once it runs here."""
         self._arrival: Arrival | None = None
         self._memory: MemoryDigest | None = None
+        self._post: PostCopyDestination | None = None
+        self._state: tuple[say.State, VmState, PmapState, BalloonState] | None = None
+        """Arrived, while it is not known which pages are missing."""
 
     @property
     def over(self) -> bool:
-        return self.phase in ("running", "failed")
+        post = self._post
+        return self.phase == "failed" or (self.phase == "running" and (post is None or post.over))
 
     @property
     def name(self) -> str:
@@ -74,13 +83,18 @@ class MigrationDestination:
         if self.over:
             return
         self._heard_ns = self._now()
+        if self._post is not None and isinstance(message, PostMessage) and self._state is None:
+            self._post.received(message, body)
+            if self._post.phase == "complete" and self._arrival is not None:
+                self._arrival.hosted.client.pmap.supply = self.host.memory
+            return
         try:
             self._take(message, body)
         except VilabError as error:
             self.give_up(str(error))
 
     def _take(self, message: msgspec.Struct, body: memoryview) -> None:
-        assert isinstance(message, say.Message)
+        assert isinstance(message, say.Message | PostMessage)
         if isinstance(message, say.Prepare) and self.phase == "idle":
             self._prepare(message)
             return
@@ -95,6 +109,8 @@ class MigrationDestination:
                 self._send(say.RoundTaken(self.session, message.number), ())
             case say.State() if self.phase == "prepared":
                 self._load(message, body)
+            case PostBegin() if self._state is not None:
+                self._begin_post(message)
             case say.HandOver() if self.phase == "loaded":
                 self._run(message)
             case say.GaveUp():
@@ -107,7 +123,9 @@ class MigrationDestination:
 
     def pump(self) -> None:
         """Time has passed: a source that says nothing is not waited for for ever."""
-        if not self.over and self._now() - self._heard_ns > self._patience_ns:
+        if self._post is not None and self.phase == "running":
+            self._check_source()
+        elif not self.over and self._now() - self._heard_ns > self._patience_ns:
             self.give_up(
                 f"{self.source} has said nothing for {self._patience_ns / 1e9:g} s while {self.name} was on its way to "
                 f"{self.host.name}; look whether it is up."
@@ -115,12 +133,16 @@ class MigrationDestination:
 
     def lost(self, why: str) -> None:
         """The connection has ended."""
-        if not self.over:
+        if self._post is not None and self.phase == "running":
+            self._post.lost(why)
+        elif not self.over:
             self._discard(f"The connection between {self.source} and {self.host.name} has ended: {why}")
 
     def give_up(self, why: str) -> None:
         """End it, and say so."""
-        if not self.over:
+        if self._post is not None and self.phase == "running":
+            self._post.give_up(why)
+        elif not self.over:
             self._send(say.GaveUp(self.session, why), ())
             self._discard(why)
 
@@ -164,8 +186,19 @@ class MigrationDestination:
             balloon = msgspec.msgpack.decode(body[second:], type=BalloonState)
         except msgspec.DecodeError as error:
             raise AdminError(f"The state of {self.name} from {self.source} cannot be read: {error}.") from None
+        if message.post_copy:
+            self._state = message, vm, pages, balloon
+            return
+        self._compare(message, vm, pages, balloon)
+
+    def _compare(self, message: say.State, vm: VmState, pages: PmapState, balloon: BalloonState) -> None:
+        arrival, memory = self._arrival, self._memory
+        assert arrival is not None
+        assert memory is not None
         memory.written(arrival.load(vm, pages, balloon))
         digest = state_digest(memory, state_of(arrival.hosted))
+        if self._post is not None:
+            digest = without_memory(digest)
         compare(self.name, self.source, self.host.name, message.digest, digest)
         console = arrival.hosted.vm.console
         if message.line is not None and isinstance(console, Line):
@@ -184,6 +217,37 @@ class MigrationDestination:
         if host.log.active:
             host.log.emit(events.MachineResumed(host.now_ns, self.name, host.name, 0, True))
         self._send(say.Runs(self.session), ())
+
+    # --- post-copy ----------------------------------------------------------------------------------------------------
+
+    def _begin_post(self, message: PostBegin) -> None:
+        """The state is here and says that pages are missing: they will come while the machine runs."""
+        arrival, state, wait = self._arrival, self._state, self._wait
+        assert arrival is not None
+        assert state is not None
+        if wait is None:
+            raise AdminError(f"{self.host.name} does not take machines by post-copy: move {self.name} without.")
+        pmap = arrival.hosted.client.pmap
+        self._post = PostCopyDestination(
+            self.name, self.source, self.host.name, self.session, pmap, self.host.memory, self._send,
+            lambda: self._wait_for_page(wait), self._stop, self._now,
+        )  # fmt: skip
+        pmap.supply = self._post
+        (first, vm, pages, balloon), self._state = state, None
+        self._compare(first, vm, self._post.begin(message, pages), balloon)
+
+    def _wait_for_page(self, wait: Callable[[], None]) -> None:
+        wait()
+        self._check_source()
+
+    def _check_source(self) -> None:
+        if self._post is not None and not self._post.over and self._now() - self._heard_ns > self._patience_ns:
+            self._post.lost(f"{self.source} has said nothing for {self._patience_ns / 1e9:g} s.")
+
+    def _stop(self, sentence: str) -> None:
+        self.why = sentence
+        if self.hosted is not None:
+            self.hosted.stop(sentence)
 
     def _discard(self, why: str) -> None:
         self.phase, self.why = "failed", why

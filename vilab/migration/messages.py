@@ -27,6 +27,7 @@ from vilab.migration.descriptions import HostDescription, VmDescription
 from vilab.migration.handover import Offer
 from vilab.migration.line import LineState
 from vilab.migration.page_stream import PageBatch
+from vilab.migration.post_copy_messages import PostAllHere, PostBegin, PostFailed, PostNeed, PostPages
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
@@ -61,11 +62,13 @@ class RoundTaken(Message, frozen=True, tag=True):
 
 class State(Message, frozen=True, tag=True):
     """The body: so many bytes of ``VmState`` without memory, of ``PmapState``, of ``BalloonState``. ``digest``: of
-    these and of memory, by name. ``line``: what was said on the serial line, if it goes along."""
+    these and of memory, by name. ``line``: what was said on the serial line, if it goes along.
+    ``post_copy``: ``PostBegin`` follows, and says which pages are not there."""
 
     sizes_bytes: tuple[int, int, int]
     digest: dict[str, bytes]
     line: LineState | None = None
+    post_copy: bool = False
 
 
 class Loaded(Message, frozen=True, tag=True):
@@ -88,4 +91,7 @@ class GaveUp(Message, frozen=True, tag=True):
     why: str
 
 
-MigrationMessage = Prepare | Prepared | Pages | RoundEnd | RoundTaken | State | Loaded | HandOver | Runs | GaveUp
+PostCopyMessage = PostBegin | PostPages | PostNeed | PostAllHere | PostFailed
+MigrationMessage = (
+    Prepare | Prepared | Pages | RoundEnd | RoundTaken | State | Loaded | HandOver | Runs | GaveUp | PostCopyMessage
+)

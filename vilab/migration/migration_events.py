@@ -112,6 +112,16 @@ class MachineResumed(Event, frozen=True, tag=True):
     moved: bool
 
 
+class PostCopyEnded(Event, frozen=True, tag=True):
+    """Every page is at the destination, after the machine has run there for ``duration_ns``. ``asked_pages`` were
+    waited for, ``pushed_pages`` came before they were."""
+
+    vm: str
+    asked_pages: int
+    pushed_pages: int
+    duration_ns: int
+
+
 class MigrationEnded(Event, frozen=True, tag=True):
     """``why`` is empty after a success, and says in a sentence what has happened otherwise."""
 

@@ -20,7 +20,8 @@ class MigrationOptions(msgspec.Struct, frozen=True):
     has changed (``delta``). ``order_seed``: of the order in which a round's pages are sent; ``None``: ascending.
     ``peek``: pages that were written again before their turn are left to the next round. ``cache_bytes``: for what was
     sent, with ``delta``. ``stun_after``: write faults of one process in a round, after which it is made to wait (see
-    ``writers``; 0: it is not). ``patience_ns``: so long the other host may say nothing before it is given up."""
+    ``writers``; 0: it is not). ``post_copy``: what is left when it is stopped is sent while it runs there already.
+    ``patience_ns``: so long the other host may say nothing before it is given up."""
 
     policy: PreCopyPolicy = NelsonPolicy()
     kind: Kind = "zero"
@@ -30,6 +31,7 @@ class MigrationOptions(msgspec.Struct, frozen=True):
     batch_pages: int = BATCH_PAGES
     cache_bytes: int = 64 << 20
     stun_after: int = 0
+    post_copy: bool = False
     patience_ns: int = PATIENCE_NS
 
 

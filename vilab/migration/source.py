@@ -37,13 +37,17 @@ from vilab.migration.handover_source import INTERVAL_NS, PATIENCE_NS, SourceSide
 from vilab.migration.line import Line
 from vilab.migration.options import DEFAULT, MOST_MIGRATIONS, MigrationOptions
 from vilab.migration.page_source import encode_pages, states_of
+from vilab.migration.post_copy_messages import PostMessage
+from vilab.migration.post_copy_source import PostCopySource
 from vilab.migration.sent_pages import SentPages
 from vilab.migration.state_digest import MemoryDigest, compare, state_digest
 from vilab.migration.termination import Stop
 from vilab.migration.writers import WriterWatch
 from vilab.protocols import ReadableBytes
 
-Phase = Literal["asked", "copying", "last copy", "loading", "handing over", "deciding", "moved", "failed", "lost"]
+Phase = Literal[
+    "asked", "copying", "last copy", "loading", "handing over", "pushing", "deciding", "moved", "failed", "lost"
+]
 Send = Callable[[msgspec.Struct, Sequence[ReadableBytes]], None]
 Numbers = npt.NDArray[np.int64]
 FRAME_BYTES = 64
@@ -97,6 +101,7 @@ class MigrationSource:
         self._round_ended = False
         self._digest: dict[str, bytes] = {}
         self._handover: SourceSide | None = None
+        self._post: PostCopySource | None = None
         self._asked_ns = self._decide_until_ns = 0
 
     # --- from outside -------------------------------------------------------------------------------------------------
@@ -128,6 +133,7 @@ class MigrationSource:
             )
         machine = describe(self.hosted)
         self.host.departures.add(self.hosted.name)
+        self._hold_snapshots(f"{self.hosted.name} is on its way to {self.destination}; wait until it has moved.")
         self._tell(events.MigrationBegan, self.host.name, self.destination, self._pmap.pages, self.options.tracking,
                    self.options.policy.name)  # fmt: skip
         self._send(say.Prepare(self.session, machine, vm, here), ())
@@ -138,6 +144,9 @@ class MigrationSource:
             return
         self._heard_ns = self._now()
         match message:
+            case PostMessage() if self._post is not None:
+                self._post.received(message)
+                self._pump_post(0)
             case say.GaveUp():
                 self._other_gave_up(message.why)
             case say.Prepared() if self.phase == "asked":
@@ -147,7 +156,7 @@ class MigrationSource:
             case say.Loaded() if self.phase == "loading":
                 self._loaded(message.digest)
             case say.Runs() if self.phase == "handing over":
-                self._moved()
+                self._runs_there()
             case _:
                 self.give_up(
                     f"{self.destination} said {type(message).__name__} while {self.hosted.name} was {self.phase}: the "
@@ -156,12 +165,18 @@ class MigrationSource:
 
     def lost(self, why: str) -> None:
         """The connection has ended."""
-        if not self.over and self.phase != "deciding":
+        if self._post is not None and self.phase == "pushing":
+            self._post.lost(why)
+            self._pump_post(0)
+        elif not self.over and self.phase != "deciding":
             self._failed(f"The connection between {self.host.name} and {self.destination} has ended: {why}")
 
     def give_up(self, why: str) -> None:
         """End it; before the files are handed over the machine runs on here."""
         if self.over or self.phase == "deciding":
+            return
+        if self._post is not None and self.phase == "pushing":
+            self.lost(why)
             return
         if self.phase != "handing over":
             self._send(say.GaveUp(self.session, why), ())
@@ -196,6 +211,7 @@ class MigrationSource:
             self.give_up(f"{self.hosted.name} has stopped while it was on its way: {self.hosted.stopped}")
         if self.phase == "deciding" and self._now() - self._asked_ns >= INTERVAL_NS:
             self._decide()
+        self._pump_post(room_bytes)
         if self.phase not in ("copying", "last copy"):
             self._check_patience()
             return
@@ -273,20 +289,30 @@ class MigrationSource:
         self.phase = "last copy"
         pages = dirty if pages is None else pages
         self._tell(events.MachineStunned, len(pages), decision.why)
-        self._open_round(decision.limit_bytes_per_s, pages)
+        if self.options.post_copy:
+            self._post = PostCopySource(
+                self.hosted.name, self.host.name, self.destination, self.session, self._pmap, pages, self._send_post
+            )
+            self._send_state()
+        else:
+            self._open_round(decision.limit_bytes_per_s, pages)
 
     def _send_state(self) -> None:
         parts = state_of(self.hosted)
         self._digest = state_digest(self._memory, parts)
+        if self._post is not None:
+            self._digest = without_memory(self._digest)
         packed = [msgspec.msgpack.encode(part) for part in parts.values()]
         self.phase = "loading"
         console = self.hosted.vm.console
         line = console.save_state() if isinstance(console, Line) else None
         sizes = len(packed[0]), len(packed[1]), len(packed[2])
-        self._send(say.State(self.session, sizes, self._digest, line), packed)
+        self._send(say.State(self.session, sizes, self._digest, line, self._post is not None), packed)
         size = sum(map(len, packed))
         self.sent_bytes += size
         self._tell(events.StateSent, size)
+        if self._post is not None:
+            self._post.begin()
 
     def _loaded(self, digest: dict[str, bytes]) -> None:
         try:
@@ -359,12 +385,39 @@ class MigrationSource:
             self._tell(events.MachineResumed, self.host.name, self.downtime_ns, False)
         self._end(False)
 
-    def _moved(self) -> None:
-        self._gone("moved", f"{self.hosted.name} has moved to {self.destination}.")
+    def _runs_there(self) -> None:
+        self.downtime_ns = self._now() - self._stunned_ns
+        if self._post is None:
+            self._gone("moved", f"{self.hosted.name} has moved to {self.destination}.")
+        else:
+            self.phase, self._round_began_ns = "pushing", self._now()
+            self._pump_post(0)
+
+    # --- post-copy ----------------------------------------------------------------------------------------------------
+
+    def _send_post(self, message: msgspec.Struct, body: Sequence[ReadableBytes]) -> None:
+        self.sent_bytes += sum(map(_size, body))
+        self._send(message, body)
+
+    def _pump_post(self, room_bytes: int) -> None:
+        """Before ``Runs`` pages go ahead, too: the machine stands still, and they will be wanted."""
+        post = self._post
+        if post is None or self.over or self.phase not in ("loading", "handing over", "pushing"):
+            return
+        post.pump(room_bytes)
+        if self.phase != "pushing":
+            return
+        if post.phase == "moved":
+            took_ns = self._now() - self._round_began_ns
+            self._tell(events.PostCopyEnded, post.asked_pages, post.pushed_pages, took_ns)
+            self._gone("moved", post.why)
+        elif post.phase == "failed":
+            self.why = post.why
+            self._gone("lost", post.why)
 
     def _gone(self, phase: Phase, sentence: str) -> None:
         self.phase = phase
-        self.downtime_ns = self._now() - self._stunned_ns
+        self.downtime_ns = self.downtime_ns or self._now() - self._stunned_ns
         self.hosted.disks, self.hosted.stopped = None, sentence
         if self._is_on:
             self.host.power_off(self.hosted)
@@ -372,7 +425,13 @@ class MigrationSource:
             self.why = ""
         self._end(phase == "moved")
 
+    def _hold_snapshots(self, why: str) -> None:
+        disks = self.hosted.disks
+        if disks is not None and disks.snapshots is not None:
+            disks.snapshots.held = why
+
     def _end(self, ok: bool) -> None:
+        self._hold_snapshots("")
         self.host.departures.discard(self.hosted.name)
         took_ns = self._now() - self._began_ns
         self._tell(events.MigrationEnded, ok, self.why, self.sent_bytes, took_ns, self.downtime_ns)
@@ -384,6 +443,11 @@ class MigrationSource:
 
 def _size(part: ReadableBytes) -> int:
     return memoryview(part).nbytes
+
+
+def without_memory(digest: dict[str, bytes]) -> dict[str, bytes]:
+    """Of what there is to compare while pages are still to come."""
+    return {name: found for name, found in digest.items() if name not in ("memory", "page states")}
 
 
 def state_of(hosted: HostedVm) -> dict[str, Any]:

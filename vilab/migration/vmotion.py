@@ -64,7 +64,7 @@ class Migration:
         ends = console if console is not None else hosted.vm.console
         self.destination = MigrationDestination(
             destination, source.name, lambda message, body: there.send(message, body),
-            console=lambda _name: ends, log=log if log is not None else hosted.vm.log,
+            console=lambda _name: ends, log=log if log is not None else hosted.vm.log, wait=self._wait,
         )  # fmt: skip
         self.source = MigrationSource(
             source, hosted, destination.name, lambda message, body: here.send(message, body), secrets.token_hex(8),
@@ -80,6 +80,11 @@ class Migration:
         )  # fmt: skip
         self._here = here
         self.source.start()
+
+    def _wait(self) -> None:
+        """The destination's machine waits for a page: the link carries it meanwhile."""
+        clock = self.link.clock
+        clock.run_to(clock.next_ns())
 
     @property
     def over(self) -> bool:
