@@ -20,13 +20,12 @@ import errno
 import os
 import socket
 import ssl
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import accumulate
 from typing import Literal
 
 from vilab.errors import AdminError
+from vilab.migration.agent_batch import Batch
 from vilab.migration.agent_tls import cause
 from vilab.protocols import ReadableBytes
 
@@ -45,35 +44,6 @@ HOST_HINT = "look what has become of its agent"
 TLS_HINT = "look at the certificates that both sides have and trust"
 
 Stage = Literal["connecting", "connected", "tls", "up"]
-
-
-class _Batch:
-    """Buffers that were sent in one call, and how far they have left."""
-
-    def __init__(self, buffers: Iterable[ReadableBytes]) -> None:
-        self.parts = [part for part in [memoryview(buffer) for buffer in buffers] if part.nbytes]
-        self.ends = list(accumulate([part.nbytes for part in self.parts]))
-        self.sent_bytes = 0
-
-    @property
-    def left_bytes(self) -> int:
-        return self.ends[-1] - self.sent_bytes if self.ends else 0
-
-    def next(self, most: int) -> list[memoryview]:
-        """The next parts."""
-        at = bisect_right(self.ends, self.sent_bytes)
-        parts = self.parts[at : at + most]
-        began = self.ends[at] - parts[0].nbytes
-        if self.sent_bytes > began:
-            parts[0] = parts[0].cast("B")[self.sent_bytes - began :]
-        return parts
-
-    def settle(self) -> None:
-        """What is left is ours from now on."""
-        at = bisect_right(self.ends, self.sent_bytes)
-        if any(not isinstance(part.obj, bytes) for part in self.parts[at:]):
-            rest = memoryview(b"".join(self.next(len(self.parts))))
-            self.parts, self.ends, self.sent_bytes = [rest], [rest.nbytes], 0
 
 
 class TcpLink:
@@ -104,7 +74,7 @@ class TcpLink:
         self._context, self._listened = tls, listened
         self._stage: Stage = "up" if stage == "connected" and tls is None else stage
         self._tls_writes = False
-        self._queue: deque[_Batch] = deque()
+        self._queue: deque[Batch] = deque()
         self._waiting_bytes = 0
         self._send_error = ""
         self._buffer: memoryview | None = None
@@ -141,7 +111,7 @@ class TcpLink:
         """
         if not self.open or self._send_error:
             return
-        batch = _Batch(buffers)
+        batch = Batch(buffers)
         if batch.left_bytes:
             self._queue.append(batch)
             self._waiting_bytes += batch.left_bytes
@@ -167,7 +137,7 @@ class TcpLink:
             self._queue.clear()
             self._waiting_bytes = 0
 
-    def _send_some(self, batch: _Batch) -> int:
+    def _send_some(self, batch: Batch) -> int:
         if self._tls is not None:
             return self._tls.send(batch.next(1)[0].cast("B")[:TLS_PIECE_BYTES])
         return self._socket.sendmsg(batch.next(MOST_PARTS))
