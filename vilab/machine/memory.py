@@ -100,6 +100,24 @@ class FrameAllocator:
             self._memory.zero_frame(mpn)
         return Mpn(mpn)
 
+    def allocate_many(self, count: int) -> npt.NDArray[np.int64]:
+        """As many frames as ``allocate`` would hand out one after the other, for a caller that fills them.
+
+        Raises
+        ------
+        AdminError : there are not so many; none is taken.
+        """
+        if count > self.free_frames:
+            raise AdminError(f"{count} frames were asked for, and the machine has {self.free_frames} left.")
+        start = len(self._freed) - min(count, len(self._freed))
+        freed = np.array(self._freed[start:], np.int64)[::-1]
+        del self._freed[start:]
+        np.frombuffer(self._is_free, np.uint8)[freed] = 0
+        fresh = np.arange(self._next, min(self._next + count - len(freed), self._memory.frames))
+        self._next += len(fresh)
+        others = [self.allocate(zeroed=False) for _ in range(count - len(freed) - len(fresh))]
+        return np.concatenate([freed, fresh, np.array(others, np.int64)])
+
     def allocate_run(self, count: int) -> Mpn:
         """The first of ``count`` adjacent zeroed frames."""
         for index, run in enumerate(self._free_runs):
@@ -122,6 +140,14 @@ class FrameAllocator:
             raise VmmBug(f"Frame {mpn:#x} was freed twice or never allocated.")
         self._is_free[mpn] = 1
         self._freed.append(mpn)
+
+    def free_many(self, mpns: npt.NDArray[np.int64]) -> None:
+        """Different frames; the last one is the next to go."""
+        is_free = np.frombuffer(self._is_free, np.uint8)
+        if len(mpns) and (mpns.max() >= self._next or is_free[mpns].any() or len(np.unique(mpns)) < len(mpns)):
+            raise VmmBug(f"Of {len(mpns)} frames one was freed twice or never allocated.")
+        is_free[mpns] = 1
+        self._freed.frombytes(mpns.astype(np.int32).tobytes())
 
     def free_run(self, first: Mpn, count: int) -> None:
         """Give back adjacent frames; they may become a run again."""

@@ -59,6 +59,12 @@ class FrameTable:
         self._use[mpn], self._owner[mpn], self._who[mpn] = PRIVATE, owner, ppn
         return mpn
 
+    def take_many(self, owner: int, ppns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """A frame for each of these pages, of which the caller writes every byte. Raises ``AdminError``: too few."""
+        mpns = self._allocator.allocate_many(len(ppns))
+        self.use[mpns], self.owner[mpns], self.who[mpns] = PRIVATE, owner, ppns
+        return mpns
+
     def take_overhead(self, owner: int, count: int) -> range:
         """Adjacent frames for a monitor."""
         first = self._allocator.allocate_run(count)
@@ -133,6 +139,14 @@ class FrameTable:
         self._owner[mpn] = self._who[mpn] = 0
         self._allocator.free(Mpn(mpn))
         return True
+
+    def leave_private(self, mpns: npt.NDArray[np.int64]) -> None:
+        """Nobody's any more: frames that one page each was on."""
+        if (self.use[mpns] != PRIVATE).any():
+            raise VmmBug(f"{len(mpns)} frames are left as private ones, and not all of them are.")
+        self.use[mpns] = FREE
+        self.owner[mpns] = self.who[mpns] = 0
+        self._allocator.free_many(mpns)
 
     def sharers(self, mpn: int) -> int:
         """How many pages are on the frame."""

@@ -76,6 +76,9 @@ class ManagedPmap(Pmap):
         """Where frames come from; it may be another one for a while."""
         self.on_written: Callable[[int], None] | None = None
         """Told of the first write to a page whose writes are traced, and where a page loses its content."""
+        self.provide: Callable[[ManagedPmap, npt.NDArray[np.int64]], int] | None = None
+        """Frames for pages that were never touched and are about to be written as a whole: for how many of these, the
+        first ones, there were any to spare."""
 
     @property
     def states(self) -> npt.NDArray[np.uint8]:
@@ -177,6 +180,14 @@ class ManagedPmap(Pmap):
             raise VmmBug(f"Page {ppn:#x} of virtual machine {self.vm_id} already has frame {self.mpn_of[ppn]:#x}.")
         self.mpn_of[ppn], self.state[ppn] = mpn, state | (self.state[ppn] & FLAGS)
 
+    def give_many(self, ppns: npt.NDArray[np.int64], mpns: npt.NDArray[np.int64]) -> None:
+        """Private frames for different pages that have none."""
+        frames = np.frombuffer(self._mpns, np.int32)
+        if (frames[ppns] >= 0).any():
+            raise VmmBug(f"Of {len(ppns)} pages of virtual machine {self.vm_id} one already has a frame.")
+        frames[ppns] = mpns
+        self._flags[ppns] = PRIVATE | (self._flags[ppns] & np.uint8(FLAGS))
+
     def take_away(self, ppn: int, state: PageState) -> Mpn:
         """The page's frame, which is the caller's now; ``state`` is what the page becomes. If watched, it stays so."""
         mpn = self.mpn_of[ppn]
@@ -188,6 +199,18 @@ class ManagedPmap(Pmap):
         if state in EMPTY:
             self._written(ppn)
         return Mpn(mpn)
+
+    def forget_private(self, leave: Callable[[npt.NDArray[np.int64]], None]) -> list[int]:
+        """Every page that is PRIVATE becomes UNTOUCHED, of a guest that has ended: there is no listener any more.
+        ``leave`` is given their frames. Returns the pages that still have one, or a copy elsewhere."""
+        if self.listeners:
+            raise VmmBug(f"Virtual machine {self.vm_id} loses all its pages, and somebody still listens.")
+        frames, states = np.frombuffer(self._mpns, np.int32), self.states
+        private = np.flatnonzero(states == PRIVATE)
+        leave(frames[private].astype(np.int64))
+        frames[private], self._flags[private] = -1, UNTOUCHED
+        others: list[int] = np.flatnonzero(frames >= 0).tolist()
+        return others
 
     def move(self, ppn: int, mpn: int, state: PageState) -> Mpn:
         """Another frame behind the page, with the same content. Returns the old one."""

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Mpn, Ppn
 from vilab.errors import AdminError, GuestStopped, VmmBug
@@ -133,6 +134,7 @@ class MemoryManager:
         sampler = sampling.new_sampler(pages, self.seed + vm_id)
         client = MemoryClient(vm_id, name, config, pmap, BalloonServer(vm_id, pages), sampler, swap, overhead)
         client.balloon.connect(self.release, self._reclaimed_by_guest, self.log, lambda: self.now_ns)
+        pmap.provide = self.pages_needed
         self.clients[vm_id], self.pmaps[vm_id] = client, pmap
         self.reclaimer.rebalance("power on")
         return client
@@ -169,9 +171,8 @@ class MemoryManager:
     def power_off(self, client: MemoryClient) -> None:
         """Everything it had is free."""
         client.pmap.listeners.clear()
-        for ppn in range(client.pmap.pages):
-            if client.pmap.mpn_of[ppn] >= 0:
-                self.release(client.pmap, Ppn(ppn), PageState.UNTOUCHED)
+        for ppn in client.pmap.forget_private(self.frames.leave_private):
+            self.release(client.pmap, Ppn(ppn), PageState.UNTOUCHED)
         self.frames.give_back_overhead(client.overhead)
         client.swap.close()
         del self.clients[client.vm_id], self.pmaps[client.vm_id]
@@ -227,6 +228,12 @@ class MemoryManager:
             if state is PageState.BALLOONED:
                 self.clients[pmap.vm_id].balloon.popped(ppn)
             pmap.give(ppn, self.take_frame(pmap, ppn), PageState.PRIVATE)
+
+    def pages_needed(self, pmap: ManagedPmap, ppns: npt.NDArray[np.int64]) -> int:
+        """``ManagedPmap.provide``: nothing is reclaimed for it, and the floor stays free."""
+        count = max(0, min(len(ppns), self.frames.free_frames - FLOOR_PAGES))
+        pmap.give_many(ppns[:count], self.frames.take_many(pmap.vm_id, ppns[:count]))
+        return count
 
     def page_touched(self, pmap: ManagedPmap, ppn: Ppn) -> None:
         """``PageSupply``."""

@@ -84,12 +84,17 @@ def store_pages(pmap: ManagedPmap, batch: PageBatch, body: ReadableBytes) -> int
 def write_pages(pmap: ManagedPmap, ppns: Numbers, content: Bytes) -> None:
     """Write whole pages: shape (pages, 4096). Nothing else may use the pmap meanwhile."""
     # Those that may be written where they are go first: finding a frame for another may take theirs away.
-    at_once = np.frombuffer(pmap.state, np.uint8)[ppns] == PRIVATE  # neither watched nor traced
+    states = np.frombuffer(pmap.state, np.uint8)[ppns]
+    at_once = states == PRIVATE  # neither watched nor traced
+    known = ppns[at_once]
+    if pmap.provide is not None:
+        new = np.flatnonzero(states == UNTOUCHED)
+        at_once[new[: pmap.provide(pmap, ppns[new])]] = True
     if at_once.any():
-        memory = pmap.memory.bytes.reshape(-1, PAGE_BYTES)
-        memory[frames_of(pmap, ppns[at_once])] = content if at_once.all() else content[at_once]
+        memory, all_of_them = pmap.memory.bytes.reshape(-1, PAGE_BYTES), bool(at_once.all())
+        memory[frames_of(pmap, ppns if all_of_them else ppns[at_once])] = content if all_of_them else content[at_once]
         for listener in pmap.listeners:
-            for ppn in ppns[at_once].tolist():
+            for ppn in known.tolist():
                 listener.page_content_changed(Ppn(ppn), 0, PAGE_BYTES)
     for row in np.flatnonzero(~at_once).tolist():
         pmap.write(int(ppns[row]) << PAGE_SHIFT, content[row].tobytes())
