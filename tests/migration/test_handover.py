@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.migration.handover_site import EARLIER, NODE, SESSION, WEB, Kind, Site, open_disks
@@ -174,6 +175,34 @@ def test_a_machine_whose_folder_is_being_moved_or_that_was_fenced_stays(site: Si
         world.moving.give_back()
     assert not world.moving.given_back
     assert read_record(world.moving.home) is None
+    world.close()
+
+
+@pytest.mark.parametrize("line", ['scsi0:3.present = "TRUE"', 'scsi0:0.fileName = "other.vmdk"'])
+def test_a_machine_whose_configuration_was_edited_stays(site: Site, line: str) -> None:
+    """Both hosts would open other disks than it has, and the one would refuse them and the other have lost it."""
+    world = World(site)
+    one = world.hosts[0]
+    one.storage.create_disk("[san1] web/other.vmdk", 1 << 20)
+    text = one.storage.read_file(WEB).decode().replace('scsi0:0.fileName = "web.vmdk"', "")
+    text += f'scsi0:3.fileName = "other.vmdk"\n{line}\n'
+    if "scsi0:3" in line:
+        text += 'scsi0:0.fileName = "web.vmdk"\n'
+    one.storage.write_file(WEB, text.encode())
+    with pytest.raises(
+        AdminError, match=r"web/web\.vmx says something else of scsi0:[03] than when esx1 powered it on"
+    ):
+        world.moving.give_back()
+    assert not world.moving.given_back
+    assert world.source.runs
+    world.close()
+
+
+def test_files_of_the_computer_are_not_taken(site: Site) -> None:
+    world = World(site)
+    offer = msgspec.structs.replace(moved(world), home="/etc/web.vmx")
+    with pytest.raises(AdminError, match=r"esx2 refuses /etc/web\.vmx of esx1: that is no file on a datastore"):
+        destination(world, offer).take()
     world.close()
 
 

@@ -16,6 +16,7 @@ import msgspec
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
+from vilab.host.datastore_path import is_datastore_path
 from vilab.host.storage import HostStorage
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
@@ -51,6 +52,11 @@ class DestinationSide:
             raise AdminError(
                 f"{self.storage.host} refuses {offer.home}: it was offered to {offer.destination} in another migration "
                 f"than the one with {offer.source} that is going on here."
+            )
+        if not is_datastore_path(offer.home):
+            raise AdminError(
+                f"{self.storage.host} refuses {offer.home} of {offer.source}: that is no file on a datastore. Move the "
+                "machine to one that both hosts have."
             )
         home = VmHome(self.storage, offer.home)
         self._check_offered(home)

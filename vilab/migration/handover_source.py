@@ -16,8 +16,10 @@ from collections.abc import Callable, Generator
 import msgspec
 
 from vilab.errors import AdminError
+from vilab.host.hosted_disk import HostedDisk
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
+from vilab.host.vmx_disks import adapters_of
 from vilab.migration.handover import (
     Answer,
     Lost,
@@ -31,6 +33,7 @@ from vilab.migration.handover import (
     holder_of,
 )
 from vilab.migration.handover_record import DamagedRecord, read_record, write_record
+from vilab.storage.disks.disk_chain import DiskChain
 from vilab.storage.nfs.lock import LockSettings
 from vilab.storage.nfs.locks import LockedError
 
@@ -79,6 +82,7 @@ class SourceSide:
                 f"{self.name} was not handed over to {self.destination}: {self.source} is moving its folder to another "
                 "datastore. Wait until that has been done."
             )
+        self._check_configuration()
         for device in self.disks.devices().values():
             device.flush()
         yield "flushed"
@@ -101,6 +105,23 @@ class SourceSide:
             )
         yield "given back"
         return offer
+
+    def _check_configuration(self) -> None:
+        """Both hosts will open what the file says. Somebody may have edited it since the machine was powered on."""
+        said = {disk.node: disk for adapter in adapters_of(self.home.read()) for disk in adapter.disks}
+        devices = self.disks.devices()
+        changed = sorted(said.keys() ^ devices.keys())
+        for node, disk in said.items():
+            device = devices.get(node)
+            chain = device.device if isinstance(device, HostedDisk) else None
+            _, files, place = self.home.find(disk.file_name)
+            if isinstance(chain, DiskChain) and not disk.mode.endswith("nonpersistent"):
+                changed += [node] if files.resolve(place) != files.resolve(chain.top.path) else []
+        if changed:
+            raise AdminError(
+                f"{self.name} was not handed over to {self.destination}: {self.home.where} says something else of "
+                f"{' and '.join(changed)} than when {self.source} powered it on. Put it right, or power it off."
+            )
 
     def _next(self) -> int:
         try:
