@@ -26,12 +26,12 @@ from vilab.network.wire import Wire
 
 CLIENT_IP, CLIENT_MAC = bytes((10, 0, 0, 100)), bytes.fromhex("00505600aa01")
 EVERY_NS = 20_000_000
-LATE_NS = 1_000_000_000
+QUIET_S, MOST_LATE_S = 1.5, 30.0
 ECHO_PORT, OWN_PORT = 7, 5007
 
 
 class Echoed:
-    """What the client has seen. Numbers of datagrams, and the wall's nanoseconds."""
+    """What the client has seen: numbers of datagrams, and the wall's nanoseconds. What is late is not lost."""
 
     def __init__(self, first: int = 0) -> None:
         self.first = first
@@ -39,16 +39,14 @@ class Echoed:
         self.came_ns: dict[int, int] = {}
         self.wrong = self.twice = 0
 
-    def longest_silence_ns(self) -> int:
-        """Of what was sent meanwhile nothing was answered; at the end only if it was sent long enough ago."""
-        times = [at for number, at in self.sent_ns.items() if number in self.came_ns]
-        last_ns = max(self.sent_ns.values(), default=0) - LATE_NS
-        times.append(max(last_ns, *times) if times else last_ns)
-        return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0)
-
+    @property
     def lost(self) -> int:
-        last_ns = max(self.sent_ns.values(), default=0) - LATE_NS
-        return sum(number not in self.came_ns for number, at in self.sent_ns.items() if at < last_ns)
+        return len(self.sent_ns) - len(self.came_ns)
+
+    def longest_gap_ns(self) -> int:
+        """Between two datagrams that were answered, and one was sent after the other, only lost ones."""
+        times = [self.sent_ns[number] for number in sorted(self.came_ns)]
+        return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0)
 
     def delays_ms(self) -> list[float]:
         return sorted((came - self.sent_ns[number]) / 1e6 for number, came in self.came_ns.items())
@@ -78,13 +76,21 @@ class OutsideNetwork:
         host, port = self._listeners[f"p{number}"].address
         return "--uplink", f"vmnic0={host}:{port}"
 
-    def ask(self, address: bytes | None) -> Echoed:
-        """Datagrams go there from now on, counted anew; ``None``: no more. What was seen until now."""
-        before = self.seen
-        if address is not None:
-            self.seen = Echoed(before.first + len(before.sent_ns))
+    def ask(self, address: bytes) -> None:
+        """Datagrams go there from now on, counted anew."""
+        self.seen = Echoed(self.seen.first + len(self.seen.sent_ns))
         self._ask = address
-        return before
+
+    def hear(self) -> Echoed:
+        """No more are sent, and no more answers are on their way: what was seen since ``ask``."""
+        self._ask = None
+        end_s = time.monotonic() + MOST_LATE_S
+        came, heard_s = -1, time.monotonic()
+        while self.seen.lost and time.monotonic() < min(end_s, heard_s + QUIET_S):
+            if len(self.seen.came_ns) != came:
+                came, heard_s = len(self.seen.came_ns), time.monotonic()
+            time.sleep(0.02)
+        return self.seen
 
     def close(self) -> None:
         self._over.set()

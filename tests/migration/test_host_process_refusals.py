@@ -95,6 +95,12 @@ def test_who_says_nothing_is_asked_to_leave(host: HostProcess) -> None:
     assert b"was not told by whom" in hear(host, b"")
 
 
+def test_a_host_that_does_not_say_who_it_is_is_not_waited_for(host: HostProcess) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        why = refusal(host.client.move, "web", f"127.0.0.1:{silent.getsockname()[1]}")
+    assert "has not said for 10 s who it is" in why
+
+
 def test_what_is_asked_in_vain_is_said_in_a_sentence(site: Site, host: HostProcess) -> None:
     client = host.client
     assert "no virtual machine db on esx1" in refusal(client.power_off, "db")

@@ -34,7 +34,7 @@ WINDOW_BYTES = 4 << 20
 """At most so much waits in a socket's queue."""
 PROGRESS_NS = 200_000_000
 SILENCE_NS = 10_000_000_000
-"""So long somebody who has called may take to say who it is."""
+"""So long somebody who calls, or is called, may take to say who it is."""
 
 
 class Call:
@@ -84,7 +84,7 @@ class Departure:
         self.link = agent_tcp.connect(agent.host.name, host, port, agent.tls_calling)
         self.source: MigrationSource | None = None
         self.hosted, self._options = hosted, options
-        self._told_ns = 0
+        self._since_ns, self._told_ns = time.monotonic_ns(), 0
         self.failed = ""
         self.port = AgentPort(agent.session(initiator=True), self.link, self._take, self._lost)
 
@@ -107,7 +107,14 @@ class Departure:
 
     def _begin(self) -> None:
         """The other host has to be known first: it is named in every sentence."""
-        if not self.port.session.established or self.failed:
+        if self.failed:
+            return
+        if not self.port.session.established:
+            if time.monotonic_ns() - self._since_ns > SILENCE_NS:
+                self.failed = (
+                    f"{self.request.address} has not said for {SILENCE_NS / 1e9:g} s who it is: look whether an agent "
+                    f"listens there. {self.hosted.name} runs on here."
+                )
             return
         self.source = MigrationSource(
             self._agent.host, self.hosted, self.port.session.peer,
