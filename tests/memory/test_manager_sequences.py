@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -57,6 +58,12 @@ class Listener:
 
     def all_write_protected(self) -> None:
         self.mapped = {ppn: (mpn, False) for ppn, (mpn, _) in self.mapped.items()}
+
+    def harvest(self) -> np.ndarray:
+        return np.zeros(0, np.int64)
+
+    def stop_harvest(self) -> None:
+        return
 
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
         return

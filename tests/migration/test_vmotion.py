@@ -106,6 +106,29 @@ def test_a_process_that_writes_faster_than_the_link_is_stunned(tmp_path: Path) -
     assert downtime_ns[0] == pytest.approx(left[0][-1] * 4096 / 12_500_000 * 1e9, rel=0.1)
 
 
+def test_dirty_bits_find_the_same_pages_without_a_fault(lab: TwoHosts) -> None:
+    vm = lab.power_on(image="kernel-writer", memory_mb=16, engine="bt")
+    to_prompt(lab.esx1, vm)
+    vm.console.type("writer 600 64 16 2 20 40")
+    lab.esx1.run_for(200_000_000)
+    options = MigrationOptions(policy=FixedRounds(3), tracking="dirty_bits")
+    migration = Migration(lab.esx1, vm, lab.esx2, LinkSettings(12_500_000, 100_000), options)
+    moved = migration.run()
+    assert all(each.traces == 0 for each in migration.source.rounds)
+    assert migration.source.rounds[0].dirtied_pages > 64
+    said = to_prompt(lab.esx2, moved)
+    assert "wrong" not in said
+
+
+def test_nested_paging_and_dirty_bits_do_not_go_together(lab: TwoHosts) -> None:
+    web = lab.power_on()
+    to_prompt(lab.esx1, web)
+    with pytest.raises(AdminError, match="no Dirty bits"):
+        Migration(lab.esx1, web, lab.esx2, options=MigrationOptions(tracking="dirty_bits")).run()
+    assert type_line(lab.esx1, web, "isprime 49") == "isPrime(49) = 0\n"
+    assert Migration(lab.esx1, web, lab.esx2).run().runs
+
+
 def test_two_machines_move_at_a_time_and_a_third_one_waits(lab: TwoHosts) -> None:
     vms = [lab.power_on(name) for name in ("web", "db", "mail")]
     for vm in vms:

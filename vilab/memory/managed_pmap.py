@@ -74,6 +74,7 @@ class ManagedPmap(Pmap):
         self.pages, self.size_bytes = pages, pages << PAGE_SHIFT
         self.supply = supply
         """Where frames come from; it may be another one for a while."""
+        self._harvested = False
         self.on_written: Callable[[int], None] | None = None
         """Told of the first write to a page whose writes are traced, and where a page loses its content."""
         self.provide: Callable[[ManagedPmap, npt.NDArray[np.int64]], int] | None = None
@@ -170,6 +171,8 @@ class ManagedPmap(Pmap):
         if ppn < self.pages:
             mpn = self.resolve(ppn, True)
             assert mpn is not None
+            if self._harvested:
+                self.note_written(ppn)
             self.memory.words[mpn << 10 | (gpa & PAGE_OFFSET_MASK) >> 2] = value
 
     # What is done to a page --------------------------------------------------------------------------------------
@@ -264,6 +267,39 @@ class ManagedPmap(Pmap):
     def stop_tracing(self) -> None:
         """Mappings become writable again one by one, by the next write."""
         self._flags &= np.uint8(~TRACED & 0xFF)
+
+    def harvest(self) -> npt.NDArray[np.int64]:
+        """The pages that were written through mappings since the last time: the processor's Dirty bits, which are
+        cleared. From the first time on whoever else writes is told to ``on_written``.
+
+        Raises ``AdminError``: the mappings have no Dirty bits.
+        """
+        found = [listener.harvest() for listener in self.listeners]
+        self._harvested = True
+        mpns = np.concatenate([*found, np.zeros(0, np.int64)])
+        ppn_of = np.full(self.memory.size_bytes >> PAGE_SHIFT, -1, np.int64)
+        mapped = np.frombuffer(self._mpns, np.int32)
+        present = np.flatnonzero(mapped >= 0)
+        ppn_of[mapped[present]] = present
+        ppns = ppn_of[mpns]
+        return np.unique(ppns[ppns >= 0])
+
+    def stop_harvest(self) -> None:
+        """Dirty bits are of no interest any more."""
+        self._harvested = False
+        for listener in self.listeners:
+            listener.stop_harvest()
+
+    def note_written(self, ppn: int) -> None:
+        """A page was written through a mapping that is about to go, or by somebody who has none."""
+        if self.on_written is not None:
+            self.on_written(ppn)
+
+    def write(self, gpa: int, data: bytes) -> None:
+        super().write(gpa, data)
+        if self._harvested:
+            for ppn in range(gpa >> PAGE_SHIFT, min(self.pages, (gpa + len(data) - 1 >> PAGE_SHIFT) + 1)):
+                self.note_written(ppn)
 
     def _written(self, ppn: int) -> None:
         self.state[ppn] &= ~TRACED & 0xFF

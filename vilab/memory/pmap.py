@@ -22,6 +22,10 @@ import numpy.typing as npt
 from vilab.addresses import PAGE_BYTES, PAGE_OFFSET_MASK, PAGE_SHIFT, Mpn, Ppn
 from vilab.machine.memory import MachineMemory
 
+Frames = npt.NDArray[np.int64]
+"""Machine page numbers."""
+NO_FRAMES: Frames = np.zeros(0, np.int64)
+
 
 class PmapListener(Protocol):
     """Keeps copies of mappings and is told when they go stale."""
@@ -36,6 +40,14 @@ class PmapListener(Protocol):
 
     def all_write_protected(self) -> None:
         """The same for every page of the guest."""
+        ...
+
+    def harvest(self) -> Frames:
+        """Take the Dirty bits: the machine frames that were written through these mappings since the last time."""
+        ...
+
+    def stop_harvest(self) -> None:
+        """Nobody asks for them any more."""
         ...
 
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
@@ -81,6 +93,9 @@ class Pmap:
             high = self._high.get(ppn)
             return None if high is None else Mpn(high)
         return Mpn(self.mpn_of[ppn])
+
+    def note_written(self, ppn: int) -> None:
+        """A page was written through a mapping that is about to go. Here nobody asks."""
 
     def frame(self, ppn: int) -> Mpn | None:
         """The frame that is behind a page at this moment, without asking for one."""

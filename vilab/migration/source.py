@@ -143,6 +143,12 @@ class MigrationSource:
         if self.over or self.phase == "deciding":
             return
         self._heard_ns = self._now()
+        try:
+            self._take(message)
+        except AdminError as error:
+            self.give_up(str(error))
+
+    def _take(self, message: msgspec.Struct) -> None:
         match message:
             case PostMessage() if self._post is not None:
                 self._post.received(message)
@@ -186,7 +192,8 @@ class MigrationSource:
 
     def _begin(self) -> None:
         self.phase = "copying"
-        self._log = DirtyLog(self._pmap, None if self.writers is None else self.writers.traced)
+        traced = None if self.writers is None else self.writers.traced
+        self._log = DirtyLog(self._pmap, traced, self.options.tracking)
         decision = self.options.policy.first(self._pmap.pages)
         states = states_of(self._pmap, np.arange(self._pmap.pages))
         with_content = np.flatnonzero((states != PageState.UNTOUCHED) & (states != PageState.BALLOONED))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import GuestFault
 from vilab.events import UnitInvalidated
+from vilab.memory.pmap import NO_FRAMES, Frames
 from vilab.vmm.shadow_table import CODE_MAP, seen
 from vilab.vmm.unit import Unit
 from vilab.vmm.walk import Mapping, walk
@@ -140,6 +141,12 @@ class CodePages:
         return
 
     def all_write_protected(self) -> None:
+        return
+
+    def harvest(self) -> Frames:
+        return NO_FRAMES
+
+    def stop_harvest(self) -> None:
         return
 
     def page_watched(self, ppn: Ppn) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
+from vilab.memory.pmap import NO_FRAMES, Frames
 
 if TYPE_CHECKING:
     from vilab.addresses import Ppn
@@ -54,6 +55,12 @@ class ExecutedCode:
         return
 
     def all_write_protected(self) -> None:
+        return
+
+    def harvest(self) -> Frames:
+        return NO_FRAMES
+
+    def stop_harvest(self) -> None:
         return
 
     def page_watched(self, ppn: Ppn) -> None:

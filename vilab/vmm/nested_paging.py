@@ -34,9 +34,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from vilab.addresses import PAGE_SHIFT
-from vilab.errors import VmmBug
+from vilab.errors import AdminError, VmmBug
 from vilab.x86 import paging as pg
 
 if TYPE_CHECKING:
@@ -163,6 +164,16 @@ class NestedTables:
                 entries = self._entries[at : at + pg.ENTRIES]
                 entries[entries <= nobodys] &= np.uint32(~pg.WRITABLE & 0xFFFFFFFF)
         self._flush()
+
+    def harvest(self) -> npt.NDArray[np.int64]:
+        """MODEL: this processor sets no Dirty bits in nested tables; hardware does."""
+        raise AdminError(
+            "With nested paging this processor sets no Dirty bits in the tables of the VMM: find written pages by "
+            "write traces, or run the machine with shadow paging."
+        )
+
+    def stop_harvest(self) -> None:
+        return
 
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
         """The tables say where, not what: nothing to do."""

@@ -106,13 +106,14 @@ class ShadowTables(ShadowRoots):
             flags |= pg.USER
         if ppn not in self.traced and (write or self._pmap.writable(ppn)):
             if mapping.writable and mapping.dirty:
-                flags |= pg.WRITABLE | pg.DIRTY
+                flags |= pg.WRITABLE | (pg.DIRTY if write else self.dirty_at_once)
             elif write and not mapping.writable:
                 flags = flags & ~pg.USER | pg.WRITABLE | pg.DIRTY
         if mapping.entry & pg.GLOBAL and self.global_pages:
             flags |= GLOBAL_MARK
         at = table.at + (gva >> 12 & 0x3FF)
         if self._words[at] & pg.PRESENT:
+            self._keep(self._words[at])
             self._cpu.flush_tlb()
         self._words[at] = mpa & 0xFFFFF000 | flags
         if flags & pg.USER and self.paging and ppn < len(self.in_ring_3):
@@ -130,7 +131,7 @@ class ShadowTables(ShadowRoots):
         frames = self._pmap.frames(first, 1024)
         flags = pg.PRESENT | pg.ACCESSED | rights & pg.USER
         if rights & pg.WRITABLE and rights & pg.DIRTY:
-            flags |= pg.WRITABLE | pg.DIRTY
+            flags |= pg.WRITABLE | self.dirty_at_once
         if rights & pg.USER and self.paging:
             self.in_ring_3[first : first + len(frames)] = b"\1" * len(frames)
         entries = self._entries[table.at : table.at + len(frames)]
@@ -167,6 +168,7 @@ class ShadowTables(ShadowRoots):
             return False
         if not old and not new & pg.PRESENT:
             return False
+        self._keep(old)
         self._words[at] = new
         if new:
             self._enter_reverse(entry >> PAGE_SHIFT, at)
@@ -185,7 +187,7 @@ class ShadowTables(ShadowRoots):
         if both & pg.USER:
             self.in_ring_3[ppn] = 1
         if both & pg.WRITABLE and entry & pg.DIRTY and ppn not in self.traced and self._pmap.writable(ppn):
-            flags |= pg.WRITABLE | pg.DIRTY
+            flags |= pg.WRITABLE | self.dirty_at_once
         if entry & pg.GLOBAL and self.global_pages:
             flags |= GLOBAL_MARK
         return mpn << PAGE_SHIFT | flags
@@ -218,6 +220,7 @@ class ShadowTables(ShadowRoots):
         """Forget one page."""
         table = root.tables.get(gva >> 22)
         if table is not None and not table.is_large:
+            self._keep(self._words[table.at + (gva >> 12 & 0x3FF)])
             self._words[table.at + (gva >> 12 & 0x3FF)] = 0
 
     def drop_local(self, table: ShadowTable) -> int:
@@ -226,11 +229,13 @@ class ShadowTables(ShadowRoots):
         local = (entries & np.uint32(GLOBAL_MARK | pg.PRESENT)) == pg.PRESENT
         count = int(np.count_nonzero(local))
         if count:
+            self._keep_table(table.at)
             entries[local] = 0
         return count
 
     def drop_all(self, table: ShadowTable) -> None:
         """Forget every entry."""
+        self._keep_table(table.at)
         self._entries[table.at : table.at + 1024] = 0
 
     def follow_page(self, ppn: int) -> None:

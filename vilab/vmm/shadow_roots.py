@@ -165,6 +165,7 @@ class ShadowRoots(ShadowEntries):
         name = self._name(table.key)
         of = self._tables_of[name]
         of.pop(table)
+        self._keep_table(table.at)
         self._entries[table.at : table.at + 1024] = 0
         self._free.append(table.at)
         if not of:

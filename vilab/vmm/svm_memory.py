@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
+from vilab.memory.pmap import NO_FRAMES, Frames
 from vilab.vmm import vmcb
 from vilab.vmm.native_vcpu import NativeVcpu
 from vilab.vmm.nested_paging import NestedTables
@@ -87,6 +88,12 @@ class SvmMemory(OwnReads):
 
     def all_write_protected(self) -> None:
         """So they do of this."""
+
+    def harvest(self) -> Frames:
+        return NO_FRAMES
+
+    def stop_harvest(self) -> None:
+        return
 
     def page_content_changed(self, ppn: Ppn, offset: int, size_bytes: int) -> None:
         """The processor keeps translations of its own of code that it has executed: they may be of these bytes."""

@@ -142,6 +142,7 @@ class SvmShadowEngine(ShadowFaults, SvmEngine):
 
     def __init__(self, vm: VirtualMachine, intercepts: Sequence[str] = (), trace: str = "all") -> None:
         super().__init__(vm, intercepts=(*SHADOW_INTERCEPTS, *(i for i in intercepts if i not in SHADOW_INTERCEPTS)))
+        vm.pmap.listeners.remove(self.nested)  # they stay empty
         self.shadow = ShadowTables(vm.cpu, vm.machine_memory, self.frames, vm.pmap, trace)
         self.vcpu: SvmShadowVcpu = SvmShadowVcpu(vm.cpu, vm.pmap)
         self.vcpu.mmu = self
