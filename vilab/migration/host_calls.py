@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 WINDOW_BYTES = 4 << 20
 """At most so much waits in a socket's queue."""
 PROGRESS_NS = 200_000_000
+ANNOUNCE_NS = 100_000
+"""What a frame needs from a virtual switch to the other end of a physical card's cable, and more."""
 SILENCE_NS = 10_000_000_000
 """So long somebody who calls, or is called, may take to say who it is."""
 
@@ -62,9 +64,18 @@ class Call:
                     self.agent.host, self.port.session.peer, self.port.send, console=lambda _name: Line(),
                     now=time.monotonic_ns,
                 )  # fmt: skip
+            before = self.destination.phase
             self.destination.received(message, got.body)
+            if self.destination.phase == "running" != before:
+                self._send_off_announcement()
         elif isinstance(message, ask.Request):
             self.agent.answer(self, message)
+
+    def _send_off_announcement(self) -> None:
+        """Before the machine's first quantum, which is slow because nothing is translated yet: until physical switches
+        have heard of its new place, what is sent to it is lost."""
+        host = self.agent.host
+        host.pass_to(host.now_ns + ANNOUNCE_NS)
 
     def _lost(self, why: str) -> None:
         if self.destination is not None:
