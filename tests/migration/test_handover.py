@@ -249,6 +249,7 @@ def test_on_a_file_server_a_destination_that_has_died_is_told_from_one_that_live
             world.hosts[1].cut_power()
         answer = world.moving.settle(lambda ns, clock=world.clock: pass_time(clock, ns))  # type: ignore[misc]
         assert isinstance(answer, Lost if dies else TakenOver)
+        assert ("esx2 has taken it over, and does not have it any more" in answer.sentence) == dies
         world.close()
 
 
