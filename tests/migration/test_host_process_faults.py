@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ KINDS = (
     "destination sleeps",
 )  # fmt: skip
 LOCKS_LIVE_S, SETTLE_S = 18.0, 120.0
-NOTES, LAST_BYTES = 8, 9_000
+NOTES, LAST_BYTES = 8, 2_000
+MOST_LATER_S = 0.15
 
 pytestmark = pytest.mark.timeout(120 + KILLS * 60)
 
@@ -75,65 +77,68 @@ class Journey:
 
     def attempt(self, number: int, kind: str, lot: random.Random) -> None:
         self.write_note(number)
-        direction: Direction = "out" if lot.random() < 0.6 else "back"
+        direction: Direction = "out" if lot.random() < 0.7 else "back"
         size = self.sizes[direction]
         byte = lot.randrange(size)
-        if direction == "out" and lot.random() < 0.6:
+        if direction == "out" and lot.random() < 0.7:
             byte = size - 1 - lot.randrange(LAST_BYTES)
+        later_s = lot.random() * MOST_LATER_S
         began_s, victim = time.monotonic(), self.there if kind.startswith("destination") else self.here
-        said = self._move_with(kind, victim, direction, byte)
-        dead = victim if kind.endswith("dies") and victim.process.poll() is not None else None
-        if kind == "source sleeps" and "stopped" in said:
-            self._wake_up_later(victim)
-        elif kind == "destination sleeps":
-            time.sleep(max(0.0, LOCKS_LIVE_S - (time.monotonic() - began_s)))
-            victim.signal(signal.SIGCONT)
-        end = self._judge(said, dead)
+        said = self._move_with(kind, victim, direction, byte, later_s)
+        dead = victim if kind.endswith("dies") else None
+        if kind.endswith("sleeps"):
+            self._wake_up_later(victim, self.here if victim is self.there else self.there)
+        end = self._judge(said, dead, lot.random() < 0.5)
         self.ends[f"{kind}: {end}"] += 1
-        print(f"{number} {kind} at byte {byte} of {direction}: {end} after {time.monotonic() - began_s:.1f} s. {said}")
+        took_s = time.monotonic() - began_s
+        when = f" and {1000 * later_s:.0f} ms" if " " in kind else ""
+        print(f"{number} {kind} at byte {byte} of {direction}{when}: {end} after {took_s:.1f} s. {said}")
 
-    def _move_with(self, kind: str, victim: HostProcess, direction: Direction, byte: int) -> str:
+    def _move_with(self, kind: str, victim: HostProcess, direction: Direction, byte: int, later_s: float) -> str:
         """What was said at its end."""
+        number = signal.SIGKILL if kind.endswith("dies") else signal.SIGSTOP
+        timer = threading.Timer(later_s, victim.signal, (number,))
         actions: dict[str, Action] = {"cut": "cut", "stall": "stall", "corrupt": "corrupt"}
-        if kind.endswith("dies"):
-            actions[kind] = victim.process.kill
-        elif kind.endswith("sleeps"):
-            actions[kind] = lambda: victim.signal(signal.SIGSTOP)
         if kind == "source sleeps":
             self.here.client.patience_s = 2.0  # it will not answer
-        with Proxy(self.there.address, direction, byte, actions[kind]) as proxy:
+        with Proxy(self.there.address, direction, byte, actions.get(kind, timer.start)) as proxy:
             try:
                 said = self.here.client.move("web", proxy.address)
             except AdminError as error:
                 said = str(error)
-                if kind == "source sleeps" and proxy.done:
-                    said = f"stopped: {said}"
-            if kind.endswith("dies") and proxy.done:
-                victim.process.wait(20)
+            if kind not in actions:
+                if not proxy.done:
+                    timer.start()
+                timer.join()
         if kind.startswith("source"):
             self.here.forget_client()
         return said
 
-    def _wake_up_later(self, sleeper: HostProcess) -> None:
+    def _wake_up_later(self, sleeper: HostProcess, other: HostProcess) -> None:
         """Meanwhile the other host has the machine: by itself, or because somebody powers it on there."""
-        time.sleep(LOCKS_LIVE_S)
-        if self.there.names() != {"web": ""}:
-            self.power_on(self.there)
+        until_s = time.monotonic() + LOCKS_LIVE_S
+        if other.names() != {"web": ""}:
+            self.power_on(other)
+        time.sleep(max(0.0, until_s - time.monotonic()))
         sleeper.signal(signal.SIGCONT)
 
-    def _judge(self, said: str, dead: HostProcess | None) -> str:
+    def _judge(self, said: str, dead: HostProcess | None, at_once: bool) -> str:
+        """``at_once``: a machine whose host has died is powered on elsewhere before that host is there again."""
         assert said
         alive = [host for host in (self.here, self.there) if host is not dead]
         runners = self._runners(alive)
         assert len(runners) <= 1, said
         end = "off" if not runners else "runs on" if runners[0] is self.here else "moved"
+        if dead is not None and not runners and at_once:
+            self.power_on(next(iter(alive)))
+            runners = alive
         if dead is not None:
             dead.kill()
             fresh = self.site.start(dead.name)
             self.here, self.there = (fresh, self.there) if dead is self.here else (self.here, fresh)
         if not runners:
-            self.here, self.there = (self.there, self.here) if dead is not self.there else (self.here, self.there)
-            self.terminal = self.power_on(self.here)
+            self.here, self.there = self.there, self.here
+            self.power_on(self.here)
         elif runners[0] is self.there:
             self.here, self.there = self.there, self.here
         assert self.here.names() == {"web": ""}

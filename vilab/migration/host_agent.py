@@ -240,9 +240,8 @@ class HostAgent:
 
 def _machine(hosted: HostedVm) -> ask.Machine:
     home = "" if hosted.disks is None else hosted.disks.home.where
-    return ask.Machine(
-        hosted.name, home, hosted.config.size_mb, hosted.vm.engine.name, hosted.stopped, hosted.vm.clock.now_ns
-    )
+    stopped = hosted.stopped or ("It stands still: it is on its way to another host." if hosted.stunned else "")
+    return ask.Machine(hosted.name, home, hosted.config.size_mb, hosted.vm.engine.name, stopped, hosted.vm.clock.now_ns)
 
 
 def take_typed(hosted: HostedVm) -> None:
