@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -432,3 +432,58 @@ def test_a_damaged_state_is_refused_or_the_same(at: int, value: int, cut: int | 
             vmsn.write(path, 3, parts)
     finally:
         shutil.rmtree(folder)
+
+
+class Stubborn(Machine):
+    """Its configuration cannot be written for a while."""
+
+    full = False
+
+    def configure(self, disks: Mapping[str, str]) -> None:
+        if self.full:
+            raise AdminError("The datastore is full.")
+        super().configure(disks)
+
+
+@pytest.mark.parametrize("what", ["take", "revert"])
+def test_where_the_configuration_cannot_be_written_the_disks_follow_the_list(what: str, tmp_path: Path):
+    machine = Stubborn(tmp_path)
+    machine.make()
+    with machine.open() as vm:
+        first = scribble(vm, 1)
+        vm.take("first")
+        scribble(vm, 2)
+        machine.full = True
+        with pytest.raises(AdminError, match="full"):
+            vm.take("second") if what == "take" else vm.revert(1)
+        frozen = scribble(vm, 3)
+        with pytest.raises(AdminError, match="full"):
+            vm.take("third")
+        assert content(vm) == frozen
+        machine.full = False
+        uid = vm.take("fourth").uid
+        scribble(vm, 4)
+        vm.revert(uid)
+        assert content(vm) == frozen
+        vm.revert(1)
+        assert content(vm) == first
+    with machine.open() as vm:
+        assert content(vm) == first
+        vm.delete_all()
+        assert content(vm) == first
+    with machine.open() as vm:
+        assert content(vm) == first
+
+
+def test_what_could_not_be_configured_is_when_it_is_opened_again(tmp_path: Path):
+    machine = Stubborn(tmp_path)
+    machine.make()
+    with machine.open() as vm:
+        machine.full = True
+        with pytest.raises(AdminError, match="full"):
+            vm.take("first")
+        held = scribble(vm, 3)
+    machine.full = False
+    with machine.open() as vm:
+        assert content(vm) == held
+    assert machine.disks() == {"scsi0:0": "vm-000001.vmdk", "scsi0:1": "vm_1-000001.vmdk"}

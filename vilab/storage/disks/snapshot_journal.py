@@ -81,6 +81,7 @@ class SnapshotJournal:
 
     def _make(self, names: list[str], make: Callable[[], None]) -> None:
         """New files, of which the list knows before they are there that they belong to nothing yet."""
+        self._catch_up()
         self._write(msgspec.structs.replace(self.list, doomed=tuple(names)))
         try:
             make()
@@ -98,11 +99,16 @@ class SnapshotJournal:
         moved: Mapping[str, Path],
         doomed: list[str] | None = None,
         merged: tuple[str, ...] = (),
+        follow: Callable[[], None] = lambda: None,
     ) -> None:
-        """Write the list, which makes it so; then the configuration."""
+        """Write the list, which makes it so; then the configuration. ``follow``: the open disks do so, too, even where
+        the configuration cannot be written now; the next operation tries that again."""
         changes = tuple(Change(node, self.config[node], path.name) for node, path in moved.items())
         self._write(msgspec.structs.replace(listed, changes=changes, doomed=tuple(doomed or ()), merged=tuple(merged)))
-        self._apply_changes()
+        try:
+            self._apply_changes()
+        finally:
+            follow()
 
     def _apply_changes(self) -> None:
         after = dict(self.config)
@@ -119,6 +125,11 @@ class SnapshotJournal:
             self.files.remove(self.folder / name)
         if self.list.changes or self.list.doomed or self.list.merged:
             self._write(msgspec.structs.replace(self.list, changes=(), doomed=(), merged=()))
+
+    def _catch_up(self) -> None:
+        """What the last operation could not do."""
+        if self.list.changes or self.list.doomed or self.list.merged:
+            self._finish()
 
     def _finish(self) -> None:
         """What an operation that was cut short has left to do."""

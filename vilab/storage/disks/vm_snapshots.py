@@ -19,7 +19,7 @@ Source: VMware, Basic System Administration (VI3), "Managing Virtual Machines: U
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -140,12 +140,14 @@ class VmSnapshots(SnapshotJournal):
 
         new = [name for node, path in children.items() for name in self._child_files(node, path)]
         self._make([*new, *([state_file] if state_file else [])], make)
-        self._happen(after, children)
-        for node, path in children.items():
-            self.disks[node].adopt(path)
+        self._happen(after, children, follow=lambda: self._each(SnapshotDisk.adopt, children))
         self._settle()
         self._say(VmSnapshotTaken(self.clock.now_ns, self.name, uid, name, len(children)))
         return snapshot
+
+    def _each(self, follow: Callable[[SnapshotDisk, Path], None], paths: Mapping[str, Path]) -> None:
+        for node, path in paths.items():
+            follow(self.disks[node], path)
 
     def _state_name(self, uid: int) -> str:
         name = f"{self.name}-Snapshot{uid}.vmsn"
@@ -185,9 +187,8 @@ class VmSnapshots(SnapshotJournal):
         after = msgspec.structs.replace(self.list, current=uid)
         kept = DiskGraph(self.folder, self.files, [*disks_named(after), *(path.name for path in children.values())])
         gone = graph.parents.keys() - kept.parents.keys()
-        self._happen(after, children, doomed=self._files_of(gone))
-        for node, path in children.items():
-            self.disks[node].switch_to(path)
+        doomed = self._files_of(gone)
+        self._happen(after, children, doomed, follow=lambda: self._each(SnapshotDisk.switch_to, children))
         self._settle()
         self._say(VmSnapshotReverted(self.clock.now_ns, self.name, uid, snapshot.name))
         return state
@@ -259,6 +260,7 @@ class VmSnapshots(SnapshotJournal):
             raise AdminError(f"The snapshots of {self.name} are being merged; wait until that has been done.")
 
     def _consolidate(self) -> Iterator[int]:
+        self._catch_up()
         helped: set[str] = set()
         while True:
             pair = self._graph(self.list).mergeable(set(disks_named(self.list)) | set(self.config.values()))
@@ -281,8 +283,7 @@ class VmSnapshots(SnapshotJournal):
         disk = self.disks[node]
         path = next_name(disk.top, self.files)
         self._make(self._child_files(node, path), lambda: disk.make_child(path, helper=True))
-        self._happen(self.list, {node: path})
-        disk.adopt(path)
+        self._happen(self.list, {node: path}, follow=lambda: disk.adopt(path))
         self._settle()
 
     def _merge(self, parent: str, child: str, stopped: bool) -> Iterator[int]:
