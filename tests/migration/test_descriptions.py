@@ -47,11 +47,12 @@ from vilab.vmm.vm import QuietConsole
 
 texts = st.text(max_size=8)
 numbers = st.integers(0, (1 << 63) - 1)
+finite = st.floats(allow_nan=False, allow_infinity=False)
 ips = st.binary(min_size=4, max_size=4)
 features = st.builds(CpuFeatures, texts, numbers, numbers, numbers, numbers)
 vms = st.builds(
     VmDescription, texts, texts, texts, st.builds(MemoryConfig, numbers, numbers, st.none() | numbers), numbers, texts,
-    st.dictionaries(texts, st.booleans() | numbers | texts | st.floats(allow_nan=False)), features,
+    st.dictionaries(texts, st.booleans() | numbers | texts | finite), features,
     st.lists(st.builds(CardBacking, numbers, texts, st.booleans(), st.booleans()), max_size=3).map(tuple),
     st.lists(st.builds(DiskBacking, texts, texts, texts), max_size=3).map(tuple), numbers,
     st.sampled_from(("quiet", "terminal")), st.booleans(), texts,
