@@ -40,7 +40,7 @@ class Heard(NamedTuple):
         lost = "none lost" if not self.lost else f"{self.lost} lost"
         return (
             f"{self.sent} datagrams, {lost}; longest between two answered ones {self.longest_ns / 1e6:.0f} ms, "
-            f"slowest answer {self.slowest_ns / 1e6:.1f} ms"
+            f"slowest answer {self.slowest_ns / 1e6:.0f} ms"
         )
 
 

@@ -114,9 +114,8 @@ class Demonstration:
         self, guest: str = "steady", mbit: float = 100, rule: str | PreCopyPolicy = "nelson", *, stun_after: int = 0,
         peek: bool = True, question: str = "When should pre-copy give up and stop the VM?",
     ) -> None:  # fmt: skip
-        self.guest, self.mbit, self.link = guest, mbit, link_of(mbit)
-        self.rule = rule if isinstance(rule, str) else rule.name
-        self.options = MigrationOptions(policy=rule_of(rule), stun_after=stun_after, peek=peek)
+        self.guest = guest
+        self.change(mbit, rule, stun_after=stun_after, peek=peek)
         self.lab = VMotionLab()
         self.seen = Fewer()
         self.lab.log.listen(self.seen.hear)
@@ -125,6 +124,12 @@ class Demonstration:
         self.lab.run_for(BEFORE_MS)
         self.view = VMotionPlayer((), question, position=-1)
         self.view.follow(self.seen.log)
+
+    def change(self, mbit: float, rule: str | PreCopyPolicy, *, stun_after: int = 0, peek: bool = True) -> None:
+        """Another link, another rule, from the next migration on. The guest goes on with what it does."""
+        self.mbit, self.link = mbit, link_of(mbit)
+        self.rule = rule if isinstance(rule, str) else rule.name
+        self.options = MigrationOptions(policy=rule_of(rule), stun_after=stun_after, peek=peek)
 
     def move(self) -> Moved:
         """To the other host and no further; the client asks all the time, and a little before and after."""
@@ -136,6 +141,18 @@ class Demonstration:
         heard = self.lab.heard()
         events = tuple(self.seen.log.events[began:])
         return Moved(self.guest, self.mbit, self.rule, events, heard)
+
+    def back_and_forth(self, times: int) -> str:
+        """So many migrations, one after the other, as lines."""
+        runs = [self.move() for _ in range(times)]
+        return f"{measured_text(runs)}\n{self.where()}"
+
+    def where(self) -> str:
+        """Where the machine is, and what its writer, which checks its pages all the time, has reported of them."""
+        said = self.lab.vm().console.said
+        reports, wrong = said.count(": report "), said.count("wrong")
+        words = f" In {reports} reports of its writer {wrong or 'no'} pages were wrong." if reports else ""
+        return f"web is on {self.lab.host_of().name}.{words}"
 
     def close(self) -> None:
         self.lab.close()
@@ -159,8 +176,8 @@ def summary(run: Moved, guess_ms: float | None = None) -> str:
         f"{run.guest} over {run.mbit:g} Mbit/s by the rule {run.rule}: {len(rounds) - 1} rounds while it ran, "
         f"{run.ended.sent_bytes / MB:.1f} MB in {run.ended.duration_ns / 1e9:.2f} s.",
         f"Stopped because {run.why}.",
-        f"It stood still for {run.downtime_ns / MS:.1f} ms, {last.duration_ns / MS:.1f} ms of them for the last "
-        f"{last.sent_pages} pages.",
+        f"It stood still for {_ms(run.downtime_ns)}, {_ms(last.duration_ns)} of them for the last {last.sent_pages} "
+        "pages.",
     ]
     if guess_ms is not None:
         lines.append(f"You have guessed {guess_ms:g} ms.")
@@ -174,8 +191,8 @@ def measured_text(runs: Sequence[Moved]) -> str:
     for run in runs:
         rows.append((
             run.guest, f"{run.mbit:g}", run.rule, str(len(run.rounds) - 1), f"{run.ended.sent_bytes / MB:.1f} MB",
-            f"{run.ended.duration_ns / 1e9:.2f} s", f"{run.downtime_ns / MS:.1f} ms", str(run.heard.sent),
-            str(run.heard.lost), f"{run.heard.slowest_ns / MS:.0f} ms",
+            f"{run.ended.duration_ns / 1e9:.2f} s", _ms(run.downtime_ns), str(run.heard.sent),
+            str(run.heard.lost), _ms(run.heard.slowest_ns),
         ))  # fmt: skip
     return "\n".join(columns(rows))
 
@@ -187,12 +204,12 @@ def rates_text(run: Moved) -> str:
     ]
     for each in run.rounds:
         if each.stopped:
-            rows.append(("last", str(each.sent_pages), str(each.sent_pages), f"{each.duration_ns / MS:.1f} ms"))
+            rows.append(("last", str(each.sent_pages), str(each.sent_pages), _ms(each.duration_ns)))
             continue
         ratio = each.dirtied_pages / max(each.sent_pages + each.skipped_pages, 1)
         rows.append((
             str(each.number), str(each.sent_pages + each.skipped_pages), str(each.sent_pages),
-            f"{each.duration_ns / MS:.1f} ms", _rate(each.sent_bytes_per_s), str(each.dirtied_pages),
+            _ms(each.duration_ns), _rate(each.sent_bytes_per_s), str(each.dirtied_pages),
             _rate(each.dirtied_bytes_per_s), f"{ratio:.2f}",
         ))  # fmt: skip
     return "\n".join(columns(rows))
@@ -200,3 +217,8 @@ def rates_text(run: Moved) -> str:
 
 def _rate(bytes_per_s: float) -> str:
     return f"{bytes_per_s / MBIT:.0f} Mbit/s"
+
+
+def _ms(ns: int) -> str:
+    """Tenths only where they say something."""
+    return f"{ns / MS:.1f} ms" if ns < 10 * MS else f"{ns / MS:,.0f} ms"
