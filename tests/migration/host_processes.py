@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -46,12 +47,14 @@ class HostProcess:
         said = self.process.stdout.readline()
         assert " listens at " in said, (said, self.complaints.read_text())
         self.address = said.split(" listens at ")[1].strip().removesuffix(".")
+        self.tls: ssl.SSLContext | None = None
+        """For who calls it."""
         self._client: AgentClient | None = None
 
     @property
     def client(self) -> AgentClient:
         if self._client is None:
-            self._client = AgentClient(self.address, SECRET)
+            self._client = AgentClient(self.address, SECRET, tls=self.tls)
         return self._client
 
     def names(self) -> dict[str, str]:

@@ -26,7 +26,7 @@ from vilab.network.wire import Wire
 
 CLIENT_IP, CLIENT_MAC = bytes((10, 0, 0, 100)), bytes.fromhex("00505600aa01")
 EVERY_NS = 20_000_000
-QUIET_S, MOST_LATE_S = 1.5, 30.0
+QUIET_S = 10.0
 ECHO_PORT, OWN_PORT = 7, 5007
 
 
@@ -40,11 +40,16 @@ class Echoed:
         self.wrong = self.twice = 0
 
     @property
+    def last_answered(self) -> int:
+        return max(self.came_ns, default=self.first - 1)
+
+    @property
     def lost(self) -> int:
-        return len(self.sent_ns) - len(self.came_ns)
+        """Answers come in order: what was sent before the last one that was answered will not be."""
+        return self.last_answered + 1 - self.first - len(self.came_ns)
 
     def longest_gap_ns(self) -> int:
-        """Between two datagrams that were answered, and one was sent after the other, only lost ones."""
+        """Between two datagrams that were answered, when they were sent."""
         times = [self.sent_ns[number] for number in sorted(self.came_ns)]
         return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0)
 
@@ -84,11 +89,10 @@ class OutsideNetwork:
     def hear(self) -> Echoed:
         """No more are sent, and no more answers are on their way: what was seen since ``ask``."""
         self._ask = None
-        end_s = time.monotonic() + MOST_LATE_S
-        came, heard_s = -1, time.monotonic()
-        while self.seen.lost and time.monotonic() < min(end_s, heard_s + QUIET_S):
-            if len(self.seen.came_ns) != came:
-                came, heard_s = len(self.seen.came_ns), time.monotonic()
+        seen, answered, heard_s = self.seen, -1, time.monotonic()
+        while seen.last_answered != max(seen.sent_ns) and time.monotonic() < heard_s + QUIET_S:
+            if seen.last_answered != answered:
+                answered, heard_s = seen.last_answered, time.monotonic()
             time.sleep(0.02)
         return self.seen
 

@@ -50,7 +50,7 @@ def move(site: Site, network: OutsideNetwork, terminal: Terminal) -> Moved:
     there = next(host for host in site.hosts.values() if host is not here)
     began_s = time.monotonic()
     said = here.client.move("deb", there.address)
-    took_s = time.monotonic() - began_s
+    took_s, moved_ns = time.monotonic() - began_s, time.monotonic_ns()
     terminal.host = there
     assert here.names() == {}
     assert there.names() == {"deb": ""}
@@ -58,6 +58,7 @@ def move(site: Site, network: OutsideNetwork, terminal: Terminal) -> Moved:
     seen = network.hear()
     assert seen.wrong == 0
     assert seen.twice == 0
+    assert seen.sent_ns[seen.last_answered] > moved_ns
     found = re.search(r"([\d.]+) MB, stopped for ([\d.]+) ms", said)
     assert found, said
     delays = seen.delays_ms()

@@ -83,6 +83,8 @@ def serve(
         agent = HostAgent(
             host, key, *parse_address(listen), datacenter=datacenter, tls_called=called, tls_calling=calling
         )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: agent.stop())
         for text in datastores:
             add_datastore(host, text)
         for portal in portals:
@@ -98,8 +100,6 @@ def serve(
     except BaseException:
         host.close()
         raise
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
     print(f"{name} listens at {agent.address}.", flush=True)
     agent.run()
     return 0
