@@ -17,9 +17,11 @@ import numpy as np
 
 from vilab.course.storage_move_lab import (
     DESTINATION,
+    FILES_WRITTEN,
     NEW_BYTES,
     OLD_BYTES,
     OLD_FILES,
+    OPTIONS,
     PROMPT,
     SECOND,
     SOURCE,
@@ -31,6 +33,7 @@ from vilab.errors import AdminError
 from vilab.guests.tinyfs import read_content, read_volume
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.registered import power_on_file
+from vilab.migration.storage_copy import CopyOptions
 from vilab.migration.storage_vmotion import MethodName
 from vilab.protocols import BlockDevice
 from vilab.storage.disks.disk_chain import open_chain
@@ -89,9 +92,9 @@ def synced_files(said: str) -> dict[str, bytes]:
     return files
 
 
-def die_after(method: MethodName, events: int) -> Found:
+def die_after(method: MethodName, events: int, writes: int = FILES_WRITTEN, options: CopyOptions = OPTIONS) -> Found:
     """The same move, until so many of its events have happened; then the power goes."""
-    move = StorageMove(method, cut_after=events)
+    move = StorageMove(method, writes, options, cut_after=events)
     try:
         if not move.dead:
             raise AdminError(f"The move has had {len(move.events)} events, and the host was to die after {events}.")

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 from functools import cache
 
+import msgspec
+
 from vilab.course.feedback import columns
 from vilab.course.predictions_storage_move import changed_questions, death_questions, snapshot_questions
 from vilab.course.storage_move_death import Found, die_after
-from vilab.course.storage_move_lab import StorageMove
+from vilab.course.storage_move_lab import FILES_WRITTEN, OPTIONS, StorageMove
+from vilab.errors import AdminError
 from vilab.events import Event
+from vilab.migration.storage_copy import CopyOptions
 from vilab.migration.storage_vmotion import MethodName
 from vilab.view.playback import Playback
 from vilab.view.storage_move_run import StorageMoveRun
@@ -24,34 +28,60 @@ from vilab.view.storage_move_says import kilobytes
 from vilab.view.storage_move_track import StorageMoveTrack
 from vilab.view.widget import Player
 
+LITTLE_KB = OPTIONS.little_bytes >> 10
+
 
 @cache
-def events_of(method: MethodName) -> tuple[Event, ...]:
-    """What happens in the move of the lesson: the same each time."""
-    move = StorageMove(method)
+def events_of(method: MethodName, writes: int = FILES_WRITTEN, options: CopyOptions = OPTIONS) -> tuple[Event, ...]:
+    """What happens in a move: the same each time. Arguments as of ``StorageMove``."""
+    move = StorageMove(method, writes, options)
     move.close()
     return tuple(move.events)
 
 
-def storage_move(question: str, method: MethodName = "changed blocks", ask: bool = False) -> Player:
-    """A piece a step, and every file that comes or goes."""
-    track = StorageMoveTrack(events_of(method), question)
+class LabTrack(StorageMoveTrack):
+    """A move of the lab, which can be made again."""
+
+    def __init__(self, question: str, method: MethodName, writes: int, options: CopyOptions) -> None:
+        super().__init__(events_of(method, writes, options), question)
+        self.method, self.writes, self.options = method, writes, options
+
+    @cache  # noqa: B019  (a lesson has few of them)
+    def die(self, position: int) -> Found:
+        """esx1 dies at this step of the same move. What esx2 finds."""
+        if not position:
+            raise AdminError("Nothing has happened yet at step 0: go to the moment at which esx1 is to die.")
+        return die_after(self.method, self.run.steps[position - 1].events, self.writes, self.options)
+
+
+def _lab_track(question: str, method: MethodName, writes: int, little_kb: int) -> LabTrack:
+    return LabTrack(question, method, writes, msgspec.structs.replace(OPTIONS, little_bytes=little_kb << 10))
+
+
+def storage_move(
+    question: str, method: MethodName = "changed blocks", ask: bool = False, writes: int = FILES_WRITTEN,
+    little_kb: int = LITTLE_KB,
+) -> Player:  # fmt: skip
+    """A piece a step, and every file that comes or goes. ``writes``: files that the guest writes meanwhile.
+    ``little_kb``: so much may be copied while it stands still."""
+    track = _lab_track(question, method, writes, little_kb)
     if not ask:
         return Player(Playback(track))
     if method == "snapshot":
-        return Player(Playback(track, snapshot_questions(track.run, StorageMoveRun(events_of("changed blocks")))))
+        other = StorageMoveRun(events_of("changed blocks", writes, track.options))
+        return Player(Playback(track, snapshot_questions(track.run, other)))
     return Player(Playback(track, changed_questions(track.run)))
 
 
 def death(question: str, method: MethodName = "changed blocks", position: int = 0) -> Player:
     """Go to a moment, press Step, and say what happens if the host dies there."""
-    track = StorageMoveTrack(events_of(method), question)
-    return Player(Playback(track, death_questions(track.run, cache(lambda at: _found(track, at))), position))
+    track = _lab_track(question, method, FILES_WRITTEN, LITTLE_KB)
+    return Player(Playback(track, death_questions(track.run, track.die), position))
 
 
 def die(view: Player) -> Found:
     """The host dies at the moment that the view shows. A new host, a new move, the same events: the view stays."""
-    return _found(_track(view), view.playback.position)
+    return _track(view).die(view.playback.position)
 
 
 def walk(view: Player, first: int = 0, last: int | None = None) -> str:
@@ -79,13 +109,7 @@ def compare(*views: Player) -> str:
     return "\n".join(columns(rows)).replace("\xa0", " ")
 
 
-def _track(view: Player) -> StorageMoveTrack:
+def _track(view: Player) -> LabTrack:
     track = view.playback.track
-    assert isinstance(track, StorageMoveTrack)
+    assert isinstance(track, LabTrack)
     return track
-
-
-def _found(track: StorageMoveTrack, position: int) -> Found:
-    began = track.run.begin.began
-    method: MethodName = "snapshot" if began.method == "snapshot" else "changed blocks"
-    return die_after(method, track.run.steps[position - 1].events)
