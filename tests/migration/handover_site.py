@@ -156,5 +156,6 @@ def _dial(server: MemoryServer, fuse: Fuse, port: int) -> Dial:
     return lambda timeout_s: FusedLink(fuse, dial(timeout_s))
 
 
-def open_disks(host: Host) -> VmDisks:
-    return VmDisks(VmHome(host.storage, WEB), host.clock, host.log)
+def open_disks(host: Host, handed_over: bool = False) -> VmDisks:
+    """As a power-on does."""
+    return VmDisks(VmHome(host.storage, WEB), host.clock, host.log, handed_over=handed_over)

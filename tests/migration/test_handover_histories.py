@@ -19,7 +19,6 @@ from vilab.host.storage_time import pass_time
 from vilab.host.vm_disks import VmDisks
 from vilab.migration.handover import Offer, Reclaimed, TakenOver, reattach
 from vilab.migration.handover_destination import DestinationSide
-from vilab.migration.handover_record import forget_record
 from vilab.migration.handover_source import SourceSide
 
 EVENTS = ("write", "write", "off", "on", "on", "move", "move", "move", "late", "late", "nobody")
@@ -77,7 +76,6 @@ class History:
         if self.disks is None:
             host = self.random.choice(self.hosts)
             disks = open_disks(host)
-            forget_record(disks.home)
             self._begin(host, disks, self.written)
             if self.written == 0:
                 self.write()

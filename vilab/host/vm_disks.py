@@ -3,7 +3,7 @@
 ::
 
     power-on     web.vmx.lck ── NFS locks ── leftovers removed ── disks opened ── adapters
-    power-off    disks closed ── throw-away redo logs removed ── NFS locks ── web.vmx.lck   (where a step failed, too)
+    power-off    disks closed ── throw-away redo logs removed ── web.vmx.lck ── NFS locks   (where a step failed, too)
 
     mode                            opened as
     persistent                      ``VmSnapshots``: chains, with the machine's snapshots
@@ -49,14 +49,16 @@ class VmDisks:
     ----------
     home : the machine's folder; its configuration says which disks.
     clock, log : of the host.
+    handed_over : by another host, with a record of that. In the ordinary way none of before counts any more.
 
     Raises
     ------
     AdminError : somebody else has the machine, a disk is missing or damaged, or a line cannot be. Nothing stays open.
     """
 
-    def __init__(self, home: VmHome, clock: VirtualClock, log: EventLog) -> None:
+    def __init__(self, home: VmHome, clock: VirtualClock, log: EventLog, *, handed_over: bool = False) -> None:
         self.home, self.clock, self.log = home, clock, log
+        self._handed_over = handed_over
         self.name = home.name
         self.lost = ""
         self.on_lost: Callable[[str], None] = lambda sentence: None
@@ -90,6 +92,8 @@ class VmDisks:
         settings = adapters_of(self.home.read())
         self._lock_files([disk for adapter in settings for disk in adapter.disks])
         self._power.take()
+        if not self._handed_over:
+            self.home.files.remove(self.home.handover_path)
         cut_short = settle(self.home)
         if adapters_of(self.home.read()) != settings:
             raise AdminError(f"{self.home.where} was changed while it was powered on. Try again.")
@@ -283,9 +287,9 @@ class VmDisks:
         for path, files in self._thrown:
             if not self.lost:
                 attempt(lambda path=path, files=files: _remove(path, files))  # type: ignore[misc]
+        attempt(self._power.give_back)
         for give_back in reversed(self._locks):
             attempt(give_back)
-        attempt(self._power.give_back)
         for mounted in self._used:
             mounted.users.remove(self)
         return [] if self.lost else problems

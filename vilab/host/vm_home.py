@@ -56,6 +56,11 @@ class VmHome:
     def lock_path(self) -> Path:
         return self.config.with_name(self.config.name + ".lck")
 
+    @property
+    def handover_path(self) -> Path:
+        """What two hosts write down while one hands the machine over to the other."""
+        return self.config.with_name(self.name + ".handover")
+
     def local_path(self) -> Path | None:
         """The configuration file on this computer, if that is where it is."""
         from vilab.storage.datastore import LocalDatastore

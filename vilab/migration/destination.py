@@ -209,6 +209,11 @@ class MigrationDestination:
     def _run(self, message: say.HandOver) -> None:
         arrival, host = self._arrival, self.host
         assert arrival is not None
+        if message.offer.home != arrival.machine.home:
+            raise AdminError(
+                f"{self.source} offers {message.offer.home}, and {arrival.machine.home} was prepared on {host.name}: "
+                "begin the migration again."
+            )
         files = DestinationSide(host.storage, message.offer, self.session, host.storage.clock, host.log)
         files.take()
         disks = files.commit()

@@ -61,7 +61,7 @@ class DestinationSide:
         home = VmHome(self.storage, offer.home)
         self._check_offered(home)
         yield "looked"
-        disks = VmDisks(home, self.clock, self.log)
+        disks = VmDisks(home, self.clock, self.log, handed_over=True)
         try:
             yield "opened"
             self._check_offered(home)

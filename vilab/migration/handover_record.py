@@ -10,7 +10,7 @@
 
 It is replaced as a whole, and only by who holds the locks of the machine's files; so there is one step out of
 ``offered``, whoever makes it. A record of another session, or of an earlier hand-over, decides nothing. The next
-hand-over writes over it, with the next number.
+hand-over writes over it, with the next number; who powers the machine on in the ordinary way removes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from vilab.errors import AdminError
 from vilab.host.vm_home import VmHome
 
 State = Literal["offered", "committed", "reclaimed"]
-SUFFIX = ".handover"
 MOST_BYTES = 4096
 
 
@@ -44,7 +43,7 @@ class HandoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def record_path(home: VmHome) -> Path:
     """Where the record of a machine is, for ``home.files``."""
-    return home.config.with_name(home.name + SUFFIX)
+    return home.handover_path
 
 
 def read_record(home: VmHome) -> HandoverRecord | None:
@@ -71,11 +70,6 @@ def write_record(home: VmHome, record: HandoverRecord) -> None:
     if len(data) > MOST_BYTES:
         raise AdminError(f"A hand-over of {home.where} with a session of {len(record.session)} characters is refused.")
     home.files.replace(record_path(home), data + b"\n")
-
-
-def forget_record(home: VmHome) -> None:
-    """The machine was powered on, or off, in the ordinary way: no hand-over of before may decide any more."""
-    home.files.remove(record_path(home))
 
 
 class DamagedRecord(AdminError):

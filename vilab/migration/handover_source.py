@@ -149,7 +149,7 @@ class SourceSide:
             raise AdminError(f"{self.name} has its files still: there is nothing to be reclaimed on {self.source}.")
         try:
             self._look_again()
-            disks = VmDisks(self.home, self.disks.clock, self.disks.log)
+            disks = VmDisks(self.home, self.disks.clock, self.disks.log, handed_over=True)
         except AdminError as error:
             return self._refused(offer, error)
         try:

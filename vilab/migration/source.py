@@ -329,6 +329,12 @@ class MigrationSource:
             return
         disks = self.hosted.disks
         assert disks is not None
+        if self.hosted.merge is not None:
+            self.give_up(
+                f"Snapshots of {self.hosted.name} are being merged on {self.host.name}, or its folder is being moved: "
+                f"move it to {self.destination} when that has been done."
+            )
+            return
         self.phase = "handing over"
         self._handover = SourceSide(disks, self.session, self.destination)
         try:
