@@ -99,8 +99,10 @@ class OutsideNetwork:
     def close(self) -> None:
         self._over.set()
         self._thread.join(10)
-        for each in (*self._listeners.values(), *self._links.values()):
-            each.close()
+        for listener in self._listeners.values():
+            listener.close()
+        for link in self._links.values():
+            link.close()
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
