@@ -31,9 +31,9 @@ from vilab.protocols import ReadableBytes
 
 READ_BYTES = 1 << 18
 """At once: so much stays in the processor's cache until it is looked at."""
-SEND_BUFFER_BYTES = 1 << 17
-"""For the kernel, which doubles it. What is under way stays in the processor's cache, which is faster than a big buffer
-that the kernel would choose; enough for a gigabit over 2 ms."""
+SEND_BUFFER_BYTES = 1 << 21
+"""For the kernel, which doubles it if it may. Both sides have work of some milliseconds in hand before one has to wait
+for the other: a smaller buffer stays in the processor's cache, and is slower wherever a processor is shared."""
 POLL_BYTES = 8 << 20
 """At most in one ``poll``."""
 MOST_PARTS = 128

@@ -17,6 +17,7 @@ from __future__ import annotations
 import selectors
 import ssl
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from vilab.errors import AdminError, VilabError
@@ -102,28 +103,28 @@ class HostAgent:
             host.run_for(quantum_ns)
             if ahead_ns < -quantum_ns:  # it cannot keep up, or had nothing to do: what is lost is not caught up
                 self._base_ns = wall_ns - host.now_ns
-        moved = self._serve(wall_ns)
+        moved = self._serve()
         if not moved and (ahead_ns > 0 or not runs):
             self._wait(min(IDLE_S, max(ahead_ns, 0) / 1e9 if runs else IDLE_S))
 
-    def _serve(self, since_ns: int) -> bool:
-        """Links and migrations; as long as there is something to do and it is their turn. True: there was."""
-        busy = False
-        while True:
-            moved = self._serve_once()
-            busy |= moved
-            if not moved or not (self._departures or self.host.arrivals):
-                return busy
-            if time.monotonic_ns() - since_ns > LINKS_NS:
-                return busy
-
-    def _serve_once(self) -> bool:
-        moved = False
+    def _serve(self) -> bool:
+        """Everybody once; migrations as long as there is something to do and it is their turn. True: there was."""
+        moved = self._serve_departures()
         while (link := self.listener.accept()) is not None:
             self._calls.append(Call(self, link))
             moved = True
         for wire in self.wires:
             moved |= wire.poll() > 0
+        moved |= self._serve_calls(self._calls)
+        busy, until_ns = moved, time.monotonic_ns() + LINKS_NS
+        while moved and (self._departures or self.host.arrivals) and time.monotonic_ns() < until_ns:
+            moved = self._serve_departures()
+            moved |= self._serve_calls([call for call in self._calls if call.destination is not None])
+            busy |= moved
+        return busy
+
+    def _serve_departures(self) -> bool:
+        moved = False
         for departure in list(self._departures):
             before = departure.link.sent_bytes
             departure.pump()
@@ -131,7 +132,11 @@ class HostAgent:
             if departure.over:
                 self._departures.remove(departure)
                 departure.end()
-        for call in list(self._calls):
+        return moved
+
+    def _serve_calls(self, calls: Sequence[Call]) -> bool:
+        moved = False
+        for call in list(calls):
             moved |= call.link.poll() > 0
             call.pump()
             if not call.port.open:

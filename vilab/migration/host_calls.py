@@ -30,6 +30,8 @@ from vilab.protocols import ReadableBytes
 if TYPE_CHECKING:
     from vilab.migration.host_agent import HostAgent
 
+BATCH_PAGES = 512
+"""In one message: what a batch costs beside its pages is as much as what half of these cost."""
 WINDOW_BYTES = 4 << 20
 """At most so much waits in a socket's queue."""
 PROGRESS_NS = 200_000_000
@@ -90,7 +92,7 @@ class Departure:
 
     def __init__(self, agent: HostAgent, hosted: HostedVm, request: ask.Move, asked_by: Call) -> None:
         host, port = parse_address(request.address)
-        options = MigrationOptions(policy=policy_named(request.rule), kind=request.kind)
+        options = MigrationOptions(policy=policy_named(request.rule), kind=request.kind, batch_pages=BATCH_PAGES)
         self.request, self.asked_by, self._agent = request, asked_by, agent
         self.link = agent_tcp.connect(agent.host.name, host, port, agent.tls_calling)
         self.source: MigrationSource | None = None

@@ -10,6 +10,7 @@ from vilab.migration.page_stream import Kind
 from vilab.migration.termination import NelsonPolicy, PreCopyPolicy
 
 BATCH_PAGES = 64
+"""Also where a round has a limit, so that it is sent evenly."""
 PATIENCE_NS = 10_000_000_000
 MOST_MIGRATIONS = 2
 """At a time, of one host (VI3)."""

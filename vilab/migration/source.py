@@ -35,7 +35,7 @@ from vilab.migration.descriptions import describe_host, describe_vm
 from vilab.migration.handover import Reclaimed, TakenOver, Waiting, reattach
 from vilab.migration.handover_source import INTERVAL_NS, PATIENCE_NS, SourceSide
 from vilab.migration.line import Line
-from vilab.migration.options import DEFAULT, MOST_MIGRATIONS, MigrationOptions
+from vilab.migration.options import BATCH_PAGES, DEFAULT, MOST_MIGRATIONS, MigrationOptions
 from vilab.migration.page_source import encode_pages, states_of
 from vilab.migration.post_copy_messages import PostMessage
 from vilab.migration.post_copy_source import PostCopySource
@@ -237,7 +237,8 @@ class MigrationSource:
             self._tell(events.DirtySampled, len(self.rounds) + 1, self._log.dirty_pages, self._round_pages)
 
     def _send_batch(self) -> int:
-        batch = self._todo[self._at : self._at + self.options.batch_pages]
+        most = min(self.options.batch_pages, BATCH_PAGES) if self._limit else self.options.batch_pages
+        batch = self._todo[self._at : self._at + most]
         self._at += len(batch)
         running = self.phase == "copying"
         if running and self.options.peek and self._log is not None:
