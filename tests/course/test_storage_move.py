@@ -141,7 +141,8 @@ def test_the_question_at_a_death_is_answered_by_what_was_found() -> None:
     assert asked == []
     assert question.options[question.right()] == "[nfs1] web."
     assert question.why() == (  # type: ignore[operator]
-        "It runs from [nfs1], with 3 of 3 files that the guest had synced. [san1] web/web.vmx has been moved."
+        "It runs from [nfs1], with 3 of 3 files that the guest had synced. "
+        "At san1 esx2 was told: [san1] web/web.vmx has been moved."
     )
 
 

@@ -97,4 +97,4 @@ def brief(found: Found) -> str:
     words = f"It runs from [{found.at}], with {found.right} of {found.synced} files that the guest had synced."
     if found.at == SOURCE:
         return f"{words} The copy at {DESTINATION} had {found.in_copy} of them; it is removed."
-    return f"{words} {found.refused[0]}" if found.refused else words
+    return f"{words} At {SOURCE} esx2 was told: {found.refused[0]}" if found.refused else words

@@ -27,6 +27,7 @@ Pure Python, no Jupyter needed:
 ``vmotion_seen`` ``vmotion_run`` ``vmotion_track`` ``vmotion_ask``   rounds of a migration: what is known, steps, quiz
 ``vmotion_draw`` ``vmotion_squares`` ``vmotion_rates`` ``vmotion_clock`` ``vmotion_slider``   how they are drawn
 ``vmotion_scale`` ``vmotion_labels`` ``vmotion_text`` ``vmotion_units``   places, labels, words and units of it
+``storage_move_run`` ``storage_move_track`` ``storage_move_draw`` ``storage_move_says``   a disk that moves
 ``world_stops`` ``world_lanes`` ``world_time``   a packet through the worlds of a hosted product; where its time goes
 ``frame_bytes`` ``frame_bytes_layers`` ``capture``    octets of a frame, aligned, and taken apart
 ``job`` ``typed`` ``quiz``      work that takes its time; what a student types; questions on their own

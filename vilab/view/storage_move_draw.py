@@ -117,7 +117,7 @@ def _source(seen: Seen, places: Places) -> list[str]:
     parts = []
     disks = [name for name in seen.source if name.endswith(".vmdk")]
     if not disks:
-        return [text(LEFT, places.source_row(0) + 16, "nothing", "s soft")]
+        return [text(LEFT, places.source_row(0) + 16, "no disk", "s soft")]
     y, snapshot = places.source_row(0), bool(seen.redo_logs)
     if BASE in disks:
         words = "web, read-only" if snapshot and not gone else "web"
@@ -146,7 +146,7 @@ def _redo_log(seen: Seen, log: RedoLog, y: float, top: bool, gone: bool) -> list
 def _target(seen: Seen, places: Places) -> list[str]:
     y = places.target_row
     if not any(name.endswith(".vmdk") for name in seen.destination):
-        return [text(LEFT, y + 16, "nothing", "s soft")]
+        return [text(LEFT, y + 16, "no disk", "s soft")]
     parts = [text(LANE_LEFT, y + 16, "web", "m" if seen.switched is None else "m b guest")]
     for at in range(seen.squares):
         how = "none" if at not in seen.there else "old" if at in seen.old else "there"

@@ -96,7 +96,8 @@ def _written_where(seen: Seen, before: Seen) -> str:
     behind, ahead = hit & before.there, hit - before.there
     if not ahead:
         return f"{words[:-1]}, behind the copy."
-    return f"{words[:-1]}, {'part of it behind the copy, part' if behind else 'all of it'} ahead of it."
+    where = "part of it behind the copy, part ahead of it" if behind else "all of it ahead of the copy"
+    return f"{words[:-1]}, {where}."
 
 
 def _log(seen: Seen, number: int) -> str:
