@@ -8,7 +8,7 @@ from vilab.course import converge_runs as runs
 from vilab.course.converge_paper import MS, PAPER, by_clark, paper_table
 from vilab.course.converge_rates import NAMES, RatesTrack
 from vilab.course.converge_runs import moved, predicted_ns
-from vilab.course.predictions_converge import link_questions, remedy_questions, rogue_questions
+from vilab.course.predictions_converge import link_questions, remedy_questions, rogue_questions, steady_questions
 from vilab.errors import AdminError
 from vilab.migration.dirty_traces import workload
 from vilab.migration.migration_events import MachineStunned, MigrationEnded, RoundSent
@@ -82,7 +82,9 @@ def test_each_question_has_the_answer_of_its_run() -> None:
     four = [card for at in range(5) if (card := remedy_questions()(at)) is not None]
     assert [card.right() for card in four][:2] == [0, 0]
     assert four[3].right() == 0
-    for card in (*cards, link, *four):
+    two = [card for at in range(5) if (card := steady_questions()(at)) is not None]
+    assert [card.right() for card in two] == [2, 1]
+    for card in (*cards, link, *four, *two):
         assert 0 <= card.right() < len(card.options)
         assert (card.why if isinstance(card.why, str) else card.why()).endswith(".")
 

@@ -7,8 +7,8 @@ from functools import partial
 
 from vilab.course.converge_rates import RatesTrack
 from vilab.course.converge_runs import FIVE, LINKS_MBIT, MS, WAYS, Moved, moved, predicted_ns
-from vilab.course.predictions_converge import link_questions, remedy_questions, rogue_questions
-from vilab.view.bars import Bar, Bars, BarsTrack, Part
+from vilab.course.predictions_converge import link_questions, remedy_questions, rogue_questions, steady_questions
+from vilab.view.bars import Bar, Bars, BarsTrack, Part, write
 from vilab.view.memory_players import KnobPlayer
 from vilab.view.vmotion_player import VMotionPlayer
 from vilab.view.vmotion_track import VMotionTrack
@@ -52,7 +52,7 @@ Quantity = tuple[str, str, str, Callable[[Moved], float], str]
 
 QUANTITIES: tuple[Quantity, ...] = (
     ("stood still", "how long the machine stands still", "ms", lambda m: m.downtime_ns / MS, "vmm"),
-    ("bytes", "bytes on the wire, in millions", "MB", lambda m: m.sent_bytes / 1e6, "host"),
+    ("bytes", "what was sent, in millions of bytes", "MB", lambda m: m.sent_bytes / 1e6, "host"),
     ("slowest answer", "how long the client waits for the slowest answer", "ms", lambda m: m.heard.slowest_ns / MS,
      "vmm"),
     ("own work", "what the writer gets done meanwhile, of what it would have", "%", lambda m: 100 * (m.done or 0.0),
@@ -63,17 +63,19 @@ QUANTITIES: tuple[Quantity, ...] = (
 def remedies(question: str, ways: Sequence[str] = FIVE, guest: str = "rogue", ask: bool = False) -> Player:
     """The ways beside each other: a step is another thing that is measured."""
     names = [(WAYS[way].name, WAYS[way].note) for way in ways]
-    scenes = [partial(_remedies, tuple(ways), guest, quantity) for quantity in QUANTITIES]
+    shown = QUANTITIES if guest == "rogue" else QUANTITIES[:-1]  # who else reports how much is done?
+    scenes = [partial(_remedies, tuple(ways), guest, quantity) for quantity in shown]
     empty = "Nothing has been measured yet. Press Step for how long the machine stands still."
-    return Player(BarsTrack(question, scenes, names, empty), remedy_questions() if ask else None)
+    asked = remedy_questions() if guest == "rogue" else steady_questions()
+    return Player(BarsTrack(question, scenes, names, empty), asked if ask else None)
 
 
 def _remedies(ways: tuple[str, ...], guest: str, quantity: Quantity) -> Bars:
     name, what, unit, measure, who = quantity
     values = {way: round(measure(moved(guest, way)), 1) for way in ways}
     bars = tuple(Bar(WAYS[way].name, (Part(value, who),)) for way, value in values.items())
-    listed = ", ".join(f"{WAYS[way].name} **{value:,g}**" for way, value in values.items())
-    return Bars(name, what, unit, bars, f"{what[0].upper()}{what[1:]}, in {unit}: {listed}.")
+    listed = ", ".join(f"{WAYS[way].name} **{write(value)}**" for way, value in values.items())
+    return Bars(name, what, unit, bars, f"{what[0].upper()}{what[1:]} ({unit}): {listed}.")
 
 
 def rates(question: str, machine: str = "specweb") -> KnobPlayer:

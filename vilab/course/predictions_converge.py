@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vilab.course.converge_runs import LINK_MBIT, MS, ROGUE_PAGES, moved, predicted_ns
 from vilab.view.playback import Ask
@@ -79,11 +79,16 @@ def link_questions() -> Asked:
 
 def remedy_questions() -> Asked:
     """Before each of the four quantities."""
+    return _in_order((_stands_still, _bytes, _client, _work))
 
-    def ask(position: int) -> Prediction | None:
-        return MADE[position]() if position < len(MADE) else None
 
-    return ask
+def steady_questions() -> Asked:
+    """Before the first two of them, of the steady writer."""
+    return _in_order((_steady_stands_still, _steady_bytes))
+
+
+def _in_order(made: Sequence[Callable[[], Prediction]]) -> Asked:
+    return lambda position: made[position]() if position < len(made) else None
 
 
 def _stands_still() -> Prediction:
@@ -129,4 +134,23 @@ def _work() -> Prediction:
     )  # fmt: skip
 
 
-MADE = (_stands_still, _bytes, _client, _work)
+def _steady_stands_still() -> Prediction:
+    return measured(
+        "The steady writer changes a few bytes of a page at a time, too, but not so often. To what do deltas shorten "
+        "the time it stands still?",
+        ("Hardly at all.", "To about a half.", "To a tenth or less."), (-0.8, -0.2),
+        lambda: -moved("steady", "delta").downtime_ns / moved("steady").downtime_ns,
+        lambda part: f"{-100 * part:.0f} % of it are left. A page that was sent before takes some ten bytes instead of "
+        "4,096. So rounds are shorter, so less is written in them: it converges.",
+    )  # fmt: skip
+
+
+def _steady_bytes() -> Prediction:
+    return measured(
+        "Without peeking round 1 sends every page, also those that have been written again already. What does that "
+        "cost in bytes, beside deltas with peeking?",
+        ("A quarter more, at least.", "About the same.", "A quarter less, at least."), (-1.25, -0.75),
+        lambda: -moved("steady", "every").sent_bytes / moved("steady", "delta").sent_bytes,
+        lambda part: f"{-100 * part:.0f} %. Each page has to be sent in full once in any case. Sent early it can be a "
+        "delta in the last copy; skipped until then it cannot.",
+    )  # fmt: skip
