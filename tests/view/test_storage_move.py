@@ -8,6 +8,8 @@ import pytest
 
 from tests.view import storage_move_samples as samples
 from tests.view.storage_move_samples import SQUARE, K
+from vilab.errors import AdminError
+from vilab.migration.storage_vmotion_events import StorageBytesCopied, StorageRoundBegan
 from vilab.view.storage_move_run import StorageMoveRun
 from vilab.view.storage_move_says import kilobytes
 from vilab.view.storage_move_track import StorageMoveTrack
@@ -140,6 +142,17 @@ def test_the_next_step_of_the_same_kind() -> None:
     assert found.next_like(1, 1) == 2
 
 
-def test_a_log_without_a_move() -> None:
-    with pytest.raises(ValueError, match="no Storage VMotion"):
+def test_other_files_of_the_folder_are_no_squares() -> None:
+    events = samples.changed_blocks()
+    at = next(at for at, event in enumerate(events) if isinstance(event, StorageRoundBegan))
+    nvram = StorageBytesCopied(0, "web", "web.nvram", 0, 0, 8 * K, 8 * K)
+    run = StorageMoveRun([*events[:at], nvram, *events[at:]])
+    assert [step.seen for step in run.steps] == [step.seen for step in StorageMoveRun(events).steps]
+
+
+def test_what_cannot_be_drawn_is_refused_in_a_sentence() -> None:
+    with pytest.raises(AdminError, match="no Storage VMotion in these events"):
         StorageMoveRun([samples.wrote(0, 0)])
+    with pytest.raises(AdminError, match="cannot be drawn: it has 1 disk and 4,160 KB, and one disk of 4,096 KB"):
+        StorageMoveRun(samples.began("snapshot", 65))
+    assert StorageMoveTrack(samples.began("snapshot", 64), "?").picture(3).stage.height

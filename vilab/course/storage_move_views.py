@@ -45,13 +45,16 @@ class LabTrack(StorageMoveTrack):
     def __init__(self, question: str, method: MethodName, writes: int, options: CopyOptions) -> None:
         super().__init__(events_of(method, writes, options), question)
         self.method, self.writes, self.options = method, writes, options
+        self._found: dict[int, Found] = {}
 
-    @cache  # noqa: B019  (a lesson has few of them)
     def die(self, position: int) -> Found:
         """esx1 dies at this step of the same move. What esx2 finds."""
         if not position:
             raise AdminError("Nothing has happened yet at step 0: go to the moment at which esx1 is to die.")
-        return die_after(self.method, self.run.steps[position - 1].events, self.writes, self.options)
+        if position not in self._found:
+            events = self.run.steps[position - 1].events
+            self._found[position] = die_after(self.method, events, self.writes, self.options)
+        return self._found[position]
 
 
 def _lab_track(question: str, method: MethodName, writes: int, little_kb: int) -> LabTrack:

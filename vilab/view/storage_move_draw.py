@@ -165,7 +165,8 @@ def _square(seen: Seen, at: int, y: float, how: str) -> str:
     if how == "data":
         return rect(x, y, width, BOX, "var(--vl-guest-fill)")
     if how == "again":
-        corner = f"M{number(x + width - 9)} {number(y)}h9v9Z"
+        side = min(9.0, width)
+        corner = f"M{number(x + width - side)} {number(y)}h{number(side)}v{number(side)}Z"
         return rect(x, y, width, BOX, "var(--vl-vmm-fill)") + f'<path d="{corner}" style="fill:var(--vl-vmm-on)"/>'
     if how == "there":
         edge = 'stroke="var(--vl-guest-ink)" stroke-width="1.5"'

@@ -22,6 +22,7 @@ from typing import Literal
 
 import msgspec
 
+from vilab.errors import AdminError
 from vilab.events import Event
 from vilab.migration.changed_blocks import GRAIN_BYTES
 from vilab.migration.storage_vmotion_events import (
@@ -32,9 +33,11 @@ from vilab.migration.storage_vmotion_events import (
     StorageRoundCopied,
     StorageSwitched,
 )
+from vilab.view.words import counted, grouped
 
 SQUARE_BYTES = GRAIN_BYTES
 """What one bit of changed-block tracking stands for."""
+MOST_SQUARES = 64
 
 Kind = Literal["copied", "folder", "switched", "moved", "failed"]
 REDO_LOG = re.compile(r"-\d{6}\.vmdk$")
@@ -128,16 +131,22 @@ class StorageMoveRun:
 
     Raises
     ------
-    ValueError : no move begins in it.
+    AdminError : no move begins in it, or it is one that cannot be drawn: of several disks, or of a large one.
     """
 
     def __init__(self, events: Iterable[Event]) -> None:
         of_move: list[Event] = [event for event in events if isinstance(event, MOVE_EVENTS)]
         at = next((at for at, event in enumerate(of_move) if isinstance(event, StorageMoveBegan)), None)
         if at is None:
-            raise ValueError("There is no Storage VMotion in these events.")
+            raise AdminError("There is no Storage VMotion in these events: move a machine first.")
         began = of_move[at]
         assert isinstance(began, StorageMoveBegan)
+        if began.disks != 1 or began.disk_bytes > MOST_SQUARES * SQUARE_BYTES:
+            raise AdminError(
+                f"The move of {began.vm} cannot be drawn: it has {counted(began.disks, 'disk')} and "
+                f"{grouped(began.disk_bytes >> 10)} KB, and one disk of {grouped(MOST_SQUARES * SQUARE_BYTES >> 10)} KB "
+                "is the most."
+            )
         folders = [event for event in of_move[:at] if isinstance(event, FolderChanged)]
         self.begin = Seen(began, at_ns=began.at_ns)
         if folders:
@@ -152,6 +161,8 @@ class StorageMoveRun:
         seen, open_copy = self.begin, False
         for at in range(first, len(events)):
             event = events[at]
+            if _is_copy(event) and not seen.rounds:
+                continue  # another file of the folder; disks come after those
             same_piece = _is_copy(event) and event.at_ns == seen.at_ns
             if open_copy and not same_piece and not isinstance(event, StorageRoundCopied):
                 self._close("copied", seen, at)
