@@ -23,7 +23,8 @@ from vilab.migration.host_agent import MESSAGES
 from vilab.migration.host_calls import parse_address
 from vilab.migration.page_stream import Kind
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
+"""A host that asks the locks whose a machine is may be silent for more than a minute."""
 
 
 class AgentClient:
