@@ -110,6 +110,7 @@ def test_a_move_that_was_given_up_ends_with_its_reason() -> None:
     assert words[6] == "web.vmdk and web.vmx.moving are removed from nfs1."
     assert words[7].endswith("there is no space left on nfs1.")
     assert found.picture(7).fault
+    assert (found.run.at(6).again, found.run.at(7).again) == ({0}, frozenset())
     assert words[8] == "web.vmx.staying is removed from san1."
 
 

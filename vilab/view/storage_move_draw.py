@@ -123,14 +123,14 @@ def _source(seen: Seen, places: Places) -> list[str]:
         words = "web, read-only" if snapshot and not gone else "web"
         parts.append(text(LANE_LEFT, y + 16, words, "m" if snapshot or gone else "m b guest"))
         for at in range(seen.squares):
-            how = "gone" if gone else "again" if at in seen.old and not snapshot else "data"
+            how = "gone" if gone else "again" if at in seen.again and not snapshot else "data"
             parts.append(_square(seen, at, y, how))
     for row, log in enumerate(seen.redo_logs, 1):
         if log.name in disks:
             parts += _redo_log(seen, log, places.source_row(row), row == len(seen.redo_logs) and not gone, gone)
-    if not gone and seen.old:
+    if seen.again:
         y = places.source_row(len(seen.redo_logs))
-        parts.append(text(WIDTH - 8, y + 16, f"{len(seen.old)} again", "end b vmm"))
+        parts.append(text(WIDTH - 8, y + 16, f"{len(seen.again)} again", "end b vmm"))
     return parts
 
 

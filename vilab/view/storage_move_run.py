@@ -113,6 +113,12 @@ class Seen(msgspec.Struct, frozen=True):
         return sum(each.copied_bytes for each in self.rounds)
 
     @property
+    def again(self) -> frozenset[int]:
+        """Squares that have to be copied again, as long as anything is copied."""
+        over = self.switched is not None or (self.ended is not None and not self.ended.ok)
+        return frozenset() if over else self.old
+
+    @property
     def same(self) -> bool:
         """Does the destination hold what the guest reads?"""
         return not self.old and len(self.there) == self.squares
@@ -144,8 +150,8 @@ class StorageMoveRun:
         if began.disks != 1 or began.disk_bytes > MOST_SQUARES * SQUARE_BYTES:
             raise AdminError(
                 f"The move of {began.vm} cannot be drawn: it has {counted(began.disks, 'disk')} and "
-                f"{grouped(began.disk_bytes >> 10)} KB, and one disk of {grouped(MOST_SQUARES * SQUARE_BYTES >> 10)} KB "
-                "is the most."
+                f"{grouped(began.disk_bytes >> 10)} KB, and one disk of "
+                f"{grouped(MOST_SQUARES * SQUARE_BYTES >> 10)} KB is the most."
             )
         folders = [event for event in of_move[:at] if isinstance(event, FolderChanged)]
         self.begin = Seen(began, at_ns=began.at_ns)
