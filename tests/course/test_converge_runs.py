@@ -119,9 +119,9 @@ def test_limits_can_be_turned_and_the_machine_is_moved_again() -> None:
     track.turn("machine", NAMES.index("constant-writer"))
     assert "constant-writer runs on" in track.sentence(track.now)
     assert [knob.words.replace("\xa0", " ") for knob in track.knobs()] == [
-        "100 Mbit/s",
-        "100 Mbit/s",
         "constant-writer",
+        "100 Mbit/s",
+        "100 Mbit/s",
     ]
     with pytest.raises(AdminError):
         by_clark("specweb", 500, 100)

@@ -2,9 +2,9 @@
 
 ::
 
+    machine ●───────  quake
     least ──●───────  100 Mbit/s      round 1 is sent at it
     most  ──────●───  500 Mbit/s      above it the machine is stopped; the last copy is sent at it
-    machine ●───────  quake
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class RatesTrack(VMotionTrack):
     def knobs(self) -> Sequence[Knob]:
         at = NAMES.index(self.name)
         return [
+            Knob("machine", "machine", 0, len(NAMES) - 1, 1, at, self.name),
             Knob("least", "least", STEP_MBIT, LINK_MBIT, STEP_MBIT, self.least_mbit, _words(self.least_mbit)),
             Knob("most", "most", STEP_MBIT, LINK_MBIT, STEP_MBIT, self.most_mbit, _words(self.most_mbit)),
-            Knob("machine", "machine", 0, len(NAMES) - 1, 1, at, self.name),
         ]
 
     def turn(self, name: str, to: float) -> None:

@@ -26,7 +26,7 @@ def by_link(question: str, ask: bool = False) -> Player:
     """How long the rogue stands still, a link a step; dashed: what is left at the speed of the link."""
     names = [(f"{link} Mbit/s", "") for link in LINKS_MBIT]
     scenes = [partial(_by_link, at) for at in range(1, len(LINKS_MBIT) + 1)]
-    track = BarsTrack(question, scenes, names, "Nothing has been moved yet. Press Step for the slowest link.")
+    track = BarsTrack(question, scenes, names, "Nothing has been moved yet. Press Step.")
     return Player(track, link_questions() if ask else None)
 
 
@@ -65,7 +65,7 @@ def remedies(question: str, ways: Sequence[str] = FIVE, guest: str = "rogue", as
     names = [(WAYS[way].name, WAYS[way].note) for way in ways]
     shown = QUANTITIES if guest == "rogue" else QUANTITIES[:-1]  # who else reports how much is done?
     scenes = [partial(_remedies, tuple(ways), guest, quantity) for quantity in shown]
-    empty = "Nothing has been measured yet. Press Step for how long the machine stands still."
+    empty = "Nothing has been measured yet. Press Step."
     asked = remedy_questions() if guest == "rogue" else steady_questions()
     return Player(BarsTrack(question, scenes, names, empty), asked if ask else None)
 
