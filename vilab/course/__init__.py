@@ -13,7 +13,7 @@
 ``one_packet`` ``card_figures`` ``card_breaks`` ``card_sink`` ``card_views`` ``predictions_cards``   of lesson 15
 ``switch_runs`` ``switch_guests`` ``switch_views`` ``predictions_switch``   of lesson 16
 ``hosted_runs`` ``hosted_views`` ``predictions_hosted``   of lesson 17
-``vmotion_lab`` ``vmotion_client`` ``vmotion_runs`` ``vmotion_rules`` ``vmotion_views`` ``predictions_vmotion``   of lesson 18
+``vmotion_lab`` (two hosts) ``vmotion_client`` ``vmotion_runs`` ``vmotion_rules`` ``vmotion_views``   of lesson 18
 ``exercise_guest`` ``exercise_steps`` ``exercise_student``       how an exercise runs an answer, with a limit
 ``checkers_``...     one checker for each exercise; ``feedback`` says what was wrong, with the steps that show it
 ``workcopy``         what students get, as a copy of their own
