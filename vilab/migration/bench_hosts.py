@@ -84,7 +84,12 @@ class HostProcess:
             raise VmmBug(
                 f"The process of host {self.name} ended with status {self._process.wait()} before it listened."
             )
-        self.agent = AgentClient(self.address, spec.secret)
+        try:
+            self.agent = AgentClient(self.address, spec.secret)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
         threading.Thread(target=self._listen, daemon=True).start()
 
     def processor_s(self) -> float:
@@ -124,9 +129,13 @@ class HostPair:
         (home / f"{NAME}.vmx").write_text(vmx(guest_mb, image, append=append))
         secret = secrets.token_bytes(32)
         self.hosts: list[HostProcess] = []
-        for number in (1, 2):
-            spec = HostSpec(f"esx{number}", number, guest_mb + HOST_MB, str(folder), secret)
-            self.hosts.append(HostProcess(spec))
+        try:
+            for number in (1, 2):
+                spec = HostSpec(f"esx{number}", number, guest_mb + HOST_MB, str(folder), secret)
+                self.hosts.append(HostProcess(spec))
+        except BaseException:
+            self.close()
+            raise
         self.at = 0
 
     def __enter__(self) -> HostPair:
@@ -135,6 +144,9 @@ class HostPair:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         for host in self.hosts:
             host.close()
 

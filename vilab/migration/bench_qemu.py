@@ -33,13 +33,12 @@ START_S, BOOT_S, MIGRATION_S, POLL_S = 20.0, 120.0, 120.0, 0.01
 
 
 class QemuMoved(msgspec.Struct, frozen=True):
-    """As ``query-migrate`` says. ``sent_bytes``: of memory; ``rounds``: of its dirty bitmap."""
+    """As ``query-migrate`` says, in whole milliseconds. ``sent_bytes``: of memory; ``rounds``: of its dirty bitmap."""
 
     downtime_ms: float
     total_ms: float
     sent_bytes: int
     rounds: int
-    dirty_pages_per_s: int
 
 
 def missing() -> str:
@@ -179,9 +178,8 @@ class QemuGuest:
         self._at = there
         memory = found["ram"]
         return QemuMoved(
-            float(found["downtime"]), float(found["total-time"]), memory["transferred"], memory["dirty-sync-count"],
-            memory["dirty-pages-rate"],
-        )  # fmt: skip
+            float(found["downtime"]), float(found["total-time"]), memory["transferred"], memory["dirty-sync-count"]
+        )
 
     def close(self) -> None:
         self._at.close()
