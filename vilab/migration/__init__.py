@@ -10,7 +10,9 @@ A machine from host to host, in reading order:
 ``termination``                  when to stop and copy: the rules; ``rate_control``: how fast a round may send
 ``writers``                      processes that write faster than pages can be sent
 ``page_stream``, ``page_source`` pages as bytes; ``page_delta``, ``sent_pages``: as what has changed; ``page_order``
-``state_digest``                 is what arrived what was sent?
+``round_sender``                 one round after the other, as far as the wire has room
+``machine_state``                the rest of the machine; ``state_digest``: is what arrived what was sent?
+``post_copy_source``, ``post_copy_destination``   what is left comes while it runs there already
 ``handover``                     whose is the machine, by the locks of its files: both sides, and the record
 ``line``                         its serial line goes along
 

@@ -28,11 +28,12 @@ from vilab.migration.compatibility import check
 from vilab.migration.descriptions import describe_host
 from vilab.migration.handover_destination import DestinationSide
 from vilab.migration.line import Line
+from vilab.migration.machine_state import state_of, without_memory
 from vilab.migration.options import PATIENCE_NS
 from vilab.migration.page_source import store_pages
 from vilab.migration.post_copy_destination import PostCopyDestination
 from vilab.migration.post_copy_messages import PostBegin, PostMessage
-from vilab.migration.source import Send, state_of, without_memory
+from vilab.migration.round_sender import Send
 from vilab.migration.state_digest import MemoryDigest, compare, state_digest
 from vilab.protocols import Console
 from vilab.vmm.vm import VmState

@@ -16,7 +16,7 @@ Sources: Nelson et al. 2005; Clark et al. 2005, sections 4 and 5.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -35,11 +35,12 @@ from vilab.migration.descriptions import describe_host, describe_vm
 from vilab.migration.handover import Reclaimed, TakenOver, Waiting, reattach
 from vilab.migration.handover_source import INTERVAL_NS, PATIENCE_NS, SourceSide
 from vilab.migration.line import Line
-from vilab.migration.options import BATCH_PAGES, DEFAULT, MOST_MIGRATIONS, MigrationOptions
-from vilab.migration.page_source import encode_pages, states_of
+from vilab.migration.machine_state import state_of, without_memory
+from vilab.migration.options import DEFAULT, MOST_MIGRATIONS, MigrationOptions
+from vilab.migration.page_source import states_of
 from vilab.migration.post_copy_messages import PostMessage
 from vilab.migration.post_copy_source import PostCopySource
-from vilab.migration.sent_pages import SentPages
+from vilab.migration.round_sender import RoundSender, Send
 from vilab.migration.state_digest import MemoryDigest, compare, state_digest
 from vilab.migration.termination import Stop
 from vilab.migration.writers import WriterWatch
@@ -48,10 +49,7 @@ from vilab.protocols import ReadableBytes
 Phase = Literal[
     "asked", "copying", "last copy", "loading", "handing over", "pushing", "deciding", "moved", "failed", "lost"
 ]
-Send = Callable[[msgspec.Struct, Sequence[ReadableBytes]], None]
 Numbers = npt.NDArray[np.int64]
-FRAME_BYTES = 64
-"""MODEL: what a message costs on the wire beside its body."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -85,24 +83,19 @@ class MigrationSource:
         self.why = ""
         """How it has ended, in a sentence; empty after a success."""
         self.rounds: list[events.RoundSent] = []
-        self.sent_bytes = self.downtime_ns = 0
+        self.downtime_ns = 0
         self._began_ns = self._heard_ns = self._now()
         self._stunned_ns = 0
         self._pmap = hosted.client.pmap
         self._log: DirtyLog | None = None
         self.writers = WriterWatch(hosted, self._writer_stunned, options.stun_after) if options.stun_after else None
-        self._cache: SentPages | None = None
-        if options.kind == "delta":
-            self._cache = SentPages(self._pmap.pages, options.cache_bytes)
         self._memory = MemoryDigest(self._pmap)
-        self._todo: Numbers = np.zeros(0, np.int64)
-        self._at = self._limit = 0
-        self._round_began_ns = self._round_bytes = self._round_pages = self._round_zeros = self._skipped = 0
-        self._round_ended = False
+        self._sender = RoundSender(self._pmap, self._memory, session, send, options)
+        self._other_bytes = 0
         self._digest: dict[str, bytes] = {}
         self._handover: SourceSide | None = None
         self._post: PostCopySource | None = None
-        self._asked_ns = self._decide_until_ns = 0
+        self._asked_ns = self._decide_until_ns = self._runs_there_ns = 0
 
     # --- from outside -------------------------------------------------------------------------------------------------
 
@@ -116,12 +109,17 @@ class MigrationSource:
 
     @property
     def progress(self) -> Progress:
-        left, total = len(self._todo) - self._at, len(self._todo)
-        elapsed_ns = self._now() - self._round_began_ns
-        rate = self._round_bytes * 1e9 / elapsed_ns if elapsed_ns > 0 else 0.0
-        percent = 100.0 if self.phase in ("moved", "handing over") else 100 * self._at / total if total else 0.0
+        sender = self._sender
+        left, elapsed_ns = sender.left_pages, self._now() - sender.began_ns
+        rate = sender.round_bytes * 1e9 / elapsed_ns if elapsed_ns > 0 else 0.0
+        percent = 100.0 if self.phase in ("moved", "handing over") else sender.percent
         left_ns = round(left * 4096 * 1e9 / rate) if rate else None
         return Progress(self.phase, len(self.rounds) + 1, percent, left, self.sent_bytes, rate, left_ns)
+
+    @property
+    def sent_bytes(self) -> int:
+        """On the wire, pages and state."""
+        return self._sender.sent_bytes + self._other_bytes
 
     def start(self) -> None:
         """Ask the other host for room. ``AdminError``: the machine cannot be described; nothing has begun."""
@@ -157,7 +155,7 @@ class MigrationSource:
                 self._other_gave_up(message.why)
             case say.Prepared() if self.phase == "asked":
                 self._begin()
-            case say.RoundTaken() if self.phase in ("copying", "last copy") and self._round_ended:
+            case say.RoundTaken() if self.phase in ("copying", "last copy") and self._sender.ended:
                 self._round_taken(message.number)
             case say.Loaded() if self.phase == "loading":
                 self._loaded(message.digest)
@@ -204,13 +202,10 @@ class MigrationSource:
             self._open_round(decision.limit_bytes_per_s, with_content)
 
     def _open_round(self, limit_bytes_per_s: int, pages: Numbers) -> None:
-        seed, number = self.options.order_seed, len(self.rounds) + 1
-        self._todo = pages if seed is None else np.random.default_rng([seed, number]).permutation(pages)
-        self._at = self._round_bytes = self._round_pages = self._round_zeros = self._skipped = 0
-        self._limit, self._round_began_ns, self._round_ended = limit_bytes_per_s, self._now(), False
+        self._sender.open(pages, limit_bytes_per_s, self._now())
         if self.writers is not None:
             self.writers.new_round()
-        self._tell(events.RoundBegan, number, len(pages), limit_bytes_per_s)
+        self._tell(events.RoundBegan, self._sender.number, len(pages), limit_bytes_per_s)
 
     def pump(self, room_bytes: int) -> None:
         """There is room for so many bytes on the wire."""
@@ -222,57 +217,26 @@ class MigrationSource:
         if self.phase not in ("copying", "last copy"):
             self._check_patience()
             return
-        if self._limit:
-            allowed = self._limit * (self._now() - self._round_began_ns) // 1_000_000_000 - self._round_bytes
-            room_bytes = min(room_bytes, allowed)
-        while room_bytes > 0 and self._at < len(self._todo):
-            room_bytes -= self._send_batch()
-        if self._at == len(self._todo) and not self._round_ended:
-            self._round_ended = True
-            self._send(say.RoundEnd(self.session, len(self.rounds) + 1), ())
+        if self._sender.pump(room_bytes, self._log, self._now()):
             self._heard_ns = self._now()
-        if self._round_ended:
+        if self._sender.ended:
             self._check_patience()
-        if self.phase == "copying" and self._log is not None:
-            self._tell(events.DirtySampled, len(self.rounds) + 1, self._log.dirty_pages, self._round_pages)
-
-    def _send_batch(self) -> int:
-        most = min(self.options.batch_pages, BATCH_PAGES) if self._limit else self.options.batch_pages
-        batch = self._todo[self._at : self._at + most]
-        self._at += len(batch)
-        running = self.phase == "copying"
-        if running and self.options.peek and self._log is not None:
-            again = self._log.is_dirty(batch)
-            self._skipped += int(again.sum())
-            batch = batch[~again]
-        self._memory.look(batch)
-        record, body = encode_pages(self._pmap, batch, self.options.kind, self._cache, copy=running)
-        size = FRAME_BYTES + len(record.raw) + len(record.zero) + len(record.delta) + sum(map(_size, body))
-        self._send(say.Pages(self.session, record), body)
-        self._round_pages += len(batch)
-        self._round_zeros += record.zero_pages
-        self._round_bytes += size
-        self.sent_bytes += size
-        return size
+        if self._log is not None:
+            self._tell(events.DirtySampled, self._sender.number, self._log.dirty_pages, self._sender.sent_pages)
 
     def _round_taken(self, number: int) -> None:
-        if number != len(self.rounds) + 1:
-            self.give_up(f"{self.destination} has taken round {number}, and round {len(self.rounds) + 1} was sent.")
+        sender, log = self._sender, self._log
+        if number != sender.number:
+            self.give_up(f"{self.destination} has taken round {number}, and round {sender.number} was sent.")
             return
-        log, last = self._log, self.phase == "last copy"
-        sent = events.RoundSent(
-            self._now(), self.hosted.name, number, self._round_pages, self._round_zeros, self._skipped,
-            self._round_bytes, self._now() - self._round_began_ns,
-            0 if last or log is None else log.dirty_pages, 0 if last or log is None else log.traces, last,
-        )  # fmt: skip
+        sent = sender.report(self.hosted.name, log, self._now())
         self.rounds.append(sent)
         if self.host.log.active:
             self.host.log.emit(sent)
-        if last:
+        if log is None:
             self._send_state()
             return
         decision = self.options.policy.next(self.rounds)
-        assert log is not None
         if isinstance(decision, Stop):
             self._last_copy(decision, None)
         else:
@@ -317,7 +281,7 @@ class MigrationSource:
         sizes = len(packed[0]), len(packed[1]), len(packed[2])
         self._send(say.State(self.session, sizes, self._digest, line, self._post is not None), packed)
         size = sum(map(len, packed))
-        self.sent_bytes += size
+        self._other_bytes += size
         self._tell(events.StateSent, size)
         if self._post is not None:
             self._post.begin()
@@ -404,13 +368,13 @@ class MigrationSource:
         if self._post is None:
             self._gone("moved", f"{self.hosted.name} has moved to {self.destination}.")
         else:
-            self.phase, self._round_began_ns = "pushing", self._now()
+            self.phase, self._runs_there_ns = "pushing", self._now()
             self._pump_post(0)
 
     # --- post-copy ----------------------------------------------------------------------------------------------------
 
     def _send_post(self, message: msgspec.Struct, body: Sequence[ReadableBytes]) -> None:
-        self.sent_bytes += sum(map(_size, body))
+        self._other_bytes += sum(memoryview(part).nbytes for part in body)
         self._send(message, body)
 
     def _pump_post(self, room_bytes: int) -> None:
@@ -422,7 +386,7 @@ class MigrationSource:
         if self.phase != "pushing":
             return
         if post.phase == "moved":
-            took_ns = self._now() - self._round_began_ns
+            took_ns = self._now() - self._runs_there_ns
             self._tell(events.PostCopyEnded, post.asked_pages, post.pushed_pages, took_ns)
             self._gone("moved", post.why)
         elif post.phase == "failed":
@@ -453,21 +417,3 @@ class MigrationSource:
     def _tell(self, kind: Callable[..., Event], *values: object) -> None:
         if self.host.log.active:
             self.host.log.emit(kind(self._now(), self.hosted.name, *values))
-
-
-def _size(part: ReadableBytes) -> int:
-    return memoryview(part).nbytes
-
-
-def without_memory(digest: dict[str, bytes]) -> dict[str, bytes]:
-    """Of what there is to compare while pages are still to come."""
-    return {name: found for name, found in digest.items() if name not in ("memory", "page states")}
-
-
-def state_of(hosted: HostedVm) -> dict[str, Any]:
-    """Everything of a machine beside the content of its memory, by name."""
-    client = hosted.client
-    return {
-        "processor and devices": hosted.vm.save_state(memory=False), "page states": client.pmap.save_state(),
-        "balloon": client.balloon.save_state(),
-    }  # fmt: skip
