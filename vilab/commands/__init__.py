@@ -7,6 +7,7 @@
 ``bench``     how fast it is, beside something to compare it with
 ``bench_memory``  what managing memory costs
 ``bench_storage``  conversions, chains and iSCSI, beside other programs
+``bench_migration``  VMotion between processes, beside a plain socket and QEMU
 ``bench_network``  a virtual switch, guests that send to each other, the hosted product
 ``vmdk``      virtual disks looked at, checked, converted, with snapshots
 ``vmfs``      VMFS volumes: made, listed, copied to and from, checked
