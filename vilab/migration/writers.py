@@ -24,7 +24,9 @@ from vilab.host.hosted_vm import HostedVm
 
 MOST_FAULTS = 40
 WAIT_NS = 20_000_000
-"""MODEL: two ticks of a guest with 100 Hz: its scheduler has a choice before the next fault."""
+"""MODEL: two ticks of a guest with 100 Hz."""
+AWAKE_NS = 20_000
+"""After a wait no other one begins for so long: interrupts that came meanwhile are taken, and the scheduler chooses."""
 
 
 class WriterWatch:
@@ -40,6 +42,7 @@ class WriterWatch:
         """Of this round, by CR3."""
         self.stunned: set[int] = set()
         self.waits = 0
+        self._free_until_ns = 0
 
     def new_round(self) -> None:
         """Count anew; who is stunned stays so."""
@@ -55,6 +58,8 @@ class WriterWatch:
         if self.faults[space] > self.most_faults and space not in self.stunned:
             self.stunned.add(space)
             self._say(space, self.faults[space])
-        if space in self.stunned:
+        now_ns = self._engine.now_ns()
+        if space in self.stunned and now_ns >= self._free_until_ns:
             self.waits += 1
+            self._free_until_ns = now_ns + self.wait_ns + AWAKE_NS
             self._engine.owe_ns(self.wait_ns)

@@ -41,11 +41,12 @@ class EngineRecords(EngineDelivery):
     halted: bool
 
     def save_state(self) -> EngineState:
-        timer = self._settle_timer
+        timer, owed, now_ns = self._settle_timer, self._owed_timer, self.clock.now_ns
+        waits = timer is not None and timer.action is not None
         return EngineState(
             self.vcpu.save_state(), self.cpu.executed_bytes, self.offset_ns, self.halted,
-            timer.at_ns if timer is not None and timer.action is not None else None,
-            self._owed_ns, self._owed_timer.at_ns if self._owed_timer is not None else None,
+            max(timer.at_ns, now_ns) if timer is not None and waits else None,  # what is overdue is due now
+            self._owed_ns, max(owed.at_ns, now_ns) if owed is not None else None,
             self.pending, self.in_interrupt_shadow(),
         )  # fmt: skip
 
