@@ -116,10 +116,10 @@ def _client() -> Prediction:
     return measured(
         f"With its writer stunned the machine stood still for {moved('rogue', 'stun').downtime_ns / MS:.0f} ms. A "
         "client asks the *other* process of that guest all the time. How long did it wait for the slowest answer?",
-        ("About as long as the machine stood still.", "Up to 100 ms.", "Longer than that."), (10 * MS, 100 * MS),
+        ("About as long as the machine stood still.", "Up to 100 ms.", "Longer than that."), (25 * MS, 100 * MS),
         lambda: moved("rogue", "stun").heard.slowest_ns,
         lambda ns: f"{ns / MS:.0f} ms. A VMM cannot take a process off the guest's run queue. It can make the virtual "
-        "processor wait, and what else runs on it waits, too.",
+        "processor wait: what else runs on it waits, too, and has the next turn.",
     )  # fmt: skip
 
 
