@@ -2,8 +2,8 @@
 
 ::
 
-    card ── HeldPort ┄┄┄┄ cable ── port of the switch       before: the card believes that its cable is in; nothing passes
-    card ── HeldPort ───── cable ── port of the switch      after ``release``: as if HeldPort were not there
+    card ── HeldPort ┄┄┄┄ cable ── port of the switch    before: the card believes it is plugged in; nothing passes
+    card ── HeldPort ───── cable ── port of the switch   after ``release``: as if HeldPort were not there
 
 The port is taken all the time, so that there is one when it is needed; the switch does not know the card's address
 before.
