@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 
 import pytest
@@ -13,6 +14,14 @@ from vilab.errors import GuestStopped
 
 pty = pytest.importorskip("pty", reason="pseudo-terminals exist on Unix only")
 termios = pytest.importorskip("termios", reason="pseudo-terminals exist on Unix only")
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """As a program in the foreground is; what runs in the background of a shell is deaf to SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
