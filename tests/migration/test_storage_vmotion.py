@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,21 +37,6 @@ from vilab.migration.storage_vmotion_events import (
     StorageSwitched,
 )
 from vilab.storage.disks.vmdk import read_descriptor
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    for host in made.hosts:
-        host.memory.check()
-    made.close()
-
-
-@pytest.fixture
-def host(site: Site) -> Host:
-    return site.host()
-
 
 # --- the way there and back -------------------------------------------------------------------------------------------
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.migration.storage_moves import (
@@ -33,20 +30,6 @@ from vilab.migration.storage_vmotion_events import (
 from vilab.storage.block import BlockError
 from vilab.storage.datastore import LocalDatastore
 from vilab.storage.disk_file import DiskFile
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    for host in made.hosts:
-        host.memory.check()
-    made.close()
-
-
-@pytest.fixture
-def host(site: Site) -> Host:
-    return site.host()
 
 
 class Failing(LocalDatastore):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,20 +21,6 @@ from vilab.errors import AdminError
 from vilab.host.host import Host
 from vilab.host.vmx_disks import DiskSettings
 from vilab.migration.storage_vmotion import MethodName, StorageVmotion
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    for host in made.hosts:
-        host.memory.check()
-    made.close()
-
-
-@pytest.fixture
-def host(site: Site) -> Host:
-    return site.host()
 
 
 def test_what_cannot_be_moved_is_refused_in_a_sentence(tmp_path: Path) -> None:
