@@ -37,24 +37,10 @@ class HeldSnapshots(VmSnapshots):
         for node, disk in self.disks.items():
             disk.chain.flush()
             frozen[node] = disk.top
-            try:
-                self._add_helper(node)
-            except AdminError:
-                self._catch_up()
-                raise
+            self._add_helper(node)
         return frozen
-
-    def _catch_up(self) -> None:
-        """The list says already that a redo log takes the writes: so it does, even if the configuration, which could
-        not be written, follows later."""
-        for change in self.list.changes:
-            disk = self.disks[change.node]
-            if disk.top.name == change.before:
-                disk.adopt(self.folder / change.after)
 
     def merge_frozen(self) -> Iterator[int]:
         """They are held no more, and what ``freeze`` has made melts into the disks again, a step at a time."""
         self.held = ""
-        self._apply_changes()
-        self._settle()
         yield from self.consolidate_steps()
