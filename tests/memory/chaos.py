@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
+import numpy.typing as npt
+
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Ppn
 from vilab.machine.memory import MachineMemory
 from vilab.memory.frame_table import FrameTable
@@ -39,6 +42,9 @@ class Chaos:
             self.memory.write(at, self.swapped.pop(ppn))
             self.counts["in"] += 1
         pmap.give(ppn, mpn, PageState.PRIVATE)
+
+    def pages_needed(self, pmap: ManagedPmap, ppns: npt.NDArray[np.int64]) -> int:
+        return 0
 
     def page_touched(self, pmap: ManagedPmap, ppn: Ppn) -> None:
         self.counts["touched"] += 1

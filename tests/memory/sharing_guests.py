@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Mpn, Ppn
 from vilab.events import EventLog
 from vilab.machine.memory import MachineMemory
@@ -37,6 +40,9 @@ class Guests:
             self.sharing.break_sharing(pmap, ppn)
         else:
             pmap.give(ppn, self.frames.take_private(pmap.vm_id, ppn), PageState.PRIVATE)
+
+    def pages_needed(self, pmap: ManagedPmap, ppns: npt.NDArray[np.int64]) -> int:
+        return 0
 
     def page_touched(self, pmap: ManagedPmap, ppn: Ppn) -> None:
         pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +41,9 @@ class Host:
         if pmap.state_of(ppn) is PageState.BALLOONED:
             self.server.popped(ppn)
         pmap.give(ppn, self.frames.take_private(1, ppn), PageState.PRIVATE)
+
+    def pages_needed(self, pmap: ManagedPmap, ppns: npt.NDArray[np.int64]) -> int:
+        return 0
 
     def page_touched(self, pmap: ManagedPmap, ppn: int) -> None:
         raise AssertionError

@@ -70,11 +70,10 @@ def test_pages_get_frames_of_their_own_until_the_floor(tmp_path: Path) -> None:
     pmap = client.pmap
     pmap.write(5 << PAGE_SHIFT, b"x")
     ppns = np.delete(np.arange(1024), 5)
-    assert pmap.provide is not None
-    given_pages = pmap.provide(pmap, ppns)
+    given_pages = manager.pages_needed(pmap, ppns)
     assert given_pages == 1024 - 16 - 1 - FLOOR_PAGES
     assert manager.free_pages == FLOOR_PAGES
-    assert pmap.provide(pmap, ppns[given_pages:]) == 0
+    assert manager.pages_needed(pmap, ppns[given_pages:]) == 0
     assert pmap.count(PageState.PRIVATE) == given_pages + 1
     manager.check()
     with pytest.raises(VmmBug, match="already has a frame"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Ppn
 from vilab.machine.memory import MachineMemory
 from vilab.memory.managed_pmap import ManagedPmap
@@ -33,6 +36,9 @@ class Guest:
         mpn = self.order.pop(0)
         self.memory.write(mpn << PAGE_SHIFT, self.swapped.pop(ppn, bytes(PAGE_BYTES)))
         pmap.give(ppn, mpn, PageState.PRIVATE)
+
+    def pages_needed(self, pmap: ManagedPmap, ppns: npt.NDArray[np.int64]) -> int:
+        return 0
 
     def page_touched(self, pmap: ManagedPmap, ppn: Ppn) -> None:
         self.touched.append(ppn)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT, Mpn, Ppn
@@ -151,6 +152,9 @@ class _NoSupply:
 
     def page_needed(self, pmap: ManagedPmap, ppn: Ppn, for_write: bool) -> None:
         raise VmmBug(f"Page {ppn:#x} has no frame.")
+
+    def pages_needed(self, pmap: ManagedPmap, ppns: npt.NDArray[np.int64]) -> int:
+        return 0
 
     def page_touched(self, pmap: ManagedPmap, ppn: Ppn) -> None:
         raise VmmBug(f"Page {ppn:#x} is not watched.")

@@ -39,6 +39,11 @@ class PageSupply(Protocol):
         """Make the page PRIVATE (or leave it SHARED where it is only read). Its state says what it is now."""
         ...
 
+    def pages_needed(self, pmap: ManagedPmap, ppns: npt.NDArray[np.int64]) -> int:
+        """Frames for pages that were never touched and are about to be written as a whole. Returns for how many of
+        these, the first ones, there were any to spare: the others are asked for one by one."""
+        ...
+
     def page_touched(self, pmap: ManagedPmap, ppn: Ppn) -> None:
         """A page that was watched has been accessed."""
         ...
@@ -77,9 +82,6 @@ class ManagedPmap(Pmap):
         self._harvested = False
         self.on_written: Callable[[int], None] | None = None
         """Told of the first write to a page whose writes are traced, and where a page loses its content."""
-        self.provide: Callable[[ManagedPmap, npt.NDArray[np.int64]], int] | None = None
-        """Frames for pages that were never touched and are about to be written as a whole: for how many of these, the
-        first ones, there were any to spare."""
 
     @property
     def states(self) -> npt.NDArray[np.uint8]:

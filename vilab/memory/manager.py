@@ -134,7 +134,6 @@ class MemoryManager:
         sampler = sampling.new_sampler(pages, self.seed + vm_id)
         client = MemoryClient(vm_id, name, config, pmap, BalloonServer(vm_id, pages), sampler, swap, overhead)
         client.balloon.connect(self.release, self._reclaimed_by_guest, self.log, lambda: self.now_ns)
-        pmap.provide = self.pages_needed
         self.clients[vm_id], self.pmaps[vm_id] = client, pmap
         self.reclaimer.rebalance("power on")
         return client
@@ -230,7 +229,7 @@ class MemoryManager:
             pmap.give(ppn, self.take_frame(pmap, ppn), PageState.PRIVATE)
 
     def pages_needed(self, pmap: ManagedPmap, ppns: npt.NDArray[np.int64]) -> int:
-        """``ManagedPmap.provide``: nothing is reclaimed for it, and the floor stays free."""
+        """``PageSupply``: nothing is reclaimed for it, and the floor stays free."""
         count = max(0, min(len(ppns), self.frames.free_frames - FLOOR_PAGES))
         pmap.give_many(ppns[:count], self.frames.take_many(pmap.vm_id, ppns[:count]))
         return count

@@ -87,9 +87,8 @@ def write_pages(pmap: ManagedPmap, ppns: Numbers, content: Bytes) -> None:
     states = np.frombuffer(pmap.state, np.uint8)[ppns]
     at_once = states == PRIVATE  # neither watched nor traced
     known = ppns[at_once]
-    if pmap.provide is not None:
-        new = np.flatnonzero(states == UNTOUCHED)
-        at_once[new[: pmap.provide(pmap, ppns[new])]] = True
+    new = np.flatnonzero(states == UNTOUCHED)
+    at_once[new[: pmap.supply.pages_needed(pmap, ppns[new])]] = True
     if at_once.any():
         memory, all_of_them = pmap.memory.bytes.reshape(-1, PAGE_BYTES), bool(at_once.all())
         memory[frames_of(pmap, ppns if all_of_them else ppns[at_once])] = content if all_of_them else content[at_once]

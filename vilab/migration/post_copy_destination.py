@@ -237,6 +237,10 @@ class PostCopyDestination:
                 return
         self._host.page_needed(pmap, ppn, for_write)
 
+    def pages_needed(self, pmap: ManagedPmap, ppns: Numbers) -> int:
+        """``PageSupply``."""
+        return self._host.pages_needed(pmap, ppns)
+
     def page_touched(self, pmap: ManagedPmap, ppn: Ppn) -> None:
         """``PageSupply``."""
         self._host.page_touched(pmap, ppn)

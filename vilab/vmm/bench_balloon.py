@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from vilab.addresses import PAGE_SHIFT, Mpn, Ppn
 from vilab.errors import GuestStopped, VmmBug
@@ -62,6 +64,9 @@ class OneGuest:
         if pmap.state_of(ppn) is PageState.BALLOONED:
             self.balloon.popped(ppn)
         pmap.give(ppn, self.frames.take_private(pmap.vm_id, ppn), PageState.PRIVATE)
+
+    def pages_needed(self, pmap: ManagedPmap, ppns: npt.NDArray[np.int64]) -> int:
+        return 0
 
     def page_touched(self, pmap: ManagedPmap, ppn: Ppn) -> None:
         """``PageSupply``."""
