@@ -215,11 +215,7 @@ class Arrival:
     def start(self, disks: VmDisks) -> HostedVm:
         """The files are this host's, and the machine runs from the next quantum on."""
         hosted, host = self.hosted, self.host
-        for node, device in disks.devices().items():
-            known = self._disks[node]
-            assert isinstance(device, HostedDisk)
-            known.device, known.on_fenced = device.device, device.on_fenced
-            disks.put_behind(node, known)
+        disks.stand_behind(self._disks)
         disks.name, disks.on_lost, hosted.disks = hosted.name, hosted.stop, disks
         hosted.started_ns = host.now_ns - hosted.vm.clock.now_ns
         for port in self._held:

@@ -213,9 +213,20 @@ class VmDisks:
         """Node -> disk."""
         return dict(self._hosted)
 
-    def put_behind(self, node: str, disk: HostedDisk | HostedPassthrough) -> None:
-        """The device that a machine knows already stands for this disk from now on."""
-        self._hosted[node] = disk
+    def stand_behind(self, known: Mapping[str, BlockDevice]) -> None:
+        """The devices that a machine knows, by node, lead to these files from now on. ``AdminError``, and nothing has
+        changed: its disks are others."""
+        for node, device in self._hosted.items():
+            if type(known.get(node)) is not type(device):
+                raise AdminError(f"{self.name} cannot go on: its disk {node} is another one than before.")
+        for node, device in self._hosted.items():
+            before = known[node]
+            if isinstance(before, HostedDisk) and isinstance(device, HostedDisk):
+                before.device, before.on_fenced, before.lost = device.device, device.on_fenced, ""
+                self._hosted[node] = before
+            elif isinstance(before, HostedPassthrough) and isinstance(device, HostedPassthrough):
+                before.lun, before.lost = device.lun, ""
+                self._hosted[node] = before
 
     def seal(self) -> dict[str, int | None]:
         """Node -> content identifier of the disk there, which the next write to it, by whomever, makes another one.

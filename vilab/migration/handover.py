@@ -32,7 +32,6 @@ from typing import TypeVar
 import msgspec
 
 from vilab.errors import AdminError
-from vilab.host.hosted_disk import HostedDisk, HostedPassthrough
 from vilab.host.mounted import MountedNfs, MountedVmfs
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
@@ -90,17 +89,7 @@ Answer = Reclaimed | TakenOver | Lost | Waiting
 def reattach(old: VmDisks, new: VmDisks) -> None:
     """The machine that had ``old`` goes on with ``new``: behind the devices that its adapters know are the files that
     were opened again. ``AdminError``, and nothing has changed: the disks are others."""
-    pairs = {node: (old.devices().get(node), device) for node, device in new.devices().items()}
-    for node, (known, device) in pairs.items():
-        if type(known) is not type(device):
-            raise AdminError(f"{old.name} cannot go on: its disk {node} is another one than before.")
-    for node, (known, device) in pairs.items():
-        if isinstance(known, HostedDisk) and isinstance(device, HostedDisk):
-            known.device, known.on_fenced, known.lost = device.device, device.on_fenced, ""
-            new.put_behind(node, known)
-        elif isinstance(known, HostedPassthrough) and isinstance(device, HostedPassthrough):
-            known.lun, known.lost = device.lun, ""
-            new.put_behind(node, known)
+    new.stand_behind(old.devices())
     new.name, new.on_lost, new.adapters = old.name, old.on_lost, old.adapters
 
 
