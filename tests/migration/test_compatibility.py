@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from vilab.host.cpu_features import CpuFeatures
 from vilab.memory.client import MemoryConfig
 from vilab.migration.compatibility import PRECONDITIONS, check, unmet
-from vilab.migration.cpu_features import CpuFeatures
 from vilab.migration.descriptions import (
     CardBacking,
     DatastoreSeen,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.host.storage_helpers import DISK_BYTES, register
 from tests.migration.two_hosts import TwoHosts
+from vilab.host.cpu_features import CpuFeatures, CpuMask
 from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.mounted import MountedLocal, MountedNfs
@@ -20,7 +21,6 @@ from vilab.host.registered import power_on_file
 from vilab.host.vmx_disks import DiskSettings
 from vilab.memory.client import MemoryConfig
 from vilab.migration.compatibility import check
-from vilab.migration.cpu_features import CpuFeatures, CpuMask
 from vilab.migration.descriptions import (
     CardBacking,
     DatastoreSeen,

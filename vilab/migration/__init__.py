@@ -6,7 +6,7 @@ A machine from host to host, in reading order:
 
 ``source``, ``destination``      both sides, as they are driven by messages (``messages``) and time
 ``vmotion``                      in one program: two hosts, a link, a task; ``options``: how
-``compatibility``                may it? ``descriptions`` of hosts and machines, ``cpu_features``
+``compatibility``                may it? ``descriptions`` of hosts and machines
 ``termination``                  when to stop and copy: the rules; ``rate_control``: how fast a round may send
 ``writers``                      processes that write faster than pages can be sent
 ``page_stream``, ``page_source`` pages as bytes; ``page_delta``, ``sent_pages``: as what has changed; ``page_order``

@@ -25,13 +25,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from vilab.errors import AdminError
+from vilab.host.cpu_features import NO_MASK, CpuFeatures, CpuMask, host_features, vm_features
 from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.mounted import Mounted, MountedLocal, MountedNfs, MountedVmfs
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vmx_disks import DiskSettings, Mode, adapters_of
 from vilab.memory.client import MemoryConfig
-from vilab.migration.cpu_features import NO_MASK, CpuFeatures, CpuMask, host_features, vm_features
 from vilab.network.policies import SecurityPolicy
 from vilab.storage.datastore import LocalDatastore
 from vilab.storage.disk_file import Files
