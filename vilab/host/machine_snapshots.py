@@ -3,10 +3,7 @@
 ::
 
     web.vmsd                   the tree of snapshots           ``vilab.storage.disks.vm_snapshots``
-    web-Snapshot1.vmsn         parts:  about   engine, memory size, image without its bytes
-                                       vm      vCPU, devices, time
-                                       memory  guest physical, in order
-                                       pages   what was behind each page; balloon
+    web-Snapshot1.vmsn         vCPU, devices, memory           ``state_parts``
 
     take      between two instructions of the guest: nothing of it notices, but that its writes go to redo logs now
     revert    the machine of then, with the memory of then, on new redo logs above the disks of then
@@ -19,67 +16,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from vilab.errors import AdminError
-from vilab.guests.image import LoadedImage
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.hosted_vm import Snapshot as MachineState
+from vilab.host.state_parts import from_parts, to_parts
 from vilab.host.vm_disks import VmDisks
-from vilab.memory.balloon import BalloonState
-from vilab.memory.managed_pmap import PmapState
 from vilab.storage.disks import vmsn
 from vilab.storage.disks.vm_snapshots import VmSnapshots
 from vilab.storage.disks.vmsd import Snapshot, SnapshotList
-from vilab.vmm.vm import VmState
 
 if TYPE_CHECKING:
     from vilab.host.host import Host
 
 US = 1_000_000
-
-
-class About(msgspec.Struct, frozen=True):
-    """What has to be known before the machine can be made."""
-
-    image: LoadedImage
-    engine_options: dict[str, Any]
-    memory_mb: int
-    ramdisk_bytes: int
-
-
-def to_parts(state: MachineState) -> dict[str, bytes]:
-    """A machine's state as the parts of a .vmsn file."""
-    about = About(state.image, state.engine_options, state.config.size_mb, state.ramdisk_bytes)
-    memory, vm = state.vm.memory, msgspec.structs.replace(state.vm, memory=b"")
-    pack = msgspec.msgpack.encode
-    return {
-        "about": pack(about), "vm": pack(vm), "memory": memory, "pages": pack(state.pages),
-        "balloon": pack(state.balloon),
-    }  # fmt: skip
-
-
-def from_parts(parts: dict[str, bytes], hosted: HostedVm) -> MachineState:
-    """And back, for this machine. ``AdminError`` where that is not possible."""
-    try:
-        about = msgspec.msgpack.decode(parts["about"], type=About)
-        vm = msgspec.msgpack.decode(parts["vm"], type=VmState)
-        pages = msgspec.msgpack.decode(parts["pages"], type=PmapState)
-        balloon = msgspec.msgpack.decode(parts["balloon"], type=BalloonState)
-        memory = parts["memory"]
-    except (KeyError, msgspec.DecodeError) as error:
-        raise AdminError(f"The state of {hosted.name} in this snapshot cannot be read: {error}.") from None
-    if about.memory_mb != hosted.config.size_mb or len(memory) != about.memory_mb << 20:
-        raise AdminError(
-            f"{hosted.name} was not reverted: it had {about.memory_mb} MB of memory then and has "
-            f"{hosted.config.size_mb} MB now. Power it off, set memsize, and power it on again."
-        )
-    return MachineState(
-        hosted.name, about.image, about.engine_options, hosted.config, about.ramdisk_bytes,
-        msgspec.structs.replace(vm, memory=memory), pages, balloon,
-    )  # fmt: skip
 
 
 class MachineSnapshots:
@@ -135,13 +88,19 @@ class MachineSnapshots:
         found = snapshots.list.find(uid)
         state: MachineState | None = None
         if found.state_file:  # looked at before anything is changed
-            state = from_parts(vmsn.read(snapshots.folder / found.state_file, uid, snapshots.files), self.hosted)
+            state = self._state(vmsn.read(snapshots.folder / found.state_file, uid, snapshots.files))
         snapshots.revert(uid)
         if state is None:
             self.hosted.stop(f"{self.hosted.name} was reverted to {found.name!r}, which has no memory: it is off.")
             self.host.power_off(self.hosted)
             return
         self.host.replace(self.hosted, msgspec.structs.replace(state, home=disks.home.where))
+
+    def _state(self, parts: dict[str, bytes]) -> MachineState:
+        try:
+            return from_parts(parts, self.hosted.name, self.hosted.config)
+        except AdminError as error:
+            raise AdminError(f"{self.hosted.name} was not reverted: {error}") from None
 
     def delete(self, uid: int, subtree: bool = False) -> None:
         """Forget one (or all that came from it, too) and merge what is not needed any more, at one go."""
