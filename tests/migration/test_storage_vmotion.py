@@ -28,8 +28,10 @@ from vilab.errors import AdminError
 from vilab.host.host import Host
 from vilab.host.registered import power_on_file
 from vilab.host.vmx_disks import DiskSettings
+from vilab.migration.storage_copy import CopyOptions
 from vilab.migration.storage_vmotion import MethodName, StorageVmotion, move_now
 from vilab.migration.storage_vmotion_events import (
+    StorageBytesCopied,
     StorageMoveBegan,
     StorageMoveEnded,
     StorageRoundBegan,
@@ -126,7 +128,10 @@ def test_every_file_of_the_folder_goes_along_and_the_lock(site: Site, host: Host
     before = host.storage.read_file(WEB)
     swap = vm.client.swap.path
     assert swap.parent == site.folder / "local" / "web"
-    move_now(host, vm, "ds2")
+    move = move_now(host, vm, "ds2")
+    (ended,) = site.log.of(StorageMoveEnded)
+    assert ended.other_files_bytes == move.copier.other_files_bytes == 40_000
+    assert ended.copied_bytes == sum(each.copied_bytes for each in site.log.of(StorageRoundCopied))
     assert host.storage.read_file("[ds2] web/web.vmx") == before
     assert host.storage.read_file("[ds2] web/web.nvram") == b"settings" * 5000
     assert not (site.folder / "local" / "web").exists()
@@ -196,6 +201,28 @@ def test_zeros_take_no_space_and_little_is_copied_while_the_guest_stands_still(
     (switched,) = site.log.of(StorageSwitched)
     assert switched.stopped_bytes == rounds[-1].copied_bytes <= 256 << 10
     assert ended.duration_ns == 0
+
+
+@pytest.mark.parametrize("step_bytes", [512, 39_936, 128 << 10])
+def test_a_step_out_of_a_redo_log_is_no_longer_than_one_of_the_disk(
+    site: Site, host: Host, monkeypatch: pytest.MonkeyPatch, step_bytes: int
+) -> None:
+    host.storage.create_disk("[local] web/web.vmdk", 2 * MB)
+    vm = idle(host, WEB, DiskSettings("scsi0:0", "web.vmdk"))
+    writer = Writer(vm.disks.devices()["scsi0:0"])
+    StorageVmotion(host, vm, "ds2", "snapshot", CopyOptions(step_bytes=step_bytes, little_bytes=4096))
+    writer.write(512, writer.lot.randbytes(700_416))
+    writer.write(MB, writer.lot.randbytes(1536))
+    sizes: list[int] = []
+    while vm.merge is not None:
+        before = len(site.log.of(StorageBytesCopied))
+        vm.merge_step()
+        copied = [event for event in site.log.of(StorageBytesCopied)[before:] if event.number == 2]
+        sizes += [sum(event.size_bytes for event in copied)] * bool(copied)
+    assert sum(sizes) == 701_952
+    assert max(sizes) <= step_bytes
+    assert len(sizes) == -(-701_952 // step_bytes)
+    assert writer.agrees()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -22,6 +22,8 @@ from vilab.errors import AdminError
 from vilab.host.host import Host
 from vilab.host.mounted import MountedLocal
 from vilab.host.registered import power_on_file
+from vilab.host.vm_disks import VmDisks
+from vilab.host.vm_home import VmHome
 from vilab.host.vmx_disks import DiskSettings
 from vilab.migration.storage_vmotion import MethodName, StorageVmotion, move_now
 from vilab.migration.storage_vmotion_events import (
@@ -256,6 +258,13 @@ def test_what_cannot_be_removed_from_the_source_is_when_it_is_powered_on_again(
     with pytest.raises(AdminError, match=r"what is left of it in \[local\] web/web.vmx has to be removed first"):
         StorageVmotion(host, vm, "local")
     host.power_off(vm)
+    before = names(host, "[local] web")
+    for power_on in (power_on_file, lambda host, where: VmDisks(VmHome(host.storage, where), host.clock, host.log)):
+        with pytest.raises(
+            AdminError, match=r"\[local\] web/web.vmx has been moved to \[ds2\] web/web.vmx: power it on"
+        ):
+            power_on(host, WEB)
+    assert names(host, "[local] web") == before
     power_on_file(host, "[ds2] web/web.vmx")
     assert names(host, "[local] web") == []
     assert b"vilab.move" not in host.storage.read_file("[ds2] web/web.vmx")

@@ -43,8 +43,8 @@ SOURCE, DESTINATION = "san1", "nfs1"
 URL = "nfs://filer/export?nfsport=2049&mountport=635"
 PROMPT = "shell> "
 OLD_FILES, OLD_BYTES, NEW_BYTES, FILES_WRITTEN = 8, 100_000, 60_000, 18
-OPTIONS = CopyOptions(step_bytes=128 << 10, little_bytes=128 << 10)
-"""So small that a round of 2 MB takes sixteen steps, between which the guest runs."""
+OPTIONS = CopyOptions(step_bytes=128 << 10, little_bytes=128 << 10, redo_step_bytes=2 * MB)
+"""So small that a round of 2 MB takes sixteen steps, between which the guest runs. A redo log goes at one go."""
 LINES = """.encoding = "UTF-8"
 displayName = "web"
 memsize = "8"

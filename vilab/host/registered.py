@@ -30,6 +30,7 @@ from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
+from vilab.host.vm_move import read_config
 from vilab.host.vmx_disks import adapters_of
 from vilab.host.vmx_network import cards_of, write_addresses
 from vilab.host.vmx_settings import VmSettings, apply_settings, settings_of, swap_path
@@ -70,7 +71,7 @@ def power_on_file(
         or program has the machine powered on; or the host refuses. The file is as it was, and nothing stays open.
     """
     home = VmHome(host.storage, where)
-    config = home.read()
+    config = read_config(home)
     settings = settings_of(config)
     if settings.vcpus != 1:
         raise AdminError(

@@ -28,7 +28,7 @@ from vilab.host.held_snapshots import HeldSnapshots
 from vilab.host.hosted_disk import HostedDisk, HostedPassthrough
 from vilab.host.mounted import Mounted
 from vilab.host.vm_home import PowerLock, VmHome
-from vilab.host.vm_move import forget_copy, settle
+from vilab.host.vm_move import forget_copy, read_config, settle
 from vilab.host.vmx_disks import DiskSettings, adapters_of, set_file
 from vilab.protocols import BlockDevice
 from vilab.storage.disk_file import DiskFile, Files
@@ -89,7 +89,7 @@ class VmDisks:
 
     def _open(self) -> None:
         self._use(self.home.mounted)
-        settings = adapters_of(self.home.read())
+        settings = adapters_of(read_config(self.home))
         self._lock_files([disk for adapter in settings for disk in adapter.disks])
         self._power.take()
         if not self._handed_over:

@@ -164,6 +164,21 @@ def clear_source(home: VmHome, keep: str = "") -> None:
     clear_folder(home, (home.config.name,), (record_path(home, "switching").name,), keep)
 
 
+def read_config(home: VmHome) -> Vmx:
+    """The configuration, as ``VmHome.read``; where only the record of a move is left, ``AdminError`` says where to."""
+    try:
+        return home.read()
+    except (AdminError, OSError):
+        record = None
+        with contextlib.suppress(AdminError, OSError):
+            record = None if home.files.exists(home.config) else read_record(home)
+        if record is None or record.phase != "switching":
+            raise
+    raise AdminError(
+        f"{home.where} has been moved to {record.to}: power it on there. That also removes what is left of it here."
+    )
+
+
 def settle(home: VmHome) -> MoveRecord | None:
     """At power-on, with the machine's lock: finish a move that was cut short. If its redo logs have to be merged, the
     record of it, for ``forget_copy`` when they are.

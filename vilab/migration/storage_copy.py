@@ -26,11 +26,13 @@ PIECE_BYTES = 64 << 10
 
 class CopyOptions(msgspec.Struct, frozen=True):
     """``step_bytes``: copied between two quanta of the guest. ``little_bytes``: so little may be copied while it stands
-    still. ``most_rounds``: after so many it has to stand still for whatever is left."""
+    still. ``most_rounds``: after so many it has to stand still for whatever is left. ``redo_step_bytes``: instead of
+    ``step_bytes``, where a redo log is copied."""
 
     step_bytes: int = 1 << 20
     little_bytes: int = 256 << 10
     most_rounds: int = 8
+    redo_step_bytes: int | None = None
 
 
 class Pair(msgspec.Struct):
@@ -64,13 +66,18 @@ class Method(Protocol):
 
 
 class Copier:
-    """``say``: where events go; ``now_ns``: the host's time."""
+    """``say``: where events go; ``now_ns``: the host's time.
+
+    ``copied_bytes``: of the disks, in all rounds. ``other_files_bytes``: of the other files of the folder, which are
+    copied before the first round.
+    """
 
     def __init__(self, vm: str, options: CopyOptions, say: Callable[[Event], None], now_ns: Callable[[], int]) -> None:
         self.vm, self.options, self.say, self.now_ns = vm, options, say, now_ns
         self.pairs: list[Pair] = []
         self.number = 0
         self.copied_bytes = 0
+        self.other_files_bytes = 0
         self.round_bytes = 0
 
     @property
@@ -90,13 +97,23 @@ class Copier:
     def copy(
         self, what: str, data: bytes, offset_bytes: int, write: Callable[[int, memoryview], None], empty: bool
     ) -> None:
-        """Write what was read. ``empty``: there are zeros there, which need not be written again."""
+        """Write what was read of a disk. ``empty``: there are zeros there, which need not be written again."""
+        self.copied_bytes += len(data)
+        self.round_bytes += len(data)
+        self._write(what, data, offset_bytes, write, empty)
+
+    def copy_file(self, what: str, data: bytes, offset_bytes: int, write: Callable[[int, memoryview], None]) -> None:
+        """The same of another file, which is new there."""
+        self.other_files_bytes += len(data)
+        self._write(what, data, offset_bytes, write, empty=True)
+
+    def _write(
+        self, what: str, data: bytes, offset_bytes: int, write: Callable[[int, memoryview], None], empty: bool
+    ) -> None:
         written = 0
         for first, size in nonzero_runs(data) if empty else [(0, len(data))]:
             write(offset_bytes + first, memoryview(data)[first : first + size])
             written += size
-        self.copied_bytes += len(data)
-        self.round_bytes += len(data)
         self.say(StorageBytesCopied(self.now_ns(), self.vm, what, self.number, offset_bytes, len(data), written))
 
     def flush(self) -> None:

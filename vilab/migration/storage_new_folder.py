@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -22,19 +21,13 @@ from vilab.errors import AdminError
 from vilab.host.hosted_disk import HostedDisk
 from vilab.host.mounted import Mounted
 from vilab.host.vm_disks import VmDisks
-from vilab.host.vm_move import FROM, NUMBER, ArrivingHome, MoveRecord, write_record
+from vilab.host.vm_move import FROM, NUMBER, ArrivingHome, MoveRecord
 from vilab.host.vmx_disks import set_file
 from vilab.migration.storage_copy import Copier, Pair
-from vilab.storage.block import SECTOR_BYTES
-from vilab.storage.datastore import inside
+from vilab.migration.storage_files import check_free, copy_file, make_disk_like, make_folders
 from vilab.storage.disk_file import DiskFile
 from vilab.storage.disks import vmsd
 from vilab.storage.disks.disk_chain import DiskChain
-from vilab.storage.disks.vmdk import VirtualDisk
-from vilab.storage.disks.vmdk_create import Space, create
-
-SAME_KIND = ("vmfs", "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat")
-"""What a disk stays; anything else becomes ``vmfs``."""
 
 
 class NewFolder:
@@ -99,16 +92,7 @@ class NewFolder:
 
     def _must_be_free(self) -> None:
         """Nothing is there. What an attempt of this very machine has left has gone before (``storage_checks``)."""
-        datastore = self.mounted.datastore
-        if not datastore.exists(self.folder):
-            return
-        if not datastore.is_folder(self.folder):
-            raise self._refused("there is a file with the name of its folder.")
-        names = datastore.names(self.folder)
-        if self.home.pending.name in names:
-            raise self._refused("its folder is there already, the unfinished copy of a machine that is being moved.")
-        if names:
-            raise self._refused(f"its folder is there already, with {names[0]} in it; rename or remove that.")
+        check_free(self.mounted, self.folder, self.home.pending.name, self._refused)
 
     def _refused(self, why: str) -> AdminError:
         return AdminError(f"{self.source.name} was not moved to {self.mounted.name}: {why}")
@@ -116,16 +100,11 @@ class NewFolder:
     # --- making it ----------------------------------------------------------------------------------------------------
 
     def make(self) -> VmDisks:
-        """All of it, but for the content. The record in the old folder comes first."""
-        write_record(self.source.home, self.record)
-        at = ""
-        for name in inside(self.folder):
-            at = f"{at}/{name}" if at else name
-            if not self.mounted.datastore.exists(at):
-                self.mounted.datastore.make_folder(at)
+        """All of it, but for the content. The record in the old folder has come first."""
+        make_folders(self.mounted, self.folder)
         self.write_config()
         for node, chain in self._chains().items():
-            self._make_disk(chain, self.home.folder / self._names[node])
+            make_disk_like(chain, self.home.folder / self._names[node], self.home.files)
         self._make_list()
         disks = VmDisks(self.home, self.source.clock, self.source.log)
         disks.name = self.source.name
@@ -139,22 +118,6 @@ class NewFolder:
         for node, name in self._names.items():
             set_file(config, node, name)
         self.home.write(config)
-
-    def _make_disk(self, chain: DiskChain, path: Path) -> None:
-        base = chain.links[0].descriptor
-        kind = base.create_type if base.create_type in SAME_KIND else "vmfs"
-        thin = kind != "vmfs" or base.create_type != "vmfs" or base.database("ddb.thinProvisioned") == "1"
-        space: Space = "thin" if thin else "thick"
-        files = self.home.files
-        create(path, chain.size_bytes // SECTOR_BYTES, kind, space, files=files, geometry=chain.geometry)
-        disk = VirtualDisk(path, True, files)
-        try:  # its identity goes with it
-            database = (*base.ddb, *(("ddb.thinProvisioned", "1"),) * (thin and kind == "vmfs"))
-            disk.replace_descriptor(
-                msgspec.structs.replace(disk.descriptor, ddb=tuple(dict(database).items()), other=base.other)
-            )
-        finally:
-            disk.close()
 
     def _make_list(self) -> None:
         snapshots = self.source.snapshots
@@ -185,12 +148,7 @@ class NewFolder:
             file.lock()
             new = self.home.files.create(self.home.folder / name)
             try:
-                new.resize(file.size_bytes)
-                for offset in range(0, file.size_bytes, copier.options.step_bytes):
-                    data = file.read_some(offset, copier.options.step_bytes)
-                    copier.copy(name, data, offset, new.write, empty=True)
-                    yield len(data)
-                new.sync()
+                yield from copy_file(copier, name, file, new)
             finally:
                 new.close()
 

@@ -75,14 +75,19 @@ class SnapshotMethod:
         self.copier.end_round(self.left_bytes)
 
     def _consolidate(self, pair: Pair, chain: DiskChain) -> Iterator[int]:
-        """What the top of the chain holds itself, into the copy."""
+        """What the top of the chain holds itself, into the copy: as many runs as a step has room for, and of a longer
+        one a part."""
+        options = self.copier.options
+        most = max(SECTOR_BYTES, (options.redo_step_bytes or options.step_bytes) // SECTOR_BYTES * SECTOR_BYTES)
         step = 0
-        for offset, size in held_runs(chain.top, chain.sectors):
-            self.copier.copy(pair.node, chain.read(offset, size), offset, pair.target.write, empty=False)
-            step += size
-            if step >= self.copier.options.step_bytes:
-                yield step
-                step = 0
+        for first, size in held_runs(chain.top, chain.sectors):
+            for offset in range(first, first + size, most):
+                part = min(most, first + size - offset)
+                if step + part > most:
+                    yield step
+                    step = 0
+                self.copier.copy(pair.node, chain.read(offset, part), offset, pair.target.write, empty=False)
+                step += part
         if step:
             yield step
 

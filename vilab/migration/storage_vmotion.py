@@ -27,9 +27,10 @@ from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
-from vilab.host.vm_move import clear_half_copy, forget_copy, forget_source, go_on
+from vilab.host.vm_move import forget_source
 from vilab.migration.handover import check_held
 from vilab.migration.storage_checks import check_machine, destination_of, disks_of
+from vilab.migration.storage_commit import Commitment, UndecidedError
 from vilab.migration.storage_copy import Copier, CopyOptions, Method
 from vilab.migration.storage_copy_method import CopyMethod
 from vilab.migration.storage_new_folder import NewFolder
@@ -71,7 +72,7 @@ class StorageVmotion:
         check_machine(self.disks, destination, with_redo_logs=method == "snapshot")
         self.source_home: VmHome = self.disks.home
         self.folder = NewFolder(self.disks, mounted, redo_logs=method == "snapshot")
-        self.record = self.folder.record
+        self.commitment = Commitment(self.source_home, self.folder.home, self.folder.record)
         self.copier = Copier(hosted.name, self.options, self._say, lambda: host.now_ns)
         self.began_ns = host.now_ns
         self._lost = ""
@@ -92,6 +93,7 @@ class StorageVmotion:
         devices = self.disks.devices().values()
         where, to, size = self.source_home.where, self.folder.home.where, sum(each.size_bytes for each in devices)
         self._say(StorageMoveBegan(self.began_ns, self.hosted.name, where, to, name, len(devices), size))
+        self.commitment.begin()
         self.new = self.folder.make()
         self.new.on_lost = self._destination_lost
         self.copier.pairs = self.folder.pairs(self.new)
@@ -117,6 +119,7 @@ class StorageVmotion:
 
     @property
     def copied_bytes(self) -> int:
+        """Of the disks, in all rounds so far; ``copier.other_files_bytes`` says the rest."""
         return self.copier.copied_bytes
 
     def _destination_lost(self, sentence: str) -> None:
@@ -145,7 +148,7 @@ class StorageVmotion:
         self.disks.closing.append(self._undo_now)
         try:
             yield from method.undo_steps()
-            forget_copy(self.source_home, self.record)
+            self.commitment.forget()
         except (AdminError, OSError) as error:
             self.why += f" Its redo logs are merged when it is powered on the next time: {error}"
         self.disks.closing.remove(self._undo_now)
@@ -155,7 +158,7 @@ class StorageVmotion:
         if snapshots is not None and not self.disks.lost:
             for _ in snapshots.merge_frozen():
                 pass
-            forget_copy(self.source_home, self.record)
+            self.commitment.forget()
 
     def _check(self) -> None:
         if self._lost or self.disks.lost:
@@ -171,11 +174,10 @@ class StorageVmotion:
         self._check()
         for disks in (self.disks, new):
             check_held(disks)
-        self.record = go_on(self.source_home, self.record, "switching")
         try:
-            self.folder.home.arrive()
-        except (AdminError, OSError) as error:
-            self._look_again(error)
+            self.commitment.switch()
+        except UndecidedError as error:
+            self._stop_undecided(error)
         self.state = "moved"
         self._leave()
         self.disks.exchange(new)
@@ -186,21 +188,6 @@ class StorageVmotion:
         )
         self._clean_source(new)
         self._ended(True)
-
-    def _look_again(self, error: Exception) -> None:
-        """Whether it has got its name is not known: see to it that it never will, or find that it has."""
-        arriving = self.folder.home
-        try:
-            arriving.withdraw()
-        except (AdminError, OSError):
-            try:
-                arriving.arrived = arriving.has_arrived(self.record.number)
-            except (AdminError, OSError):
-                arriving.arrived = False
-            if not arriving.arrived:
-                self._stop_undecided(error)
-            return
-        raise error
 
     def _stop_undecided(self, error: Exception) -> None:
         self.state, new = "undecided", self.new
@@ -233,7 +220,7 @@ class StorageVmotion:
         problems = old.close()
         try:
             keep = self._move_swap()
-            forget_source(self.disks.home, self.source_home.where, self.record.number, keep)
+            forget_source(self.disks.home, self.source_home.where, self.commitment.record.number, keep)
         except (AdminError, OSError) as error:
             problems.append(str(error))
         if problems:
@@ -267,12 +254,7 @@ class StorageVmotion:
             with contextlib.suppress(AdminError, OSError):
                 self.new.close()
         if not self.disks.lost:
-            with contextlib.suppress(AdminError, OSError):
-                self.record = go_on(self.source_home, self.record, "staying")
-                if self.record.redo_logs:
-                    clear_half_copy(self.source_home.storage, self.record)
-                else:
-                    forget_copy(self.source_home, self.record)
+            self.commitment.stay()
         self._ended(False)
 
     def _cancelled(self) -> None:
@@ -281,7 +263,7 @@ class StorageVmotion:
             return
         why = self.disks.lost or "the machine went off."
         self._give_up(f": {why}")
-        if self.record.redo_logs:
+        if self.commitment.record.redo_logs:
             self._undo_now()
 
     def _ended(self, ok: bool) -> None:
@@ -289,7 +271,7 @@ class StorageVmotion:
         self._say(
             StorageMoveEnded(
                 now_ns, self.hosted.name, ok, self.why, self.left, copier.copied_bytes, copier.number,
-                now_ns - self.began_ns,
+                now_ns - self.began_ns, copier.other_files_bytes,
             )
         )  # fmt: skip
 

@@ -33,8 +33,8 @@ class StorageRoundBegan(Event, frozen=True, tag=True):
 
 
 class StorageBytesCopied(Event, frozen=True, tag=True):
-    """A piece of a disk, or of another file of the folder (``what``: a node, or the file's name), was looked at;
-    ``written_bytes`` of it are at the destination: zeros take no space there."""
+    """A piece of a disk, or of another file of the folder (``what``: a node, or the file's name; ``number`` is 0 for
+    those), was looked at; ``written_bytes`` of it are at the destination: zeros take no space there."""
 
     vm: str
     what: str
@@ -66,7 +66,8 @@ class StorageSwitched(Event, frozen=True, tag=True):
 
 class StorageMoveEnded(Event, frozen=True, tag=True):
     """``why`` is empty after a success, and says in a sentence what has happened otherwise. ``left``: what could not be
-    removed from the source after a success, and when that will be done."""
+    removed from the source after a success, and when that will be done. ``copied_bytes``: of the disks, in all rounds;
+    ``other_files_bytes``: of the other files of the folder."""
 
     vm: str
     ok: bool
@@ -75,3 +76,4 @@ class StorageMoveEnded(Event, frozen=True, tag=True):
     copied_bytes: int
     rounds: int
     duration_ns: int
+    other_files_bytes: int = 0
