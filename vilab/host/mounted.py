@@ -101,6 +101,10 @@ class Mounted:
         """Keep other hosts out of these files, as far as opening them does not. What gives them back."""
         return lambda: None
 
+    def stepwise(self) -> contextlib.AbstractContextManager[None]:
+        """In between, nobody is waited for who may be dead: ``StillHeld``, and who asks again goes on watching."""
+        return contextlib.nullcontext()
+
     def lose(self, sentence: str) -> None:
         for user in list(self.users):
             user.lose(sentence)
@@ -144,6 +148,9 @@ class MountedVmfs(Mounted):
     def state(self) -> State:
         return "fenced" if self.member.member.gone is not None else "away" if self._away else "active"
 
+    def stepwise(self) -> contextlib.AbstractContextManager[None]:
+        return self.member.member.stepwise()
+
     def _arm(self) -> None:
         self._timer = self.clock.at(self.clock.now_ns + self.timing.renew_ns, self._beat)
 
@@ -151,7 +158,8 @@ class MountedVmfs(Mounted):
         self._timer = None
         if not self.time.waits:
             try:
-                self.member.beat()
+                with self.member.member.stepwise():
+                    self.member.beat()
                 self._away = False
             except HostFenced as fenced:
                 self.lose(f"The datastore {self.name} is lost to this host. {fenced}")

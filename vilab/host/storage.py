@@ -14,9 +14,10 @@ Heartbeats and lock renewals keep the host's clock, or this computer's where the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -232,6 +233,15 @@ class HostStorage:
             self._temporary = tempfile.TemporaryDirectory(prefix="vilab-local-")
             self._directory = Path(self._temporary.name)
         return self._directory
+
+    @contextlib.contextmanager
+    def stepwise(self) -> Iterator[None]:
+        """In between, locks of a host that may be dead are not waited for: whatever needs them raises ``StillHeld``,
+        and who asks again, often enough, goes on watching that host."""
+        with contextlib.ExitStack() as stack:
+            for each in self._mounted.values():
+                stack.enter_context(each.stepwise())
+            yield
 
     # --- files --------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from vilab.host.mounted import Mounted
 from vilab.host.storage import HostStorage
 from vilab.host.vmx import Vmx
 from vilab.storage.disk_file import DiskFile, Files
+from vilab.storage.still_held import StillHeld
 
 MOST_BYTES = 1 << 20
 
@@ -128,6 +129,8 @@ class PowerLock:
         except AdminError as error:
             if file is not None:
                 file.close()
+            if isinstance(error, StillHeld):
+                raise
             raise self._refused(error) from None
         self._file = file
         words = f"{self.host}\n".encode()

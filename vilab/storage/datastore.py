@@ -21,6 +21,7 @@ from typing import Protocol
 from vilab.errors import AdminError
 from vilab.storage.block import BlockError
 from vilab.storage.disk_file import REAL_FILES, DiskFile, Files
+from vilab.storage.still_held import StillHeld
 
 LONGEST_NAME_BYTES = 255
 
@@ -208,6 +209,8 @@ class DatastoreFiles(Files):
         except AdminError as error:
             if self.exists(temporary):
                 self.datastore.remove(self._inside(temporary))
+            if isinstance(error, StillHeld):
+                raise
             kind = error.kind if isinstance(error, BlockError) else "medium"
             raise BlockError(kind, f"{path} cannot be written: {error}") from None
 

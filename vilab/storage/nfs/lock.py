@@ -63,16 +63,20 @@ class Owner(msgspec.Struct, frozen=True):
 class Watch:
     """How often a record was seen unchanged, each time at least an interval after the last, by the watcher's clock.
 
-    A time in which nobody could look, because the server was away, does not count as a missed renewal.
+    A time in which nobody could look, because the server was away, does not count as a missed renewal. ``moved``: it
+    has changed between the last two looks, so that its owner lives.
     """
 
     def __init__(self, settings: LockSettings) -> None:
         self.settings = settings
         self.raw = b""
         self.missed = 0
-        self._seen_ns = 0
+        self.moved = False
+        self._seen_ns = self._looked_ns = 0
 
     def stale(self, raw: bytes, now_ns: int) -> bool:
+        lately = now_ns - self._looked_ns < self.settings.update_ns * self.settings.max_failures
+        self.moved, self._looked_ns = bool(self.raw) and raw != self.raw and lately, now_ns
         if raw != self.raw:
             self.raw, self.missed, self._seen_ns = raw, 0, now_ns
         elif now_ns - self._seen_ns >= self.settings.update_ns:

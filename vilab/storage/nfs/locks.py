@@ -31,13 +31,15 @@ from vilab.storage.nfs.events import (
     NfsLockTaken,
 )
 from vilab.storage.nfs.lock import LockSettings, NfsLock, Owner
+from vilab.storage.still_held import StillHeld
 
 
-class LockedError(AdminError):
-    """Another host has the file. ``holder``: its name; ``missed``: renewals it was seen to miss."""
+class LockedError(StillHeld):
+    """Another host has the file. ``holder``: its name; ``missed``: renewals it was seen to miss; ``alive``: it was seen
+    to renew its lock since this host has asked first."""
 
-    def __init__(self, path: str, lock: str, holder: str, missed: int, most: int) -> None:
-        self.path, self.holder, self.missed = path, holder, missed
+    def __init__(self, path: str, lock: str, holder: str, missed: int, most: int, alive: bool = False) -> None:
+        self.path, self.holder, self.missed, self.alive = path, holder, missed, alive
         super().__init__(
             f"{path} is locked by host {holder} ({lock}, {missed} of {most} renewals missed). Power the virtual "
             "machine off there; if that host is dead, its lock is taken over when you go on trying."
@@ -93,7 +95,7 @@ class VmLocks:
                 else:  # the others are looked at all the same: a dead owner has missed the renewals of all of them
                     refused.append(lock)
             if refused:
-                raise self._refused(refused[0])
+                raise self._refused(refused)
         except (NfsError, LockedError) as error:
             for lock in taken.values():
                 self._give_back(lock)
@@ -107,11 +109,12 @@ class VmLocks:
     def _new_lock(self, path: str) -> NfsLock:
         return NfsLock(self.datastore.client, path, self.owner, self.datastore.clock, self.settings)
 
-    def _refused(self, lock: NfsLock) -> LockedError:
+    def _refused(self, locks: list[NfsLock]) -> LockedError:
+        lock, alive = locks[0], any(each.watch.moved for each in locks)
         holder = "another host" if lock.holder is None else lock.holder.host
         missed = lock.watch.missed
         self._say(NfsLockRefused(self._now_ns, lock.path, self.owner.name, holder, missed))
-        return LockedError(lock.path, lock.name, holder, missed, self.settings.max_failures)
+        return LockedError(lock.path, lock.name, holder, missed, self.settings.max_failures, alive)
 
     def _say_taken(self, path: str, lock: NfsLock) -> None:
         assert lock.record is not None

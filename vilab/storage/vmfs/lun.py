@@ -26,6 +26,7 @@ from vilab.storage.block import BlockError, ReservationConflict
 from vilab.storage.disk_file import DiskFile
 from vilab.storage.geometry import ShapedLike
 from vilab.storage.raw_disk import RawDisk
+from vilab.storage.still_held import StillHeld
 from vilab.storage.vmfs.events import VmfsReservation
 from vilab.storage.vmfs.time import SECOND_NS, Clock, Timing
 
@@ -161,30 +162,54 @@ class FileLun(ShapedLike):
             self._lock = -1
 
 
+STEP_NS = 50_000_000
+"""A host that is at work on the volume has reserved it for less than that, as a rule."""
+
+
 class PatientLun(ShapedLike):
-    """A LUN whose conflicts are waited for: after ``retry_ns``, twice that, ..., ``conflict_ns`` in all."""
+    """A LUN whose conflicts are waited for: after ``retry_ns``, twice that, ..., ``conflict_ns`` in all.
+
+    ``steps``: for ``STEP_NS`` only, then ``StillHeld``; who asks again is refused after ``conflict_ns`` in all.
+    """
 
     def __init__(self, lun: Lun, clock: Clock, timing: Timing, log: EventLog, host: str) -> None:
         self.lun, self.clock, self.timing, self.log, self.host = lun, clock, timing, log, host
         self._behind = lun
         self.reserved_at_ns: int | None = None
+        self.steps = False
+        self._refused_ns: tuple[int, int] | None = None
+        """When the conflict was seen first that is not over, and when last."""
 
     def _insist(self, command: Callable[[], T]) -> T:
-        pause, deadline = self.timing.retry_ns, self.clock.now_ns + self.timing.conflict_ns
+        pause, begun_ns = self.timing.retry_ns, self.clock.now_ns
         while True:
             try:
-                return command()
+                done = command()
             except ReservationConflict:
                 self._say("conflict", 0)
-                if self.clock.now_ns >= deadline:
-                    seconds = self.timing.conflict_ns / SECOND_NS
-                    raise BlockError(
-                        "medium",
-                        f"The LUN has been reserved by another host for {seconds:g} s. If no host is at work on it, "
-                        "reset the LUN: a reservation ends with a reset.",
-                    ) from None
+                self._check_patience(begun_ns, self.clock.now_ns)
                 self.clock.wait(pause)
                 pause = min(2 * pause, SECOND_NS // 20)
+            else:
+                self._refused_ns = None
+                return done
+
+    def _check_patience(self, begun_ns: int, now_ns: int) -> None:
+        since_ns = begun_ns
+        if self._refused_ns is not None and now_ns - self._refused_ns[1] < self.timing.dead_ns:
+            since_ns = min(since_ns, self._refused_ns[0])
+        if now_ns >= since_ns + self.timing.conflict_ns:
+            self._refused_ns = None
+            seconds = self.timing.conflict_ns / SECOND_NS
+            raise BlockError(
+                "medium",
+                f"The LUN has been reserved by another host for {seconds:g} s. If no host is at work on it, reset the "
+                "LUN: a reservation ends with a reset.",
+            ) from None
+        if self.steps and now_ns >= begun_ns + STEP_NS:
+            self._refused_ns = since_ns, now_ns
+            seconds = (now_ns - since_ns) / SECOND_NS
+            raise StillHeld(f"The LUN is reserved by another host, for {seconds:.1f} s so far.") from None
 
     def read(self, offset_bytes: int, size_bytes: int) -> bytes:
         return self._insist(lambda: self.lun.read(offset_bytes, size_bytes))

@@ -43,6 +43,7 @@ from vilab.storage.vmfs.lun import Lun, PatientLun
 from vilab.storage.vmfs.time import Clock, Timing
 from vilab.storage.vmfs.transaction import Hints, Transaction
 from vilab.storage.vmfs.volume import Volume
+from vilab.storage.vmfs.watching import Watched
 
 
 class Member:
@@ -72,6 +73,8 @@ class Member:
         self.unsettled: dict[int, Header] | None = None
         """After a change that did not come to its end: the locks it had written. The journal says what became of it."""
         self.gone: HostFenced | None = None
+        self.watched: dict[int, Watched] = {}
+        """Slot -> what was seen of its host, by who asks again and again instead of waiting (``stepwise``)."""
         self.catalog = Catalog(self.volume)
         self._join()
         self.hints = Hints(self.slot)
@@ -207,6 +210,19 @@ class Member:
             self.volume.flush()
         self.held.clear()
         self.gone = HostFenced(f"Host {self.name} has left the volume.")
+
+    @property
+    def steps(self) -> bool:
+        return self.lun.steps
+
+    @contextlib.contextmanager
+    def stepwise(self) -> Iterator[None]:
+        """In between nobody is waited for: ``StillHeld`` where a host is in the way that may be dead."""
+        before, self.lun.steps = self.lun.steps, True
+        try:
+            yield
+        finally:
+            self.lun.steps = before
 
     # --- locks --------------------------------------------------------------------------------------------------------
 

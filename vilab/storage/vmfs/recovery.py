@@ -8,6 +8,8 @@
             reserve ─ the same still? ─ replay its journal ─ slot free, seq + 1 ─ release
                                                               └ all its locks are stale now
 
+The same without waiting, where the member is ``stepwise``: each time one look, and ``StillHeld`` (``look_once``).
+
 A host that dies while it breaks another one has changed nothing that the next one would not do again.
 Deleted files that are too large for one change are listed in the sector in front of the journal until their last
 block is free; whoever breaks the heartbeat, or takes the slot, goes on with them.
@@ -18,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from vilab.storage.still_held import StillHeld
 from vilab.storage.vmfs import journal
 from vilab.storage.vmfs import layout as on_disk
 from vilab.storage.vmfs.block_id import INODE
@@ -28,6 +31,7 @@ from vilab.storage.vmfs.member import Member
 from vilab.storage.vmfs.resource import Resource
 from vilab.storage.vmfs.time import SECOND_NS
 from vilab.storage.vmfs.transaction import Transaction
+from vilab.storage.vmfs.watching import Watched
 
 T = TypeVar("T")
 
@@ -36,7 +40,7 @@ def patiently(member: Member, operation: Callable[[], T]) -> T:
     """Do it; where a host that may be dead is in the way, watch that one and do it again.
 
     Raises ``FileInUse`` if it is alive and has the file open, or has not come to the end of a change for
-    ``conflict_ns``.
+    ``conflict_ns``. ``StillHeld`` where the member is ``stepwise`` and that is not known yet.
     """
     member.keep_alive()
     since = member.clock.now_ns
@@ -44,13 +48,63 @@ def patiently(member: Member, operation: Callable[[], T]) -> T:
         try:
             return operation()
         except Held as held:
-            if not watch(member, held):
+            if member.steps:
+                look_once(member, held)
+            elif not watch(member, held):
                 since = member.clock.now_ns
             elif member.clock.now_ns - since > member.timing.conflict_ns:
-                raise FileInUse(
-                    f"{held.what[0].upper() + held.what[1:]} has been in the middle of another host's change for "
-                    f"{(member.clock.now_ns - since) / SECOND_NS:.0f} s, and that host is alive: look at its disk."
-                ) from None
+                raise _in_change(held, member.clock.now_ns - since) from None
+
+
+def look_once(member: Member, held: Held) -> None:
+    """Return when the owner of a lock is no more.
+
+    Raises ``FileInUse``: it is alive and has the file open, or does not come to an end; ``StillHeld``: ask again.
+    """
+    slot = journal.slot_of(held.hb_pos)
+    now, now_ns = member.read_slot(slot), member.clock.now_ns
+    watched = member.watched.pop(slot, None)
+    if watched is None or watched.seen.seq != held.hb_seq or watched.forgotten(now_ns):
+        if not now.live or now.seq != held.hb_seq:
+            return
+        watched = Watched(now, now_ns, member.timing)
+    seen = watched.look(now, now_ns)
+    if seen == "gone":
+        return
+    if seen == "dead":
+        break_heartbeat(member, slot, watched.seen, watched.silent_ns)
+        return
+    if seen == "alive":
+        if not held.in_change:
+            raise _in_use(held, now)
+        if now_ns - watched.since_ns > member.timing.conflict_ns:
+            raise _in_change(held, now_ns - watched.since_ns)
+        watched.begin_again(now, now_ns)
+    member.watched[slot] = watched
+    raise StillHeld(
+        f"{_upper(held.what)} is locked by host {on_disk.uuid_text(now.host)} (heartbeat slot {slot}), which has been "
+        f"silent for {watched.silent_ns / SECOND_NS:.0f} s; after {member.timing.dead_ns / SECOND_NS:g} s it counts as "
+        "dead.",
+        member.timing.look_ns,
+    )
+
+
+def _upper(what: str) -> str:
+    return what[0].upper() + what[1:]
+
+
+def _in_use(held: Held, owner: Heartbeat) -> FileInUse:
+    return FileInUse(
+        f"{_upper(held.what)} is in use by host {on_disk.uuid_text(owner.host)}, which is alive (heartbeat slot "
+        f"{journal.slot_of(held.hb_pos)}). Close it there first."
+    )
+
+
+def _in_change(held: Held, for_ns: int) -> FileInUse:
+    return FileInUse(
+        f"{_upper(held.what)} has been in the middle of another host's change for {for_ns / SECOND_NS:.0f} s, and that "
+        "host is alive: look at its disk."
+    )
 
 
 def watch(member: Member, held: Held) -> bool:
@@ -59,25 +113,22 @@ def watch(member: Member, held: Held) -> bool:
     ``FileInUse`` as soon as it shows that it is alive and has the file open.
     """
     slot = journal.slot_of(held.hb_pos)
-    first, since = member.read_slot(slot), member.clock.now_ns
+    first = member.read_slot(slot)
+    if not first.live or first.seq != held.hb_seq:
+        return False
+    watched = Watched(first, member.clock.now_ns, member.timing)
     while True:
-        if not first.live or first.seq != held.hb_seq:
-            return False
-        silent = member.clock.now_ns - since
-        if silent >= member.timing.dead_ns:
-            break_heartbeat(member, slot, first, silent)
-            return False
         member.clock.wait(member.timing.look_ns)
         member.keep_alive()
         now = member.read_slot(slot)
-        if now.live and now.seq == held.hb_seq and now.stamp_us != first.stamp_us:
+        seen = watched.look(now, member.clock.now_ns)
+        if seen == "alive":
             if held.in_change:
                 return True  # it has most likely finished by now; if not, we come back
-            raise FileInUse(
-                f"{held.what[0].upper() + held.what[1:]} is in use by host {on_disk.uuid_text(now.host)}, which is "
-                f"alive (heartbeat slot {slot}). Close it there first."
-            )
-        if not now.live or now.seq != held.hb_seq:
+            raise _in_use(held, now)
+        if seen == "dead":
+            break_heartbeat(member, slot, first, watched.silent_ns)
+        if seen != "silent":
             return False
 
 
