@@ -144,12 +144,14 @@ class Host:
 
     def resume(
         self, snapshot: Snapshot, name: str | None = None, *, console: Console | None = None,
-        config: MemoryConfig | None = None, log: EventLog | None = None,
+        config: MemoryConfig | None = None, log: EventLog | None = None, disks: VmDisks | None = None,
+        swap_path: Path | None = None,
     ) -> HostedVm:  # fmt: skip
         """A virtual machine that goes on from a snapshot: a clone under another name, or the suspended one itself.
 
         Its clock goes on from where it stood. Pages that were never touched stay so. Where it had disks, their locks
-        are taken again; refused if somebody has written to them meanwhile.
+        are taken again; refused if somebody has written to them meanwhile. ``disks``: locked, opened and compared by
+        the caller already. ``swap_path``: as for ``power_on``.
         """
         config = snapshot.config if config is None else config
         if config.size_mb != snapshot.config.size_mb:
@@ -157,12 +159,12 @@ class Host:
                 f"A snapshot of {snapshot.config.size_mb} MB does not fit a machine of {config.size_mb} MB."
             )
         copied = name is not None and name != snapshot.name and not snapshot.cids  # its file stays the original's
-        disks = None if copied else self._disks_of(snapshot)
+        if disks is None and not copied:
+            disks = self._disks_of(snapshot)
         try:
             hosted = self._load(
                 name or snapshot.name, snapshot.image, config, snapshot.vm.engine_name, snapshot.engine_options,
-                console, snapshot.ramdisk_bytes, log, disks=disks,
-                cards=self._cards_of(snapshot, name),
+                console, snapshot.ramdisk_bytes, log, swap_path, disks, self._cards_of(snapshot, name),
             )  # fmt: skip
         except BaseException:
             if disks is not None:
@@ -242,7 +244,13 @@ class Host:
 
     def suspend(self, hosted: HostedVm) -> Snapshot:
         """Off the machine, and a value to resume from. Its files are given back, as ESX does: another host may resume
-        it, if it sees the same datastore."""
+        it, if it sees the same datastore. (``suspended``: as a file there.)"""
+        snapshot = self.capture(hosted)
+        self.power_off(hosted)
+        return snapshot
+
+    def capture(self, hosted: HostedVm) -> Snapshot:
+        """What a suspended machine is made of; what its guest has written is on its disks. It is as it was."""
         if hosted.disks is not None and hosted.disks.thrown_away:
             raise AdminError(
                 f"{hosted.name} was not suspended: what it has written to {' and '.join(hosted.disks.thrown_away)} "
@@ -251,9 +259,7 @@ class Host:
         if hosted.disks is not None:
             for bus in hosted.vm.buses:
                 bus.flush()
-        snapshot = hosted.snapshot()
-        self.power_off(hosted)
-        return snapshot
+        return hosted.snapshot()
 
     def clone(self, hosted: HostedVm, *names: str) -> list[HostedVm]:
         """More machines like this one as it is now. Refused for one with disks: all would write to the same ones."""
