@@ -101,7 +101,7 @@ class Mounted:
         """Keep other hosts out of these files, as far as opening them does not. What gives them back."""
         return lambda: None
 
-    def stepwise(self) -> contextlib.AbstractContextManager[None]:
+    def stepwise(self, steps: bool = True) -> contextlib.AbstractContextManager[None]:
         """In between, nobody is waited for who may be dead: ``StillHeld``, and who asks again goes on watching."""
         return contextlib.nullcontext()
 
@@ -148,8 +148,8 @@ class MountedVmfs(Mounted):
     def state(self) -> State:
         return "fenced" if self.member.member.gone is not None else "away" if self._away else "active"
 
-    def stepwise(self) -> contextlib.AbstractContextManager[None]:
-        return self.member.member.stepwise()
+    def stepwise(self, steps: bool = True) -> contextlib.AbstractContextManager[None]:
+        return self.member.member.stepwise(steps)
 
     def _arm(self) -> None:
         self._timer = self.clock.at(self.clock.now_ns + self.timing.renew_ns, self._beat)

@@ -19,7 +19,7 @@ folder, which ESX calls host-local swap, and ``sched.swap.derivedName`` stays as
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
@@ -28,29 +28,11 @@ from vilab.events import EventLog
 from vilab.host import vmx
 from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
-from vilab.host.vm_disks import VmDisks
-from vilab.host.vm_home import VmHome
-from vilab.host.vm_move import read_config
-from vilab.host.vmx_disks import adapters_of
-from vilab.host.vmx_network import cards_of, write_addresses
-from vilab.host.vmx_settings import VmSettings, apply_settings, settings_of, swap_path
-from vilab.memory.client import MemoryConfig
+from vilab.host.powering_on import PoweringOn
+from vilab.host.vmx_settings import apply_settings, settings_of
 from vilab.protocols import Console
 from vilab.storage.nfs.lock import LockSettings
 from vilab.storage.nfs.locks import LockedError
-from vilab.vmm.choices import usual_for
-from vilab.vmm.runner import RunOptions, choose
-from vilab.vmm.scsi_disks import CONTROLLERS
-
-MOST_RAMDISK_MB = 1024
-
-
-def memory_config(settings: VmSettings) -> MemoryConfig:
-    """What the memory manager has to know. A limit above the configured size is none."""
-    limit_mb = settings.limit_mb
-    if limit_mb is not None and limit_mb >= settings.memsize_mb:
-        limit_mb = None
-    return MemoryConfig(settings.memsize_mb, settings.reservation_mb, limit_mb, settings.shares)
 
 
 def power_on_file(
@@ -70,65 +52,18 @@ def power_on_file(
     AdminError : the file cannot be read, has a value that cannot be, or names what vilab does not have; another host
         or program has the machine powered on; or the host refuses. The file is as it was, and nothing stays open.
     """
-    home = VmHome(host.storage, where)
-    config = read_config(home)
-    settings = settings_of(config)
-    if settings.vcpus != 1:
-        raise AdminError(
-            f"{home.where}: numvcpus is {settings.vcpus}; a virtual machine has one processor here so far."
-        )
-    if settings.image is None:
-        raise AdminError(
-            f"{home.where} does not say what to run: set vilab.image to a bundled program, debian or a path."
-        )
-    engine = settings.engine or "svm"
-    adapters, cards = adapters_of(config), cards_of(config, settings.display_name)
-    chosen = choose(
-        RunOptions(
-            settings.image, engine, settings.memsize_mb << 20, config.get("vilab.append") or "",
-            disks=tuple(Path(disk.file_name) for adapter in adapters for disk in adapter.disks),
-            controller=adapters[0].controller if adapters else CONTROLLERS[0], cards=tuple(card.kind for card in cards),
-        )
-    )  # fmt: skip
-    ramdisk_bytes = _ramdisk_mb(config, home.where) << 20
-    local = home.local_path()
-    swap = None if local is None else swap_path(settings, PurePosixPath(local.as_posix()))
-    disks = _locked(host, home, patience_ns)
-    try:
-        hosted = host.power_on(
-            settings.display_name, chosen.image, memory_config(settings), engine=engine,
-            engine_options=usual_for(chosen.image.kind, engine, {}), console=console, log=log,
-            ramdisk_bytes=ramdisk_bytes, swap_path=None if swap is None else Path(swap), disks=disks,
-            cards=cards,
-        )  # fmt: skip
-    except BaseException:
-        disks.close()
-        raise
-    try:
-        config = home.read()
-        new = write_addresses(config, cards)
-        if swap is not None:
-            apply_settings(config, msgspec.structs.replace(settings_of(config), swap_name=swap.name))
-        if new or swap is not None:
-            home.write(config)
-    except BaseException:
-        host.power_off(hosted)
-        raise
-    return hosted
-
-
-def _locked(host: Host, home: VmHome, patience_ns: int) -> VmDisks:
-    """The machine's files, this host's now."""
-    clock = host.storage.clock
+    steps, clock = PoweringOn(host, where, console, log), host.storage.clock
     until_ns = clock.now_ns + patience_ns
-    while True:
-        try:
-            return VmDisks(home, clock, host.log)
-        except LockedError:
-            interval_ns = (host.storage.options.locks or LockSettings()).update_ns
-            if clock.now_ns + interval_ns > until_ns:
-                raise
-            host.wait(interval_ns)
+    while (hosted := steps.step()) is None:
+        held = steps.held
+        assert held is not None
+        wait_ns = held.again_ns
+        if isinstance(held, LockedError):
+            wait_ns = (host.storage.options.locks or LockSettings()).update_ns
+            if clock.now_ns + wait_ns > until_ns:
+                raise held
+        host.wait(wait_ns)
+    return hosted
 
 
 def save_settings(hosted: HostedVm, path: Path | None = None) -> None:
@@ -148,10 +83,3 @@ def save_settings(hosted: HostedVm, path: Path | None = None) -> None:
         home.write(config)
     else:
         vmx.save(config, path or Path())
-
-
-def _ramdisk_mb(config: vmx.Vmx, where: str) -> int:
-    said = config.get("vilab.ramdiskMB") or "0"
-    if not said.isdecimal() or int(said) > MOST_RAMDISK_MB:
-        raise AdminError(f"{where}: vilab.ramdiskMB is {said!r}; it has to be a number from 0 to {MOST_RAMDISK_MB}.")
-    return int(said)

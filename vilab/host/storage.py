@@ -235,12 +235,12 @@ class HostStorage:
         return self._directory
 
     @contextlib.contextmanager
-    def stepwise(self) -> Iterator[None]:
+    def stepwise(self, steps: bool = True) -> Iterator[None]:
         """In between, locks of a host that may be dead are not waited for: whatever needs them raises ``StillHeld``,
-        and who asks again, often enough, goes on watching that host."""
+        and who asks again, often enough, goes on watching that host. ``False``: they are waited for after all."""
         with contextlib.ExitStack() as stack:
             for each in self._mounted.values():
-                stack.enter_context(each.stepwise())
+                stack.enter_context(each.stepwise(steps))
             yield
 
     # --- files --------------------------------------------------------------------------------------------------------

@@ -278,10 +278,15 @@ class VmDisks:
 
     def close(self) -> list[str]:
         """Give everything back; what could not be, in sentences. Again: nothing happens."""
-        problems: list[str] = []
         if self._closed:
-            return problems
+            return []
         self._closed = True
+        with self.home.storage.stepwise(False):  # what was taken is given back, even if somebody has to be waited for
+            problems = self._give_back()
+        return [] if self.lost else problems
+
+    def _give_back(self) -> list[str]:
+        problems: list[str] = []
 
         def attempt(step: Callable[[], object]) -> None:
             try:
@@ -303,7 +308,7 @@ class VmDisks:
             attempt(give_back)
         for mounted in self._used:
             mounted.users.remove(self)
-        return [] if self.lost else problems
+        return problems
 
     def abandon(self) -> None:
         """The host has no power any more: nothing is written, and nothing given back."""

@@ -216,9 +216,10 @@ class Member:
         return self.lun.steps
 
     @contextlib.contextmanager
-    def stepwise(self) -> Iterator[None]:
-        """In between nobody is waited for: ``StillHeld`` where a host is in the way that may be dead."""
-        before, self.lun.steps = self.lun.steps, True
+    def stepwise(self, steps: bool = True) -> Iterator[None]:
+        """In between nobody is waited for: ``StillHeld`` where a host is in the way that may be dead. ``False``: as
+        usual, within another one."""
+        before, self.lun.steps = self.lun.steps, steps
         try:
             yield
         finally:
@@ -296,14 +297,15 @@ class Member:
         """Give a lock back that was held."""
         if pos not in self.held:
             return
-        try:
-            self.keep_alive()
-        except HostFenced:
-            self.held.clear()  # they were broken: nothing is left to be given back
-            return
-        header = Header.decode(self.volume.read(pos, SECTOR))
-        if self.is_own(header):
-            self.volume.write(pos, self.unlocked(header).encode())
+        with self.stepwise(False):
+            try:
+                self.keep_alive()
+            except HostFenced:
+                self.held.clear()  # they were broken: nothing is left to be given back
+                return
+            header = Header.decode(self.volume.read(pos, SECTOR))
+            if self.is_own(header):
+                self.volume.write(pos, self.unlocked(header).encode())
         self.held.discard(pos)
         if self.log.active:
             self.log.emit(VmfsLockReleased(self.clock.now_ns, self.name, pos, what))
