@@ -50,6 +50,11 @@ def checkpoint_of(config: Vmx) -> Checkpoint | None:
     return Checkpoint(name, int(number, 16) if _NUMBER.fullmatch(number) else None)
 
 
+def said(config: Vmx) -> tuple[str, str]:
+    """The two lines, empty where the machine is not suspended: to see whether that has changed."""
+    return config.get(FILE_KEY) or "", config.get(NUMBER_KEY) or ""
+
+
 def say(config: Vmx, checkpoint: Checkpoint) -> None:
     """The machine is suspended: ``checkpoint_of`` finds this."""
     config.set(FILE_KEY, checkpoint.file_name)
@@ -60,7 +65,7 @@ def say(config: Vmx, checkpoint: Checkpoint) -> None:
 def forget(config: Vmx) -> str:
     """The machine is suspended no more. The name of its file, empty if there was none."""
     name = config.get(FILE_KEY) or ""
-    for key in (FILE_KEY, NUMBER_KEY):
+    for key in (FILE_KEY, NUMBER_KEY) if name else ():
         config.remove(key)
     return name
 

@@ -36,23 +36,25 @@ from vilab.storage.nfs.locks import LockedError
 
 
 def power_on_file(
-    host: Host, where: Path | str, *, console: Console | None = None, log: EventLog | None = None, patience_ns: int = 0
-) -> HostedVm:
-    """Start what a .vmx file describes; the file then says where the swap file is,
-    and which addresses its network cards have.
+    host: Host, where: Path | str, *, console: Console | None = None, log: EventLog | None = None,
+    patience_ns: int = 0, discard_suspended: bool = False,
+) -> HostedVm:  # fmt: skip
+    """Start what a .vmx file describes, or go on with it, if it is suspended; the file then says where the swap file
+    is, and which addresses its network cards have.
 
     Parameters
     ----------
     where : ``[datastore1] web/web.vmx``, or a file of this computer.
     patience_ns : for so long it is tried again where the machine's locks on a file server are another host's: those of
         a dead host become free after 30 s. On VMFS a silent host is always waited for, 16 s.
+    discard_suspended : start it anew, if it is suspended; its state is lost.
 
     Raises
     ------
     AdminError : the file cannot be read, has a value that cannot be, or names what vilab does not have; another host
         or program has the machine powered on; or the host refuses. The file is as it was, and nothing stays open.
     """
-    steps, clock = PoweringOn(host, where, console, log), host.storage.clock
+    steps, clock = PoweringOn(host, where, console, log, discard_suspended), host.storage.clock
     until_ns = clock.now_ns + patience_ns
     while (hosted := steps.step()) is None:
         held = steps.held
