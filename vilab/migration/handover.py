@@ -76,10 +76,14 @@ class Lost(msgspec.Struct, frozen=True):
     sentence: str
 
 
+INTERVAL_NS = 5_000_000_000
+
+
 class Waiting(msgspec.Struct, frozen=True):
-    """It is not decided: ask again in a while."""
+    """It is not decided: ask again after ``again_ns``."""
 
     sentence: str
+    again_ns: int = INTERVAL_NS
 
 
 Outcome = Reclaimed | TakenOver | Lost

@@ -21,6 +21,7 @@ from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
 from vilab.host.vmx_disks import adapters_of
 from vilab.migration.handover import (
+    INTERVAL_NS,
     Answer,
     Lost,
     Offer,
@@ -36,8 +37,8 @@ from vilab.migration.handover_record import DamagedRecord, read_record, write_re
 from vilab.storage.disks.disk_chain import DiskChain
 from vilab.storage.nfs.lock import LockSettings
 from vilab.storage.nfs.locks import LockedError
+from vilab.storage.still_held import StillHeld
 
-INTERVAL_NS = 5_000_000_000
 PATIENCE_NS = 60_000_000_000
 """A dead host's locks are free after 16 s on VMFS and after 30 s on NFS."""
 
@@ -140,7 +141,8 @@ class SourceSide:
     # --- asking for the locks again -----------------------------------------------------------------------------------
 
     def reclaim(self) -> Answer:
-        """The destination has said nothing, or no. Takes up to 16 s of the storage's time where it may be dead."""
+        """The destination has said nothing, or no. Takes up to 16 s of the storage's time where it may be dead; where
+        the storage is ``stepwise``, it takes none, and is ``Waiting``."""
         return all_of(self.reclaim_steps())
 
     def reclaim_steps(self) -> Generator[str, None, Answer]:
@@ -162,7 +164,10 @@ class SourceSide:
             check_held(disks)
         except AdminError as error:
             disks.close()
-            return Waiting(f"{self.source} has the files of {self.name}, but cannot go on with it yet: {error}")
+            again_ns = error.again_ns if isinstance(error, StillHeld) else INTERVAL_NS
+            return Waiting(
+                f"{self.source} has the files of {self.name}, but cannot go on with it yet: {error}", again_ns
+            )
         if isinstance(answer, Lost):
             disks.close()
         return answer
@@ -211,6 +216,9 @@ class SourceSide:
         )
 
     def _refused(self, offer: Offer, error: AdminError) -> TakenOver | Waiting:
+        if isinstance(error, StillHeld) and not isinstance(error, LockedError):
+            self._holder = holder_of(self.home)
+            return Waiting(f"{self.source} cannot have the files of {self.name} yet: {error}", error.again_ns)
         try:
             record = read_record(self.home)
         except AdminError as unread:
@@ -250,7 +258,7 @@ class SourceSide:
                 return answer
             if clock.now_ns >= until_ns:
                 return self.give_up(answer)
-            wait(interval_ns)
+            wait(min(interval_ns, answer.again_ns))
 
     def give_up(self, last: Waiting) -> TakenOver | Lost:
         """Nobody knows, and this host may not run the machine without its locks: it is off here."""

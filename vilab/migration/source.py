@@ -32,8 +32,8 @@ from vilab.memory.page_state import PageState
 from vilab.migration import messages as say
 from vilab.migration import migration_events as events
 from vilab.migration.descriptions import describe_host, describe_vm
-from vilab.migration.handover import Reclaimed, TakenOver, Waiting, reattach
-from vilab.migration.handover_source import INTERVAL_NS, PATIENCE_NS, SourceSide
+from vilab.migration.handover import INTERVAL_NS, Reclaimed, TakenOver, Waiting, reattach
+from vilab.migration.handover_source import PATIENCE_NS, SourceSide
 from vilab.migration.line import Line
 from vilab.migration.machine_state import state_of, without_memory
 from vilab.migration.options import DEFAULT, MOST_MIGRATIONS, MigrationOptions
@@ -70,14 +70,15 @@ class MigrationSource:
     hosted : the machine; it runs.
     send : a message with its body to the other host. ``session``: random, never used before.
     now : this host's time in ns: virtual in one process, the wall's between processes.
+    steps : in the end the files' locks are asked for again and again, and not waited for: this host has other machines.
     """
 
     def __init__(
         self, host: Host, hosted: HostedVm, destination: str, send: Send, session: str,
-        options: MigrationOptions = DEFAULT, now: Callable[[], int] | None = None,
+        options: MigrationOptions = DEFAULT, now: Callable[[], int] | None = None, steps: bool = False,
     ) -> None:  # fmt: skip
         self.host, self.hosted, self.destination, self.session = host, hosted, destination, session
-        self.options, self._send = options, send
+        self.options, self._send, self._steps = options, send, steps
         self._now = now if now is not None else lambda: host.now_ns
         self.phase: Phase = "asked"
         self.why = ""
@@ -95,7 +96,7 @@ class MigrationSource:
         self._digest: dict[str, bytes] = {}
         self._handover: SourceSide | None = None
         self._post: PostCopySource | None = None
-        self._asked_ns = self._decide_until_ns = self._runs_there_ns = 0
+        self._ask_ns = self._decide_until_ns = self._runs_there_ns = 0
 
     # --- from outside -------------------------------------------------------------------------------------------------
 
@@ -211,7 +212,7 @@ class MigrationSource:
         """There is room for so many bytes on the wire."""
         if not self._is_on and not self.over and self.phase != "deciding":
             self.give_up(f"{self.hosted.name} has stopped while it was on its way: {self.hosted.stopped}")
-        if self.phase == "deciding" and self._now() - self._asked_ns >= INTERVAL_NS:
+        if self.phase == "deciding" and self._now() >= self._ask_ns:
             self._decide()
         self._pump_post(room_bytes)
         if self.phase not in ("copying", "last copy"):
@@ -327,16 +328,18 @@ class MigrationSource:
         if self._handover is None or not self._handover.given_back:
             self._runs_on()
             return
-        self.phase, self._asked_ns = "deciding", self._now()
+        self.phase = "deciding"
         self._decide_until_ns = self._now() + PATIENCE_NS
         self._decide()
 
     def _decide(self) -> None:
         """Ask the locks. As long as there is no answer the machine stands still."""
         assert self._handover is not None
-        self._asked_ns = self._now()
-        answer = self._handover.reclaim()
+        asked_ns = self._now()
+        with self.host.storage.stepwise(self._steps):
+            answer = self._handover.reclaim()
         if isinstance(answer, Waiting):
+            self._ask_ns = asked_ns + min(answer.again_ns, INTERVAL_NS)
             if self._now() < self._decide_until_ns:
                 return
             answer = self._handover.give_up(answer)
