@@ -27,6 +27,7 @@ from vilab.events import EventLog
 from vilab.host.held_snapshots import HeldSnapshots
 from vilab.host.hosted_disk import HostedDisk, HostedPassthrough
 from vilab.host.mounted import Mounted
+from vilab.host.vm_departure import check_departure
 from vilab.host.vm_home import PowerLock, VmHome
 from vilab.host.vm_move import forget_copy, read_config, settle
 from vilab.host.vmx_disks import DiskSettings, adapters_of, set_file
@@ -94,6 +95,7 @@ class VmDisks:
         self._power.take()
         if not self._handed_over:
             self.home.files.remove(self.home.handover_path)
+        check_departure(self.home)
         cut_short = settle(self.home)
         if adapters_of(self.home.read()) != settings:
             raise AdminError(f"{self.home.where} was changed while it was powered on. Try again.")
