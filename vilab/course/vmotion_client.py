@@ -21,7 +21,7 @@ from vilab.network.peer import Datagram, Peer
 from vilab.protocols import NetworkPort
 
 ECHO_PORT, OWN_PORT = 7, 5007
-EVERY_NS = 10_000_000
+EVERY_NS, SIZE_BYTES = 10_000_000, 32
 
 
 class Heard(NamedTuple):
@@ -45,10 +45,16 @@ class Heard(NamedTuple):
 
 
 class EchoClient:
-    """A peer at a port of the physical switch. ``ask`` begins; ``stop`` ends it, and gives what was heard."""
+    """A peer at a port of the physical switch. ``ask`` begins; ``stop`` ends it, and gives what was heard.
 
-    def __init__(self, port: NetworkPort, mac: bytes, ip: bytes, clock: VirtualClock, every_ns: int = EVERY_NS) -> None:
-        self.clock, self.every_ns = clock, every_ns
+    ``every_ns``: between two datagrams. ``size_bytes``: of each, a multiple of 4.
+    """
+
+    def __init__(
+        self, port: NetworkPort, mac: bytes, ip: bytes, clock: VirtualClock, every_ns: int = EVERY_NS,
+        size_bytes: int = SIZE_BYTES,
+    ) -> None:  # fmt: skip
+        self.clock, self.every_ns, self.size_bytes = clock, every_ns, size_bytes
         self.peer = Peer(port, mac, ip, services={OWN_PORT: self._came})
         self.sent_ns: list[int] = []
         self.came_ns: dict[int, int] = {}
@@ -80,12 +86,13 @@ class EchoClient:
     def _send(self) -> None:
         number = len(self.sent_ns)
         self.sent_ns.append(self.clock.now_ns)
-        self.peer.send_udp(self._whom, ECHO_PORT, OWN_PORT, number.to_bytes(4, "big") * 8)
+        self.peer.send_udp(self._whom, ECHO_PORT, OWN_PORT, number.to_bytes(4, "big") * (self.size_bytes // 4))
         self._timer = self.clock.at(self.clock.now_ns + self.every_ns, self._send)
 
     def _came(self, datagram: Datagram) -> None:
         number = int.from_bytes(datagram.data[:4], "big")
-        if datagram.data != number.to_bytes(4, "big") * 8 or number >= len(self.sent_ns) or number in self.came_ns:
+        right = number.to_bytes(4, "big") * (self.size_bytes // 4)
+        if datagram.data != right or number >= len(self.sent_ns) or number in self.came_ns:
             self.strange += 1
             return
         self.came_ns[number] = self.clock.now_ns

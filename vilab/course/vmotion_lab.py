@@ -46,7 +46,7 @@ from vilab.storage.scsi.state import Identity
 from vilab.storage.scsi.target import Target
 from vilab.vmm.vm import QuietConsole
 
-MB, MS = 1 << 20, 1_000_000
+MB, MS, MEGABIT = 1 << 20, 1_000_000, 1_000_000
 HOST_MB, LUN_MB, GUEST_MB, DISK_MB = 96, 320, 16, 1
 IQN, PORTAL = "iqn.2006-06.org.example:san1", Portal("10.0.0.9:3260")
 DATASTORE, IMAGE, ENGINE, PROMPT = "san1", "kernel-writer", "svm", "shell> "
@@ -70,10 +70,11 @@ class VMotionLab:
     ----------
     hosts : by name. clock : everybody's. log : what hosts and migrations report, of all hosts, in order.
     target : the iSCSI target; ``add_lun`` gives it another LUN with a volume. switch, client : the network outside.
+    mbit : Mbit/s of the hosts' wires.
     """
 
-    def __init__(self, hosts: int = 2, host_mb: int = HOST_MB, lun_mb: int = LUN_MB) -> None:
-        self.clock, self.log, self.host_mb = VirtualClock(), EventLog(keep=True), host_mb
+    def __init__(self, hosts: int = 2, host_mb: int = HOST_MB, lun_mb: int = LUN_MB, mbit: int = 1000) -> None:
+        self.clock, self.log, self.host_mb, self.mbit = VirtualClock(), EventLog(keep=True), host_mb, mbit
         self.luns = Target(self.clock)
         self.target = IscsiTarget(IQN, self.luns, [PORTAL])
         self.hosts: dict[str, Host] = {}
@@ -97,7 +98,7 @@ class VMotionLab:
         host.storage.add_portal(PORTAL.address, IQN, dial=lambda _portal: MemoryLink(self.target, PORTAL))
         if self._lun_numbers:
             host.storage.rescan()
-        wire = Wire(self.clock)
+        wire = Wire(self.clock, self.mbit * MEGABIT)
         self.switch.connect(f"port{number}", wire.b)
         host.network.add_nic("vmnic0", wire.a, bytes((0, 0x1B, 0x21, 0, 0, number)), FIRST_SWITCH)
         host.network.switches.switch(FIRST_SWITCH).add_port_group("VMotion")

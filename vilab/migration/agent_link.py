@@ -224,6 +224,10 @@ class MemoryLink:
         self.a._other, self.b._other = self.b, self.a
 
     @property
+    def bandwidth_bytes_per_s(self) -> int:
+        return self.settings.bandwidth_bytes_per_s
+
+    @property
     def stalled(self) -> bool:
         return self._line.stands
 

@@ -25,6 +25,7 @@ from vilab.migration.destination import MigrationDestination
 from vilab.migration.messages import MigrationMessage
 from vilab.migration.options import DEFAULT, MigrationOptions
 from vilab.migration.source import MigrationSource, Progress
+from vilab.migration.vmkernel_link import VmkernelLink
 from vilab.protocols import Console
 
 GIGABIT = LinkSettings(125_000_000, 100_000)
@@ -40,7 +41,8 @@ class Migration:
     Parameters
     ----------
     hosted : a machine of ``source``. console : what its serial line ends in afterwards; its own console by default.
-    beside : other hosts that share the clock and run meanwhile.
+    beside : other hosts that share the clock and run meanwhile. link : one that joins both hosts already, such as one
+    through their VMkernel ports; ``settings`` are of one that is made here.
 
     Raises
     ------
@@ -50,7 +52,7 @@ class Migration:
     def __init__(
         self, source: Host, hosted: HostedVm, destination: Host, settings: LinkSettings = GIGABIT,
         options: MigrationOptions = DEFAULT, *, secret: bytes | None = None, beside: Sequence[Host] = (),
-        console: Console | None = None, log: EventLog | None = None,
+        console: Console | None = None, log: EventLog | None = None, link: MemoryLink | VmkernelLink | None = None,
     ) -> None:  # fmt: skip
         if source.clock is not destination.clock:
             raise VmmBug("Two hosts of one program share a clock when a machine moves between them.")
@@ -59,7 +61,7 @@ class Migration:
         self.hosts = [source, destination, *beside]
         for host in self.hosts:
             host.catch_up()
-        self.link = MemoryLink(source.clock, settings, (source.name, destination.name))
+        self.link = link if link is not None else MemoryLink(source.clock, settings, (source.name, destination.name))
         key = secret if secret is not None else secrets.token_bytes(32)
         ends = console if console is not None else hosted.vm.console
         self.destination = MigrationDestination(
@@ -72,7 +74,7 @@ class Migration:
         )  # fmt: skip
         there = AgentPort(
             AgentSession(destination.name, key, MigrationMessage, initiator=False), self.link.b,
-            lambda got: self.destination.received(got.message, got.body), self.destination.lost,
+            lambda got: self.destination.received(got.message, got.body, got.hashes), self.destination.lost,
         )  # fmt: skip
         here = AgentPort(
             AgentSession(source.name, key, MigrationMessage, initiator=True), self.link.a,
@@ -112,7 +114,7 @@ class Migration:
             host.catch_up()
         quantum_ns = STUNNED_QUANTUM_NS if source.hosted.stunned else QUANTUM_NS
         quantum_ns = min(quantum_ns, *(host.step_ns for host in self.hosts))
-        ahead = self.link.settings.bandwidth_bytes_per_s * (quantum_ns + AHEAD_NS) // 1_000_000_000
+        ahead = self.link.bandwidth_bytes_per_s * (quantum_ns + AHEAD_NS) // 1_000_000_000
         source.pump(ahead - self._here.waiting_bytes)
         self.destination.pump()
         if source.over:

@@ -5,9 +5,9 @@
     receive ─> for my MAC? ─> ARP      learn the sender if it asks for me; answer
                               IPv4 ──> ICMP   echo reply; ``replies`` has those to my own pings
                                        UDP    the service of the port ─> what it returns is sent back
-                                       TCP    nobody listens: RST
+                                       TCP    who has the connection (``connections``); nobody: RST
 
-    send_udp, ping ─> the destination's MAC is known ─> transmit
+    send_udp, send_tcp, ping ─> the destination's MAC is known ─> transmit
                       unknown: ARP request, the packet waits (at most 16) until the answer comes
 
 A peer answers at once, within ``receive``; what time that takes is up to the wire and the switch between, and it needs
@@ -95,6 +95,8 @@ class Peer:
     ) -> None:  # fmt: skip
         self.port, self.mac, self.ip, self.prefix, self.gateway = port, mac, ip, prefix, gateway
         self.services: dict[int, Service] = {ECHO_PORT: _echo, **(services or {})}
+        self.connections: dict[tuple[bytes, int, int], Callable[[Tcp], None]] = {}
+        """TCP, by the other's address and port and the own port: who takes the segments."""
         self.state = PeerState()
         port.plug(self)
         port.listen(mac, False)
@@ -143,6 +145,9 @@ class Peer:
 
     def send_udp(self, destination: bytes, destination_port: int, source_port: int, data: bytes) -> None:
         self._send(destination, packets.UDP, Udp(source_port, destination_port, data).encode(self.ip, destination))
+
+    def send_tcp(self, destination: bytes, segment: Tcp) -> None:
+        self._send(destination, packets.TCP, segment.encode(self.ip, destination))
 
     def announce(self) -> None:
         """Gratuitous ARP: everybody learns where this address is."""
@@ -215,7 +220,12 @@ class Peer:
         elif packet.protocol == packets.UDP:
             self._udp(packet, packets.parse_udp(packet.payload, packet.source, packet.destination), mine, source_mac)
         elif packet.protocol == packets.TCP and mine:
-            self._refuse(packet, packets.parse_tcp(packet.payload, packet.source, packet.destination))
+            segment = packets.parse_tcp(packet.payload, packet.source, packet.destination)
+            take = self.connections.get((packet.source, segment.source_port, segment.destination_port))
+            if take is not None:
+                take(segment)
+            else:
+                self._refuse(packet, segment)
 
     def _icmp(self, packet: Ipv4, message: Icmp, mine: bool) -> None:
         if message.kind == packets.ECHO_REQUEST and mine:
