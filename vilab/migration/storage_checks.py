@@ -14,7 +14,7 @@ from vilab.host.mounted import Mounted
 from vilab.host.storage import HostStorage
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_move import FROM, forget_copy, read_record
-from vilab.host.vmx_disks import adapters_of
+from vilab.host.vmx_disks import DiskSettings, adapters_of
 from vilab.storage.datastore import LocalDatastore
 from vilab.storage.disks.descriptor import PHYSICAL_MAPPING, VIRTUAL_MAPPING
 from vilab.storage.disks.disk_chain import DiskChain
@@ -41,51 +41,65 @@ def disks_of(host: Host, hosted: HostedVm, to: str) -> VmDisks:
 
 def check_machine(disks: VmDisks, to: str, with_redo_logs: bool) -> None:
     """Everything about the machine and its folder."""
-    name, home, snapshots = disks.name, disks.home, disks.snapshots
+    snapshots = disks.snapshots
     assert snapshots is not None
-
-    def refused(why: str) -> AdminError:
-        return AdminError(f"{name} was not moved to {to}: {why}")
-
-    if home.mounted is None:
-        raise refused(f"its folder, {home.folder}, is in no datastore of {home.storage.host}; add that folder as one.")
-    if home.folder == home.mounted.root:
-        raise refused(f"it lies in the root of {home.mounted.name}, and not in a folder of its own.")
+    check_folder(disks, to, "power it off and on again")
     if snapshots.list.snapshots:
-        raise refused("it has snapshots, which Storage VMotion does not move; delete them first.")
-    config = home.read()
-    if config.get(FROM) is not None:
-        raise refused(f"what is left of it in {config.get(FROM)} has to be removed first; power it off and on again.")
-    _check_record(disks, to)
-    for disk in (disk for each in adapters_of(config) for disk in each.disks):
-        mounted, files, path = home.find(disk.file_name)
+        raise _refused(disks, to, "it has snapshots, which Storage VMotion does not move; delete them first.")
+    for disk in (disk for each in adapters_of(disks.home.read()) for disk in each.disks):
         where = f"{disk.node} ({disk.file_name})"
         if disk.mode == "independent-nonpersistent":
-            raise refused(f"{where} is independent-nonpersistent, and what was written to it belongs to nothing.")
+            why = "is independent-nonpersistent, and what was written to it belongs to nothing."
+            raise _refused(disks, to, f"{where} {why}")
         if with_redo_logs and disk.independent:
-            raise refused(f"{where} is independent, and takes no redo log; move it by changed blocks.")
-        if mounted is not home.mounted or path.parent != home.folder:
-            raise refused(f"{where} is not in the machine's folder; put it there while the machine is off.")
-        device = disks.devices()[disk.node]
-        base = getattr(device, "device", None)
-        kind = base.links[0].descriptor.create_type if isinstance(base, DiskChain) else ""
-        if PHYSICAL_MAPPING in (kind, read_descriptor(path, files).create_type):
-            raise refused(f"{where} is a raw device mapping in physical compatibility mode, whose LUN nobody copies.")
-        if kind == VIRTUAL_MAPPING:
-            raise refused(f"{where} is a raw device mapping; map the LUN at the destination while the machine is off.")
+            raise _refused(disks, to, f"{where} is independent, and takes no redo log; move it by changed blocks.")
+        check_place(disks, disk, to)
+
+
+def _refused(disks: VmDisks, to: str, why: str) -> AdminError:
+    return AdminError(f"{disks.name} was not moved to {to}: {why}")
+
+
+def check_folder(disks: VmDisks, to: str, again: str) -> None:
+    """The machine has a folder of its own, and no other move has left anything. ``again``: what clears up after one."""
+    home = disks.home
+    if home.mounted is None:
+        why = f"its folder, {home.folder}, is in no datastore of {home.storage.host}; add that folder as one."
+        raise _refused(disks, to, why)
+    if home.folder == home.mounted.root:
+        raise _refused(disks, to, f"it lies in the root of {home.mounted.name}, and not in a folder of its own.")
+    if (left := home.read().get(FROM)) is not None:
+        raise _refused(disks, to, f"what is left of it in {left} has to be removed first; {again}.")
+    _check_record(disks, to)
     others = [each for each in home.files.names(home.folder) if each.endswith(".vmx") and each != home.config.name]
     if others:
-        raise refused(f"{others[0]} in its folder is another machine's.")
+        raise _refused(disks, to, f"{others[0]} in its folder is another machine's.")
+
+
+def check_place(disks: VmDisks, disk: DiskSettings, to: str) -> None:
+    """A disk is in the machine's folder, and is no LUN."""
+    home, where = disks.home, f"{disk.node} ({disk.file_name})"
+    mounted, files, path = home.find(disk.file_name)
+    if mounted is not home.mounted or path.parent != home.folder:
+        raise _refused(disks, to, f"{where} is not in the machine's folder; put it there while the machine is off.")
+    base = getattr(disks.devices()[disk.node], "device", None)
+    kind = base.links[0].descriptor.create_type if isinstance(base, DiskChain) else ""
+    if PHYSICAL_MAPPING in (kind, read_descriptor(path, files).create_type):
+        why = "is a raw device mapping in physical compatibility mode, whose LUN nobody copies."
+        raise _refused(disks, to, f"{where} {why}")
+    if kind == VIRTUAL_MAPPING:
+        why = "is a raw device mapping; map the LUN at the destination while the machine is off."
+        raise _refused(disks, to, f"{where} {why}")
 
 
 def _check_record(disks: VmDisks, to: str) -> None:
     """An earlier move that was given up has left nothing, or what it has left goes now."""
     record = read_record(disks.home)
     if record is not None and not (record.phase == "staying" and forget_copy(disks.home, record)):
-        raise AdminError(
-            f"{disks.name} was not moved to {to}: what an earlier attempt has left at {record.to} could not be removed "
-            "yet; see that this host reaches it."
+        why = (
+            f"what an earlier attempt has left at {record.to} could not be removed yet; see that this host reaches it."
         )
+        raise _refused(disks, to, why)
 
 
 def destination_of(storage: HostStorage, disks: VmDisks, name: str) -> Mounted:
