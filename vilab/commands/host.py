@@ -10,7 +10,7 @@
 
 ``--datastore NAME=PLACE``: a folder of this computer, or ``nfs://server/export``; VMFS volumes behind ``--iscsi`` are
 mounted under their labels. ``--uplink vmnic0=HOST:PORT``: a physical card of vSwitch0, whose cable is a TCP connection
-to another process (``vilab.network.tunnel``).
+to another process (``vilab.network.tunnel``); while that one is away the card has no link, and it is called again.
 
 MODEL: machines move over the agents' own connection. The VMkernel port for VMotion, vmk0, stands for it: it has the
 address at which the agent is called, or that of ``--vmotion``.
@@ -38,7 +38,7 @@ from vilab.migration.agent_requests import Moving
 from vilab.migration.agent_tls import tls_context
 from vilab.migration.host_agent import HostAgent
 from vilab.migration.host_calls import parse_address
-from vilab.network import tunnel
+from vilab.network.tunnel_rejoin import RejoiningTunnel
 from vilab.network.wire import Wire
 
 SHORTEST_SECRET_BYTES = 16
@@ -123,7 +123,8 @@ def add_uplink(agent: HostAgent, text: str) -> None:
         raise AdminError(f"{text!r} is no uplink; one looks like vmnic0=127.0.0.1:7000.")
     host = agent.host
     wire = Wire(host.clock)
-    link = tunnel.TunnelLink(wire.b, tunnel.connect(*parse_address(place)))
+    wire.b.link_changed(False)
+    link = RejoiningTunnel(wire.b, *parse_address(place), wire.b.link_changed)
     host.network.add_nic(name, wire.a, own_address(host, len(host.network.nics)), FIRST_SWITCH)
     agent.wires.append(link)
 

@@ -29,6 +29,6 @@ Somebody to talk to:
 ``packets``, ``peer``                 ARP, IPv4, ICMP, UDP, TCP; a small host
 ``dhcp``, ``dhcp_message``            addresses for guests
 ``tap``                               the Linux underneath
-``tunnel``, ``tunnel_codec``          another process
+``tunnel``, ``tunnel_codec``          another process; ``tunnel_rejoin``: one that ends and comes again
 ``small_network``                     a switch with one such host, for a machine by itself
 """
