@@ -295,7 +295,7 @@ def test_our_own_proof_is_not_the_other_ones() -> None:
     b.feed(joined(a.output()))
     welcome = joined(b.output())
     with pytest.raises(ProtocolError, match="could not show that it knows the secret") as caught:
-        b.feed(encode_handshake(Handshake.PROOF, welcome[-32:], (1, 1)))
+        b.feed(encode_handshake(Handshake.PROOF, welcome[-32:], (2, 2)))
     is_a_sentence(str(caught.value), "esx1", "esx2")
     with pytest.raises(ProtocolError, match="sends back what host esx2 has said itself"):
         again = session("esx2", False)
@@ -354,14 +354,14 @@ def test_who_does_not_know_the_secret_cannot_go_on_by_leaving_it_out() -> None:
         other = session("esx2", False)
         other.feed(joined_hello())
         with pytest.raises(ProtocolError):
-            other.feed(encode_handshake(kind, b"x" * 80, (1, 1)))
+            other.feed(encode_handshake(kind, b"x" * 80, (2, 2)))
     with pytest.raises(ProtocolError, match="does not speak"):
         b.feed(bytes(32))
     for proof in (b"", b"x", bytes(32), bytes(33)):
         other = session("esx2", False)
         other.feed(joined_hello())
         with pytest.raises(ProtocolError, match="could not show"):
-            other.feed(encode_handshake(Handshake.PROOF, proof, (1, 1)))
+            other.feed(encode_handshake(Handshake.PROOF, proof, (2, 2)))
 
 
 def test_another_datacenter_is_named_even_if_its_secret_is_the_same() -> None:
@@ -378,7 +378,7 @@ def test_another_datacenter_is_named_even_if_its_secret_is_the_same() -> None:
 
 
 def greeting(rest: bytes) -> bytes:
-    return encode_handshake(Handshake.HELLO, b"n" * 32 + rest, (1, 1))
+    return encode_handshake(Handshake.HELLO, b"n" * 32 + rest, (2, 2))
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def greeting(rest: bytes) -> bytes:
         (greeting(b"\4esx1\x0bdatacenter"), "sends a greeting that is too short"),
         (greeting(b"\4esx1"), "sends a greeting that is too short"),
         (greeting(b"\0\x0adatacenter"), "sends a greeting that is too short"),
-        (encode_handshake(Handshake.HELLO, b"n" * 20, (1, 1)), "sends a greeting that is too short"),
+        (encode_handshake(Handshake.HELLO, b"n" * 20, (2, 2)), "sends a greeting that is too short"),
         (greeting(b"\4es\n1\x0adatacenter"), "sends a name that cannot be printed"),
         (greeting(b"\4es\xff1\x0adatacenter"), "sends a name that is no text"),
     ],
@@ -584,7 +584,7 @@ def test_a_giant_that_is_announced_by_a_stranger_is_not_even_waited_for() -> Non
 def test_a_giant_handshake_is_refused_by_its_header() -> None:
     for size, refused in ((MAX_HANDSHAKE_BYTES, False), (MAX_HANDSHAKE_BYTES + 1, True), (0xFFFF, True)):
         b = session("esx2", False)
-        start = MAGIC + bytes([1, 1, 1, 0]) + size.to_bytes(2, "big")
+        start = MAGIC + bytes([1, 2, 2, 0]) + size.to_bytes(2, "big")
         if refused:
             with pytest.raises(ProtocolError, match=f"announces {size} bytes in the handshake"):
                 b.feed(start)
@@ -622,7 +622,7 @@ def test_the_last_word_of_a_stranger_is_text_that_can_be_shown(word: bytes) -> N
     a = session("esx1", True)
     a.start()
     with pytest.raises(ProtocolError, match="The other side ended the connection with host esx1") as caught:
-        a.feed(encode_handshake(Handshake.REFUSAL, word, (1, 1)))
+        a.feed(encode_handshake(Handshake.REFUSAL, word, (2, 2)))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 900
     assert joined(a.output()).count(MAGIC) == 1  # the hello, and no answer to a refusal
@@ -651,9 +651,9 @@ def test_a_plain_last_word_is_nothing_once_both_are_sure() -> None:
     b.send(Stunned("first"))
     a.feed(joined(b.output()))
     with pytest.raises(ProtocolError, match="does not belong to this session"):
-        a.feed(encode_handshake(Handshake.REFUSAL, b"go away" + bytes(40), (1, 1)))
+        a.feed(encode_handshake(Handshake.REFUSAL, b"go away" + bytes(40), (2, 2)))
     with pytest.raises(ProtocolError, match="does not belong to this session"):
-        b.feed(encode_handshake(Handshake.REFUSAL, b"go away" + bytes(40), (1, 1)))
+        b.feed(encode_handshake(Handshake.REFUSAL, b"go away" + bytes(40), (2, 2)))
 
 
 def test_the_secret_and_its_keys_are_never_on_the_wire() -> None:

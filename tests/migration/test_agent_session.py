@@ -27,7 +27,7 @@ def test_two_hosts_with_one_secret_meet() -> None:
     a, b = met()
     assert a.established
     assert b.established
-    assert (a.peer, b.peer, a.version, b.version) == ("esx2", "esx1", 1, 1)
+    assert (a.peer, b.peer, a.version, b.version) == ("esx2", "esx1", 2, 2)
 
 
 def test_messages_and_bodies_arrive_in_order_on_both_ways() -> None:
@@ -241,14 +241,14 @@ def test_a_peer_that_was_written_from_the_datasheet_understands_and_is_understoo
     """Both sides of all other tests are the same code: it could leave out what it likes."""
     b = session("esx2", False, datacenter="lab")
     greeting = bytes(range(32)) + b"\4esx1" + b"\3lab"
-    hello = b"vilabagt" + bytes([1, 1, 1, 0]) + struct.pack(">H", len(greeting)) + greeting
+    hello = b"vilabagt" + bytes([1, 2, 2, 0]) + struct.pack(">H", len(greeting)) + greeting
     assert b.feed(hello) == []
     welcome = joined(b.output())
-    assert welcome[:14] == b"vilabagt" + bytes([2, 1, 1, 1]) + struct.pack(">H", len(welcome) - 14)
+    assert welcome[:14] == b"vilabagt" + bytes([2, 2, 2, 2]) + struct.pack(">H", len(welcome) - 14)
     assert welcome[46:-32] == b"\4esx2" + b"\3lab"
     root = mac(SECRET, "vilab agent", b"lab")
     assert welcome[-32:] == mac(root, "proof of the responder", hello + welcome[:-32])
-    proof = b"vilabagt" + bytes([3, 1, 1, 0, 0, 32])
+    proof = b"vilabagt" + bytes([3, 2, 2, 0, 0, 32])
     proof += mac(root, "proof of the initiator", hello + welcome + proof)
     assert b.feed(proof) == []
     keys = mac(root, "session", hello + welcome + proof)
@@ -258,16 +258,19 @@ def test_a_peer_that_was_written_from_the_datasheet_understands_and_is_understoo
         seed = int.from_bytes(mac(keys, f"bodies of the {role}")[:8], "big")
         head = struct.pack(">QHHII", sequence, 1, 0, len(message), len(body))
         head += tag(key, head)[:12]
-        digest = xxhash.xxh3_128_intdigest(body, seed).to_bytes(16, "big") if body else b""
-        return head + body + message + tag(key, head + message + digest)[:16]
+        hashes = b""
+        for at in range(0, len(body), 4096):
+            hashes += xxhash.xxh3_128_intdigest(body[at : at + 4096], seed).to_bytes(16, "big")
+        return head + body + message + tag(key, head + message + hashes)[:16]
 
     packed = [msgspec.msgpack.encode({"type": "Stunned", "why": why}) for why in ("one", "two")]
-    assert plain(b.feed(frame("initiator", 0, packed[0], b"body") + frame("initiator", 1, packed[1], b""))) == [
-        (Stunned("one"), b"body"), (Stunned("two"), b""),
+    body = bytes(range(256)) * 40
+    assert plain(b.feed(frame("initiator", 0, packed[0], body) + frame("initiator", 1, packed[1], b""))) == [
+        (Stunned("one"), body), (Stunned("two"), b""),
     ]  # fmt: skip
     b.send(Stunned("one"))
-    b.send(Stunned("two"), [b"bo", b"dy"])
-    assert joined(b.output()) == frame("responder", 0, packed[0], b"") + frame("responder", 1, packed[1], b"body")
+    b.send(Stunned("two"), [body[:5000], body[5000:8192], body[8192:]])
+    assert joined(b.output()) == frame("responder", 0, packed[0], b"") + frame("responder", 1, packed[1], body)
 
 
 class Inner(msgspec.Struct):

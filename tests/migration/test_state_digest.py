@@ -19,6 +19,8 @@ from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.memory.client import MemoryConfig
 from vilab.memory.page_state import PageState
+from vilab.migration.page_hashes import PageHashes, hashes_of, hashes_of_body
+from vilab.migration.page_source import encode_pages, store_pages
 from vilab.migration.state_digest import MemoryDigest, compare, state_digest
 from vilab.vmm.vm import MONITOR_WINDOW, QuietConsole
 
@@ -234,3 +236,64 @@ def test_one_byte_of_memory_is_said_to_be_memory():
 def test_the_order_of_a_dictionary_is_no_difference():
     memory = MemoryDigest(guest().pmap)
     assert state_digest(memory, {"disks": {1: "a", 0: "b"}}) == state_digest(memory, {"disks": {0: "b", 1: "a"}})
+
+
+# What a session has hashed on the way --------------------------------------------------------------------------------
+
+
+def carried(source: Guest, destination: Guest, kind: str, seed: int) -> tuple[MemoryDigest, MemoryDigest]:
+    """All pages go across in two batches. Both sides take the hashes of the session."""
+    here, there = MemoryDigest(source.pmap), MemoryDigest(destination.pmap)
+    for ppns in ([6, 2, 0, 4], [1, 3, 5, 7]):
+        batch, parts = encode_pages(source.pmap, ppns, kind, copy=True)
+        body = b"".join(parts)
+        hashes = PageHashes(seed, hashes_of_body(parts, seed))
+        assert hashes.data == hashes_of([memoryview(body)], seed)
+        store_pages(destination.pmap, batch, body)
+        here.moved(batch, hashes)
+        there.moved(batch, hashes)
+    return here, there
+
+
+@pytest.mark.parametrize("kind", ["raw", "zero"])
+def test_hashes_of_a_session_are_those_of_the_pages(kind):
+    """Also where a page of zeros travels as 4096 bytes: afterwards one that is looked at again is the same."""
+    source, destination = guest(), Guest(PAGES, list(range(2 * PAGES)))
+    here, there = carried(source, destination, kind, 77)
+    assert (here.stale_pages, there.stale_pages) == (0, 0)
+    before = here.digest()
+    assert before == there.digest() != digest_of(source)
+    for memory in (here, there):
+        memory.written(np.arange(PAGES))
+        assert memory.digest() == before
+
+
+def test_what_is_written_afterwards_is_hashed_where_it_is():
+    source, destination = guest(), Guest(PAGES, list(range(2 * PAGES)))
+    here, there = carried(source, destination, "zero", 77)
+    source.fill(3, b"other")
+    here.written(np.array([3]))
+    assert here.digest() != there.digest()
+    assert here.differing(there.hashes()).tolist() == [3]
+    destination.fill(3, b"other")
+    there.written(np.array([3]))
+    assert here.digest() == there.digest()
+
+
+def test_hashes_that_are_not_of_the_same_key_are_not_taken():
+    """A second session's say nothing here, nor does no session at all: the pages are hashed where they are."""
+    source, destination = guest(), Guest(PAGES, list(range(2 * PAGES)))
+    here, there = carried(source, destination, "zero", 77)
+    before = here.digest()
+    batch, parts = encode_pages(source.pmap, [2, 3], "raw")
+    for hashes in (PageHashes(78, hashes_of_body(parts, 78)), None):
+        there.moved(batch, hashes)
+        assert there.digest() == before
+
+
+@given(st.lists(st.integers(0, 9000), max_size=5), st.integers(0, 2**64 - 1))
+def test_hashes_of_a_body_do_not_depend_on_its_parts(sizes, seed):
+    body = np.random.default_rng(len(sizes)).bytes(sum(sizes))
+    parts = [body[sum(sizes[:n]) : sum(sizes[: n + 1])] for n in range(len(sizes))]
+    by_hand = [xxhash.xxh3_128_digest(body[at : at + PAGE_BYTES], seed) for at in range(0, len(body), PAGE_BYTES)]
+    assert hashes_of_body(parts, seed) == b"".join(by_hand)

@@ -23,7 +23,7 @@ offset size
             proof: proof 32; refusal: a sentence, UTF-8
 ====== ==== ==================================================================================================
 
-*Frame*, version 1, after the handshake. The body stands first: it is received where it stays.
+*Frame*, version 2, after the handshake. The body stands first: it is received where it stays.
 
 ====== ==== ==================================================================================================
 offset size
@@ -36,10 +36,11 @@ offset size
 20     12   header tag: HMAC-SHA256 of the 20 bytes before, its first 12. Checked before any size is believed
 32          body: bytes, often pages
 ..          message: MessagePack
-..     16   frame tag: HMAC-SHA256 of header, message and, if there is a body, its digest; its first 16
+..     16   frame tag: HMAC-SHA256 of header, message and the hashes of the body; its first 16
 ====== ==== ==================================================================================================
 
-The body's digest is XXH3 of 128 bits, seeded from the session's key, and is itself never sent.
+The hashes of the body: XXH3 of 128 bits of every 4096 bytes of it, the last piece as long as it is, seeded from the
+session's key. They are never sent. (Version 1 had one hash of the whole body.)
 
 MODEL: XXH3 finds every accident and any change by somebody who does not know the seed and has not studied the function;
 it is no cryptographic code. Nothing is encrypted either. Between machines, TLS (``agent_tcp``) does both.
@@ -55,7 +56,7 @@ import msgspec
 from vilab.protocols import ReadableBytes
 
 MAGIC = b"vilabagt"
-OLDEST_VERSION = NEWEST_VERSION = 1
+OLDEST_VERSION = NEWEST_VERSION = 2
 NONCE_BYTES = PROOF_BYTES = 32
 HANDSHAKE = struct.Struct(">8sBBBBH")
 HANDSHAKE_BYTES = HANDSHAKE.size

@@ -23,7 +23,6 @@ import hmac
 from typing import Literal
 
 import msgspec
-import xxhash
 
 from vilab.migration.agent_frames import FRAME_TAG_BYTES, HEADER_TAG_BYTES
 from vilab.protocols import ReadableBytes
@@ -53,13 +52,9 @@ class DirectionKeys(msgspec.Struct, frozen=True):
     def header_tag(self, header: bytes) -> bytes:
         return hmac.digest(self.frame, header, "sha256")[:HEADER_TAG_BYTES]
 
-    def body_digest(self) -> xxhash.xxh3_128:
-        """Of a body, piece by piece: it does not matter where one ends and the next begins."""
-        return xxhash.xxh3_128(seed=self.body_seed)
-
-    def frame_tag(self, header: bytes, message: ReadableBytes, digest: bytes) -> bytes:
-        """``header`` with its tag. ``digest``: of the body, empty if there is none."""
-        return hmac.digest(self.frame, b"".join((header, message, digest)), "sha256")[:FRAME_TAG_BYTES]
+    def frame_tag(self, header: bytes, message: ReadableBytes, hashes: bytes) -> bytes:
+        """``header`` with its tag. ``hashes``: of the body (``page_hashes``), empty if there is none."""
+        return hmac.digest(self.frame, b"".join((header, message, hashes)), "sha256")[:FRAME_TAG_BYTES]
 
 
 def direction_keys(root: bytes, transcript: bytes, sender: Role) -> DirectionKeys:

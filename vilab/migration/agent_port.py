@@ -19,6 +19,7 @@ import msgspec
 
 from vilab.migration.agent_session import AgentSession, ProtocolError, Received
 from vilab.migration.agent_tcp import TcpLink
+from vilab.migration.page_hashes import PageHashes
 from vilab.protocols import ReadableBytes
 
 
@@ -63,15 +64,20 @@ class AgentPort:
     def waiting_bytes(self) -> int:
         return self.end.waiting_bytes
 
-    def send(self, message: msgspec.Struct, body: Sequence[ReadableBytes] = (), *, unchanging: bool = False) -> None:
-        """On its way when the session is established. When the port is not open any more, nothing happens.
+    def send(
+        self, message: msgspec.Struct, body: Sequence[ReadableBytes] = (), *, unchanging: bool = False
+    ) -> PageHashes | None:
+        """On its way when the session is established. When the port is not open any more, nothing happens. Returns the
+        hashes of the body, if it is on its way.
 
         ``unchanging``: see ``TcpLink.send``; a body that is sent before the session is established has to stay as it
         is until then in any case.
         """
         if self.open and self.session.error is None:
-            self.session.send(message, body)
+            hashes = self.session.send(message, body)
             self._flush(unchanging)
+            return hashes
+        return None
 
     def refuse(self, why: str) -> None:
         """End it; the other side is told the sentence."""

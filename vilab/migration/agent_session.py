@@ -31,6 +31,7 @@ from vilab.migration.agent_handshake import HandshakeSide
 from vilab.migration.agent_intake import Intake
 from vilab.migration.agent_messages import MessageCodec
 from vilab.migration.agent_stream import FrameReceiver, FrameSender, gathered
+from vilab.migration.page_hashes import PageHashes, hashes_of_body
 from vilab.protocols import ReadableBytes
 
 MAX_NAME_BYTES = 255
@@ -38,10 +39,14 @@ MAX_WHY_CHARACTERS = 600
 
 
 class Received(msgspec.Struct):
-    """A message, and the bytes that came with it: its memory is used again when nobody has a view of it any more."""
+    """A message, and the bytes that came with it: its memory is used again when nobody has a view of it any more.
+
+    ``hashes``: of the body, which were found right.
+    """
 
     message: Any
     body: memoryview
+    hashes: PageHashes | None = None
 
 
 class ProtocolError(AdminError):
@@ -125,11 +130,11 @@ class AgentSession:
             raise VmmBug(f"A session of host {self.name} was started twice, or by the side that is called.")
         self._output.append(self._side.hello())
 
-    def send(self, message: msgspec.Struct, body: Sequence[ReadableBytes] = ()) -> None:
+    def send(self, message: msgspec.Struct, body: Sequence[ReadableBytes] = ()) -> PageHashes | None:
         """For ``output``, once the session is established.
 
         The parts of the body are not copied, unless they are small: they must stay as they are until they have left.
-        Before the session is established that counts for all of them.
+        Before the session is established that counts for all of them. Returns the hashes of the body, once it is.
 
         Raises
         ------
@@ -141,9 +146,14 @@ class AgentSession:
         if body_bytes > wire.MAX_BODY_BYTES:
             raise VmmBug(f"The body of a {type(message).__name__} is longer than {wire.MAX_BODY_BYTES} bytes.")
         if self._sender is not None:
-            self._output += self._sender.frame(wire.Kind.MESSAGE, packed, parts, body_bytes)
-        else:
-            self._early.append((packed, parts, body_bytes))
+            return self._frame(self._sender, packed, parts, body_bytes)
+        self._early.append((packed, parts, body_bytes))
+        return None
+
+    def _frame(self, sender: FrameSender, packed: bytes, parts: Sequence[ReadableBytes], body_bytes: int) -> PageHashes:
+        hashes = PageHashes(sender.keys.body_seed, hashes_of_body(parts, sender.keys.body_seed))
+        self._output += sender.frame(wire.Kind.MESSAGE, packed, parts, body_bytes, hashes.data)
+        return hashes
 
     def output(self) -> list[ReadableBytes]:
         """What is to be sent now, in order; it is the caller's from then on."""
@@ -227,7 +237,7 @@ class AgentSession:
         self._receiver = FrameReceiver(keys_in, self._intake, keys_out, self._side.mirror())
         early, self._early = self._early, []
         for packed, parts, body_bytes in early:
-            self._output += self._sender.frame(wire.Kind.MESSAGE, packed, parts, body_bytes)
+            self._frame(self._sender, packed, parts, body_bytes)
 
     def _take_in(self, count: int, got: list[Received]) -> None:
         self._intake.received(count)
@@ -242,7 +252,8 @@ class AgentSession:
                     return
                 if frame.kind == wire.Kind.REFUSAL:
                     raise RefusedError(bytes(frame.message).decode(errors="replace"))
-                got.append(Received(self._codec.decode(frame.message), frame.body))
+                hashes = PageHashes(self._receiver.keys.body_seed, frame.hashes)
+                got.append(Received(self._codec.decode(frame.message), frame.body, hashes))
         except RefusedError as error:
             self._fail(self._side.other, str(error), tell=False)
         except FrameError as error:

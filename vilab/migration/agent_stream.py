@@ -15,10 +15,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from vilab.addresses import PAGE_BYTES
 from vilab.migration import agent_frames as wire
 from vilab.migration.agent_frames import FrameError
 from vilab.migration.agent_intake import Intake
 from vilab.migration.agent_keys import DirectionKeys
+from vilab.migration.page_hashes import hashes_of
 from vilab.protocols import ReadableBytes
 
 SMALL_BYTES = 2048
@@ -42,18 +44,13 @@ class FrameSender:
         self.number = 0
 
     def frame(
-        self, kind: wire.Kind, message: bytes, parts: Sequence[ReadableBytes] = (), body_bytes: int = 0
-    ) -> list[ReadableBytes]:
-        """``parts``, ``body_bytes``: as from ``gathered``."""
-        digest = b""
-        if parts:
-            body_digest = self.keys.body_digest()
-            for part in parts:
-                body_digest.update(part)
-            digest = body_digest.digest()
+        self, kind: wire.Kind, message: bytes, parts: Sequence[ReadableBytes] = (), body_bytes: int = 0,
+        hashes: bytes = b"",
+    ) -> list[ReadableBytes]:  # fmt: skip
+        """``parts``, ``body_bytes``: as from ``gathered``. ``hashes``: of that body, ``hashes_of_body``."""
         head = wire.encode_header(wire.FrameHeader(self.number, kind, len(message), body_bytes))
         head += self.keys.header_tag(head)
-        tail = message + self.keys.frame_tag(head, message, digest)
+        tail = message + self.keys.frame_tag(head, message, hashes)
         self.number += 1
         return [head, *parts, tail] if parts else [head + tail]
 
@@ -62,6 +59,7 @@ class Frame(msgspec.Struct):
     kind: int
     message: memoryview
     body: memoryview
+    hashes: bytes
 
 
 class FrameReceiver:
@@ -79,8 +77,8 @@ class FrameReceiver:
         self._intake, self._sent_with, self._mirrored = intake, sent_with, mirrored
         self._head: bytes | None = None
         self._header: wire.FrameHeader
-        self._digest = keys.body_digest()
-        self._digested = 0
+        self._hashes: list[bytes] = []
+        self._hashed_bytes = 0
 
     @property
     def between_frames(self) -> bool:
@@ -99,23 +97,26 @@ class FrameReceiver:
                 return None
             self._header = self._checked(bytes(head))
             self._head = bytes(head)
-            self._digest, self._digested = self.keys.body_digest(), 0
+            self._hashes, self._hashed_bytes = [], 0
         header = self._header
         rest = self._intake.take(header.rest_bytes)
-        # A body is digested as it comes: it is in the processor's cache then.
-        fresh = (self._intake.partial() if rest is None else rest)[self._digested : header.body_bytes]
-        self._digest.update(fresh)
-        self._digested += len(fresh)
+        # A body is hashed as it comes: it is in the processor's cache then.
+        fresh = (self._intake.partial() if rest is None else rest)[self._hashed_bytes : header.body_bytes]
+        if rest is None:
+            fresh = fresh[: len(fresh) & -PAGE_BYTES]
+        self._hashes.append(hashes_of((fresh,), self.keys.body_seed))
+        self._hashed_bytes += len(fresh)
         if rest is None:
             return None
         end = header.body_bytes + header.message_bytes
         message = rest[header.body_bytes : end]
-        tag = self.keys.frame_tag(self._head, message, self._digest.digest() if header.body_bytes else b"")
+        hashes = b"".join(self._hashes)
+        tag = self.keys.frame_tag(self._head, message, hashes)
         if not hmac.compare_digest(tag, rest[end:]):
             raise FrameError(f"sends frame {header.sequence} with a wrong checksum: it was changed on its way")
         self._head = None
         self.number += 1
-        return Frame(header.kind, message, rest[: header.body_bytes])
+        return Frame(header.kind, message, rest[: header.body_bytes], hashes)
 
     def _checked(self, head: bytes) -> wire.FrameHeader:
         fields, tag = head[: wire.HEADER.size], head[wire.HEADER.size :]

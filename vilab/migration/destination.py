@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import msgspec
-import numpy as np
 
 from vilab.errors import AdminError, VilabError
 from vilab.events import EventLog
@@ -30,12 +29,15 @@ from vilab.migration.handover_destination import DestinationSide
 from vilab.migration.line import Line
 from vilab.migration.machine_state import state_of, without_memory
 from vilab.migration.options import PATIENCE_NS
+from vilab.migration.page_hashes import PageHashes
 from vilab.migration.page_source import store_pages
 from vilab.migration.post_copy_destination import PostCopyDestination
 from vilab.migration.post_copy_messages import PostBegin, PostMessage
 from vilab.migration.round_sender import Send
 from vilab.migration.state_digest import MemoryDigest, compare, state_digest
 from vilab.protocols import Console
+from vilab.storage.nfs.locks import LockedError
+from vilab.storage.still_held import StillHeld
 from vilab.vmm.vm import VmState
 
 Phase = Literal["idle", "prepared", "loaded", "running", "failed"]
@@ -46,15 +48,16 @@ class MigrationDestination:
     ----------
     source : the other host's name, as it has proved it.
     wait : lets time pass until something may have come from the source; for post-copy, refused without.
+    steps : files that a dead host has are asked for again and again, and not waited for: this host has other machines.
     console : makes the far end of the serial line of a machine that arrives; ``log`` its event log.
     """
 
     def __init__(
         self, host: Host, source: str, send: Send, *, console: Callable[[str], Console | None] = lambda _name: None,
         log: EventLog | None = None, now: Callable[[], int] | None = None, patience_ns: int = PATIENCE_NS,
-        wait: Callable[[], None] | None = None,
+        wait: Callable[[], None] | None = None, steps: bool = False,
     ) -> None:  # fmt: skip
-        self._wait = wait
+        self._wait, self._steps = wait, steps
         self._now = now if now is not None else lambda: host.now_ns
         self._patience_ns, self._heard_ns = patience_ns, self._now()
         self.host, self.source, self._send = host, source, send
@@ -66,6 +69,9 @@ class MigrationDestination:
         """The machine, once it runs here."""
         self._arrival: Arrival | None = None
         self._memory: MemoryDigest | None = None
+        self._files: DestinationSide | None = None
+        """Offered, and not taken yet."""
+        self._take_ns = 0
         self._post: PostCopyDestination | None = None
         self._state: tuple[say.State, VmState, PmapState, BalloonState] | None = None
         """Arrived, while it is not known which pages are missing."""
@@ -79,8 +85,9 @@ class MigrationDestination:
     def name(self) -> str:
         return "the machine" if self._arrival is None else self._arrival.machine.name
 
-    def received(self, message: msgspec.Struct, body: memoryview) -> None:
-        """A message of the source's. One that does not fit ends what has been begun, and the source is told why."""
+    def received(self, message: msgspec.Struct, body: memoryview, hashes: PageHashes | None = None) -> None:
+        """A message of the source's. One that does not fit ends what has been begun, and the source is told why.
+        ``hashes``: of the body, if whoever has received it has them."""
         if self.over:
             return
         self._heard_ns = self._now()
@@ -90,11 +97,11 @@ class MigrationDestination:
                 self._arrival.hosted.client.pmap.supply = self.host.memory
             return
         try:
-            self._take(message, body)
+            self._take(message, body, hashes)
         except VilabError as error:
             self.give_up(str(error))
 
-    def _take(self, message: msgspec.Struct, body: memoryview) -> None:
+    def _take(self, message: msgspec.Struct, body: memoryview, hashes: PageHashes | None) -> None:
         assert isinstance(message, say.Message | PostMessage)
         if isinstance(message, say.Prepare) and self.phase == "idle":
             self._prepare(message)
@@ -105,14 +112,14 @@ class MigrationDestination:
             )
         match message:
             case say.Pages() if self.phase == "prepared":
-                self._store(message, body)
+                self._store(message, body, hashes)
             case say.RoundEnd() if self.phase == "prepared":
                 self._send(say.RoundTaken(self.session, message.number), ())
             case say.State() if self.phase == "prepared":
                 self._load(message, body)
             case PostBegin() if self._state is not None:
                 self._begin_post(message)
-            case say.HandOver() if self.phase == "loaded":
+            case say.HandOver() if self.phase == "loaded" and self._files is None:
                 self._run(message)
             case say.GaveUp():
                 self._discard(message.why)
@@ -131,6 +138,11 @@ class MigrationDestination:
                 f"{self.source} has said nothing for {self._patience_ns / 1e9:g} s while {self.name} was on its way to "
                 f"{self.host.name}; look whether it is up."
             )
+        elif self._files is not None and self.phase == "loaded" and self._now() >= self._take_ns:
+            try:
+                self._take_files(self._files)
+            except VilabError as error:
+                self.give_up(str(error))
 
     def lost(self, why: str) -> None:
         """The connection has ended."""
@@ -160,16 +172,12 @@ class MigrationDestination:
         self.phase = "prepared"
         self._send(say.Prepared(self.session), ())
 
-    def _store(self, message: say.Pages, body: memoryview) -> None:
+    def _store(self, message: say.Pages, body: memoryview, hashes: PageHashes | None) -> None:
         arrival, memory = self._arrival, self._memory
         assert arrival is not None
         assert memory is not None
         store_pages(arrival.hosted.client.pmap, message.batch, body)
-        batch = message.batch
-        for numbers in (batch.raw, batch.zero, batch.delta):
-            ppns = np.frombuffer(numbers, "<u4").astype(np.int64)
-            memory.written(ppns)
-            memory.look(ppns)
+        memory.moved(message.batch, hashes)
 
     def _load(self, message: say.State, body: memoryview) -> None:
         arrival, memory = self._arrival, self._memory
@@ -215,8 +223,22 @@ class MigrationDestination:
                 f"{self.source} offers {message.offer.home}, and {arrival.machine.home} was prepared on {host.name}: "
                 "begin the migration again."
             )
-        files = DestinationSide(host.storage, message.offer, self.session, host.storage.clock, host.log)
-        files.take()
+        self._files = DestinationSide(host.storage, message.offer, self.session, host.storage.clock, host.log)
+        self._take_files(self._files)
+
+    def _take_files(self, files: DestinationSide) -> None:
+        arrival, host = self._arrival, self.host
+        assert arrival is not None
+        try:
+            with host.storage.stepwise(self._steps):
+                files.take()
+        except LockedError:
+            raise
+        except StillHeld as held:
+            if not self._steps:
+                raise
+            self._take_ns = self._now() + held.again_ns
+            return
         disks = files.commit()
         self.hosted = arrival.start(disks)
         self.phase = "running"

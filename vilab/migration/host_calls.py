@@ -67,7 +67,7 @@ class Call:
                     now=time.monotonic_ns,
                 )  # fmt: skip
             before = self.destination.phase
-            self.destination.received(message, got.body)
+            self.destination.received(message, got.body, got.hashes)
             if self.destination.phase == "running" != before:
                 self._send_off_announcement()
         elif isinstance(message, ask.Request):

@@ -38,7 +38,7 @@ from vilab.migration.page_stream import PageBatch, judge
 from vilab.protocols import ReadableBytes
 
 Numbers = npt.NDArray[np.int64]
-Send = Callable[[msgspec.Struct, Sequence[ReadableBytes]], None]
+Send = Callable[[msgspec.Struct, Sequence[ReadableBytes]], object]
 Phase = Literal["ready", "running", "complete", "failed", "given up"]
 
 

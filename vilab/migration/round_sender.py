@@ -4,7 +4,7 @@
 
     pages of the round, in their order    [17] [03] [40] | [21] [08] ...        a batch at a time
                                             │    └─ written again since: left to the next round (``peek``)
-                                            └─ hashed for the digest, encoded, sent
+                                            └─ encoded, sent; hashed once, for the frame and for the digest
 
     limit        round_bytes never exceed limit x time since the round began
 """
@@ -22,13 +22,14 @@ from vilab.memory.managed_pmap import ManagedPmap
 from vilab.migration.messages import Pages, RoundEnd
 from vilab.migration.migration_events import RoundSent
 from vilab.migration.options import BATCH_PAGES, MigrationOptions
+from vilab.migration.page_hashes import PageHashes
 from vilab.migration.page_source import encode_pages
 from vilab.migration.sent_pages import SentPages
 from vilab.migration.state_digest import MemoryDigest
 from vilab.protocols import ReadableBytes
 
 Numbers = npt.NDArray[np.int64]
-Send = Callable[[msgspec.Struct, Sequence[ReadableBytes]], None]
+Send = Callable[[msgspec.Struct, Sequence[ReadableBytes]], PageHashes | None]
 FRAME_BYTES = 64
 """MODEL: what a message costs on the wire beside its body."""
 
@@ -90,11 +91,10 @@ class RoundSender:
             again = log.is_dirty(batch)
             self._skipped += int(again.sum())
             batch = batch[~again]
-        self._memory.look(batch)
         record, body = encode_pages(self._pmap, batch, self.options.kind, self._cache, copy=log is not None)
         numbers = len(record.raw) + len(record.zero) + len(record.delta)
         size = FRAME_BYTES + numbers + sum(memoryview(part).nbytes for part in body)
-        self._send(Pages(self._session, record), body)
+        self._memory.moved(record, self._send(Pages(self._session, record), body))
         self.sent_pages += len(batch)
         self._zeros += record.zero_pages
         self.round_bytes += size

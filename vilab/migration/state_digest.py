@@ -11,8 +11,10 @@
                             XXH3 of the whole row ──────> XXH3 of everything
 
 A page that was hashed and not written since need not be hashed again: most of the work is done while the machine runs,
-and at the end only what the last round has left. Where frames are, and what the host has shared or swapped out, does
-not count: the digest is of what the guest can see, and of what is behind its pages as a snapshot says it.
+and at the end only what the last round has left. Pages that travel as they are were hashed by the session that carries
+them, at the source as they left and at the destination as they came: these hashes are taken (``moved``). Where frames
+are, and what the host has shared or swapped out, does not count: the digest is of what the guest can see, and of what
+is behind its pages as a snapshot says it.
 
 XXH3 finds every accident and no malice; the stream is protected against that by its session.
 """
@@ -30,8 +32,9 @@ import xxhash
 from vilab.addresses import PAGE_BYTES, PAGE_SHIFT
 from vilab.errors import AdminError
 from vilab.memory.managed_pmap import BALLOONED, UNTOUCHED, ManagedPmap
+from vilab.migration.page_hashes import PageHashes
 from vilab.migration.page_source import contents, frames_of, states_of
-from vilab.migration.page_stream import zero_rows
+from vilab.migration.page_stream import PageBatch, zero_rows
 from vilab.protocols import ReadableBytes
 
 Numbers = npt.NDArray[np.int64]
@@ -40,13 +43,16 @@ Numbers = npt.NDArray[np.int64]
 class MemoryDigest:
     """Hashes of a guest's pages, each as of when it was last looked at.
 
-    Whoever has it says which pages are written (``written``); in the beginning all are.
+    Whoever has it says which pages are written (``written``); in the beginning all are. All hashes have one seed: that
+    of the first ones that a session has made, which are the same on both sides; without a session 0.
     """
 
     def __init__(self, pmap: ManagedPmap) -> None:
         self._pmap = pmap
         self._hashes = np.zeros((pmap.pages, 16), np.uint8)
         self._stale = np.ones(pmap.pages, np.bool_)
+        self._seed: int | None = None
+        self._hash_of_zeros = np.zeros(2, np.uint64)
 
     @property
     def stale_pages(self) -> int:
@@ -61,6 +67,23 @@ class MemoryDigest:
         """Hash these pages if they are stale: they were just read or written, and are at hand."""
         self._hash(ppns[self._stale[ppns]])
 
+    def moved(self, batch: PageBatch, hashes: PageHashes | None) -> None:
+        """These pages have just left, or come: they are now what the batch says. ``hashes``: of its body, if a session
+        has made them; without them the pages are hashed where they are."""
+        raw, zero, delta = (np.frombuffer(n, "<u4").astype(np.int64) for n in (batch.raw, batch.zero, batch.delta))
+        self._hashes[zero], self._stale[zero] = 0, False
+        if hashes is not None and len(raw):
+            self._begin(hashes.seed)
+        if hashes is not None and hashes.seed == self._seed:
+            found = np.frombuffer(hashes.data, np.uint64, 2 * len(raw)).reshape(-1, 2)
+            empty = (found == self._hash_of_zeros).all(axis=1)
+            self._hashes.view(np.uint64)[raw] = np.where(empty[:, None], np.uint64(0), found)
+            self._stale[raw] = False
+        else:
+            delta = np.concatenate([delta, raw])
+        self._stale[delta] = True
+        self._hash(delta)
+
     def digest(self) -> bytes:
         """16 bytes for all of memory, of this moment."""
         self._hash(np.flatnonzero(self._stale))
@@ -74,6 +97,11 @@ class MemoryDigest:
     def hashes(self) -> bytes:
         """16 bytes a page, after ``digest``: to find out which pages differ."""
         return self._hashes.tobytes()
+
+    def _begin(self, seed: int) -> None:
+        if self._seed is None:
+            self._seed = seed
+            self._hash_of_zeros = np.frombuffer(xxhash.xxh3_128_digest(bytes(PAGE_BYTES), seed), np.uint64)
 
     def _hash(self, ppns: Numbers) -> None:
         if not len(ppns):
@@ -92,9 +120,13 @@ class MemoryDigest:
 
     def _hash_rows(self, ppns: Numbers, memory: npt.NDArray[np.uint8], rows: Numbers) -> None:
         full = ~zero_rows(memory.view(np.uint64), rows)
+        if not full.any():
+            return
+        self._begin(0)
         ppns, starts = ppns[full], (rows[full] << PAGE_SHIFT).tolist()
-        view, page_hash = memoryview(memory.reshape(-1)), xxhash.xxh3_128_digest  # type: ignore[arg-type]
-        found = b"".join([page_hash(view[start : start + PAGE_BYTES]) for start in starts])
+        view = memoryview(memory.reshape(-1))  # type: ignore[arg-type]
+        page_hash, seed = xxhash.xxh3_128_digest, self._seed or 0
+        found = b"".join([page_hash(view[start : start + PAGE_BYTES], seed) for start in starts])
         self._hashes[ppns] = np.frombuffer(found, np.uint8).reshape(-1, 16)
 
 
