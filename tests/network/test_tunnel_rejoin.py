@@ -34,7 +34,9 @@ class Other:
         self.cord = Cord()
 
     def poll(self) -> None:
-        connection = self.listener.accept() if self.listener is not None else None
+        if self.listener.fileno() < 0:
+            return
+        connection = self.listener.accept()
         if connection is not None:
             self.link = TunnelLink(self.cord, connection)
         if self.link is not None:
