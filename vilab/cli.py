@@ -15,7 +15,7 @@
 ``vilab vmdk info DISK``        looks at virtual disks; ``check``, ``convert``, ``snapshot``
 ``vilab iscsi-target``          offers disks to any iSCSI initiator
 ``vilab host``                  is an ESX host that other hosts and commands can reach
-``vilab agent HOST:PORT``       asks such a host: ``list``, ``power-on``, ``move``, ``console``
+``vilab agent HOST:PORT``       asks such a host: ``list``, ``power-on``, ``move``, ``storage``, ``console``
 ``vilab vmfs ls IMAGE``         looks into VMFS-3 volumes; ``mkfs``, ``cp``, ``rm``, ``check``
 ``vilab doctor``                says what is missing on this machine and how to get it
 ==============================  ====================================================================
@@ -132,7 +132,7 @@ def agent(choices: argparse.Namespace) -> int:
     words = [choices.machine, *choices.more] if choices.what not in ("list", "quit") else []
     return ask(
         choices.address, choices.secret, choices.datacenter, choices.tls, choices.what, words,
-        getattr(choices, "rule", "nelson"),
+        getattr(choices, "rule", "nelson"), getattr(choices, "method", "changed blocks"),
     )  # fmt: skip
 
 
@@ -324,6 +324,7 @@ def parser() -> argparse.ArgumentParser:
         ("power-on", "start a machine from its file: [san1] web/web.vmx", 0),
         ("power-off", "stop a machine", 0),
         ("move", "move a machine to another host while it runs (VMotion)", 1),
+        ("storage", "move a machine to another datastore while it runs (Storage VMotion)", 1),
         ("type", "type a line on a machine's serial line", "+"),
         ("console", "show what a machine says", 0),
     ):
@@ -334,9 +335,12 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument(
                 "more",
                 nargs=argparse.REMAINDER if more == "+" else more,
-                metavar="TO",
-                help="HOST:PORT of the other agent, or the line's words",
+                metavar="DATASTORE" if what == "storage" else "TO",
+                help="its name" if what == "storage" else "HOST:PORT of the other agent, or the line's words",
             )
+        if what == "storage":
+            methods = ("changed blocks", "snapshot")
+            one.add_argument("--method", default=methods[0], choices=methods, help=f"default: {methods[0]}")
         if what == "move":
             one.add_argument("--rule", default="nelson", metavar="RULE", help="when to stop it (default: nelson)")
     whats.add_parser("quit", help="end the host", description="Power everything off and end the host's process.")

@@ -7,6 +7,7 @@
     vilab agent 127.0.0.1:9021 --secret dc.key power-on '[san1] web/web.vmx'
     vilab agent 127.0.0.1:9021 --secret dc.key move web 127.0.0.1:9022
     vilab agent 127.0.0.1:9022 --secret dc.key console web
+    vilab agent 127.0.0.1:9022 --secret dc.key storage web san2 --method snapshot
 
 ``--datastore NAME=PLACE``: a folder of this computer, or ``nfs://server/export``; VMFS volumes behind ``--iscsi`` are
 mounted under their labels. ``--uplink vmnic0=HOST:PORT``: a physical card of vSwitch0, whose cable is a TCP connection
@@ -34,10 +35,11 @@ from vilab.host.host import Host
 from vilab.host.host_network import FIRST_SWITCH
 from vilab.host.storage import StorageOptions
 from vilab.migration.agent_client import AgentClient
-from vilab.migration.agent_requests import Moving
+from vilab.migration.agent_requests import Copying, Moving, Progress
 from vilab.migration.agent_tls import tls_context
 from vilab.migration.host_agent import HostAgent
 from vilab.migration.host_calls import parse_address
+from vilab.migration.storage_vmotion import MethodName
 from vilab.network.tunnel_rejoin import RejoiningTunnel
 from vilab.network.wire import Wire
 
@@ -151,7 +153,7 @@ def own_address(host: Host, number: int) -> bytes:
 
 
 def ask(address: str, secret: Path, datacenter: str, tls: Sequence[Path] | None, what: str, words: list[str],
-        rule: str) -> int:  # fmt: skip
+        rule: str, method: MethodName = "changed blocks") -> int:  # fmt: skip
     """One request, and its answer on standard output."""
     client = AgentClient(address, read_secret(secret), datacenter=datacenter, tls=tls_pair(tls)[1])
     try:
@@ -164,6 +166,8 @@ def ask(address: str, secret: Path, datacenter: str, tls: Sequence[Path] | None,
             print(client.power_off(words[0]))
         elif what == "move":
             print(client.move(words[0], words[1], rule, show_progress))
+        elif what == "storage":
+            print(client.move_storage(words[0], words[1], method, show_progress))
         elif what == "type":
             client.type(words[0], " ".join(words[1:]).encode() + b"\n")
         elif what == "quit":
@@ -175,13 +179,19 @@ def ask(address: str, secret: Path, datacenter: str, tls: Sequence[Path] | None,
     return 0
 
 
-def show_progress(moving: Moving) -> None:
+def show_progress(progress: Progress) -> None:
     """A line on standard error."""
-    print(
-        f"round {moving.round}: {moving.percent:3.0f} %, {moving.sent_bytes / 1e6:.1f} MB, "
-        f"{moving.bytes_per_s / 1e6:.1f} MB/s ({moving.phase})",
-        file=sys.stderr,
-    )
+    match progress:
+        case Moving():
+            line = (
+                f"round {progress.round}: {progress.percent:3.0f} %, {progress.sent_bytes / 1e6:.1f} MB, "
+                f"{progress.bytes_per_s / 1e6:.1f} MB/s ({progress.phase})"
+            )
+        case Copying():
+            line = f"{progress.phase}: {progress.percent:3.0f} %, {progress.copied_bytes / 1e6:.1f} MB"
+        case _:
+            line = progress.phase
+    print(line, file=sys.stderr, flush=True)
 
 
 def follow(client: AgentClient, name: str) -> None:

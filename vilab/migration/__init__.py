@@ -27,6 +27,7 @@ Hosts that talk:
 ``agent_session``                who may talk, and frames that cannot be changed on their way
 ``agent_link``, ``agent_tcp``    in virtual time; between processes (``agent_tls``); ``agent_port`` joins them
 ``host_agent``                   a host as a process; ``agent_requests``, ``agent_client``: what it can be asked
+``host_tasks``                   what takes it longer than a turn of its loop
 
 ``storage_vmotion``              disks and folder from datastore to datastore; ``changed_blocks``
 """

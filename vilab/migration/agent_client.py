@@ -4,6 +4,7 @@
 
     client.ask(PowerOn(home))  ──> blocks until Done; Refused is an ``AdminError`` with the agent's sentence
     client.move("web", "127.0.0.1:9022", watch)        watch hears of each Moving meanwhile
+    client.move_storage("web", "san2", watch=watch)    and of each Copying
 """
 
 from __future__ import annotations
@@ -22,9 +23,15 @@ from vilab.migration.agent_session import AgentSession, Received
 from vilab.migration.host_agent import MESSAGES
 from vilab.migration.host_calls import parse_address
 from vilab.migration.page_stream import Kind
+from vilab.migration.storage_vmotion import MethodName
 
+Watch = Callable[[requests.Progress], None]
 PATIENCE_S = 150.0
 """A host that asks the locks whose a machine is may be silent for more than a minute."""
+
+
+def _nobody(_progress: requests.Progress) -> None:
+    """Watches."""
 
 
 class AgentClient:
@@ -68,9 +75,7 @@ class AgentClient:
                 writes = [self._link] if self._link.wants_write else []
                 select.select([self._link], writes, [], 0.2)
 
-    def ask(
-        self, request: requests.Request, watch: Callable[[requests.Moving], None] = lambda _moving: None
-    ) -> tuple[requests.Request, bytes]:
+    def ask(self, request: requests.Request, watch: Watch = _nobody) -> tuple[requests.Request, bytes]:
         """The answer, and the bytes that came with it."""
         self._port.send(request)
         while True:
@@ -79,7 +84,7 @@ class AgentClient:
             message, body = got.message, bytes(got.body)
             if not isinstance(message, requests.Request) or message.number != request.number:
                 continue
-            if isinstance(message, requests.Moving):
+            if isinstance(message, requests.Progress):
                 watch(message)
             elif isinstance(message, requests.Refused):
                 raise AdminError(message.why)
@@ -100,15 +105,16 @@ class AgentClient:
         return self._done(requests.PowerOff(next(self._numbers), name))
 
     def move(
-        self,
-        name: str,
-        address: str,
-        rule: str = "nelson",
-        watch: Callable[[requests.Moving], None] = lambda _moving: None,
-        kind: Kind = "zero",
-    ) -> str:
+        self, name: str, address: str, rule: str = "nelson", watch: Watch = _nobody, kind: Kind = "zero"
+    ) -> str:  # fmt: skip
         """VMotion. Returns the sentence that says what it has cost."""
         return self._done(requests.Move(next(self._numbers), name, address, rule, kind), watch)
+
+    def move_storage(
+        self, name: str, datastore: str, method: MethodName = "changed blocks", watch: Watch = _nobody
+    ) -> str:  # fmt: skip
+        """Storage VMotion. Returns the sentence that says what it has cost. It goes on when we hang up."""
+        return self._done(requests.MoveStorage(next(self._numbers), name, datastore, method), watch)
 
     def read(self, name: str, after: int = 0) -> tuple[bytes, int]:
         """What a machine has said after so many bytes, and how many it has said in all."""
@@ -123,7 +129,7 @@ class AgentClient:
         """The host's process ends."""
         return self._done(requests.Quit(next(self._numbers)))
 
-    def _done(self, request: requests.Request, watch: Callable[[requests.Moving], None] = lambda _moving: None) -> str:
+    def _done(self, request: requests.Request, watch: Watch = _nobody) -> str:
         answer, _ = self.ask(request, watch)
         assert isinstance(answer, requests.Done)
         return answer.what

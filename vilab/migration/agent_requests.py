@@ -5,6 +5,7 @@
     ListMachines                 ──>  Machines
     PowerOn(home), PowerOff(name)──>  Done, or Refused(why)
     Move(name, address)          ──>  Moving ... (progress), then Done or Refused(why)
+    MoveStorage(name, datastore) ──>  Copying ... (progress), then Done or Refused(why)
     Read(name, after)            ──>  Said: what the machine has written to its serial line since
     Type(name, data)             ──>  Done
     Quit                         ──>  Done; every machine is powered off, and the process ends
@@ -60,14 +61,35 @@ class Move(Request, frozen=True, tag=True):
     kind: Kind = "zero"
 
 
-class Moving(Request, frozen=True, tag=True):
-    """Where it stands."""
+class Progress(Request, frozen=True, tag=True):
+    """Says where it stands. The answer is still to come."""
 
     phase: str
+
+
+class Moving(Progress, frozen=True, tag=True):
+    """Of VMotion."""
+
     round: int
     percent: float
     sent_bytes: int
     bytes_per_s: float
+
+
+class MoveStorage(Request, frozen=True, tag=True):
+    """Storage VMotion, or what else ``vilab.migration.host_tasks`` does in steps. ``method``: ``snapshot`` or
+    ``changed blocks``."""
+
+    name: str
+    datastore: str
+    method: str = "changed blocks"
+
+
+class Copying(Progress, frozen=True, tag=True):
+    """``percent``: of the phase. ``copied_bytes``: so far, of everything."""
+
+    percent: float
+    copied_bytes: int
 
 
 class Read(Request, frozen=True, tag=True):
@@ -100,4 +122,7 @@ class Refused(Request, frozen=True, tag=True):
     why: str
 
 
-AgentRequest = ListMachines | Machines | PowerOn | PowerOff | Move | Moving | Read | Said | Type | Quit | Done | Refused
+AgentRequest = (
+    ListMachines | Machines | PowerOn | PowerOff | Move | Moving | MoveStorage | Copying | Read | Said | Type | Quit
+    | Done | Refused
+)  # fmt: skip

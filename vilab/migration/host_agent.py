@@ -2,14 +2,15 @@
 
 ::
 
-    ┌─> a quantum of every machine ──> links: what has come, what can go ──> migrations: more pages ──┐
-    └────────────────── ahead of the wall's clock? wait until something comes, or it is time ─────────┘
+    ┌─> a quantum of every machine ──> links: what has come, what can go ──> migrations: more pages ──> tasks: a step ─┐
+    └────────────────── ahead of the wall's clock? wait until something comes, or it is time ──────────────────────────┘
 
 Virtual time does not run ahead of the wall's, since others wait for answers; where the machines need longer than their
 virtual time, it falls behind.
 
 Who calls proves first that it knows the secret of the datacenter (``agent_session``). A host asks for a machine to be
-taken (``destination``); a person, or VirtualCenter, asks for what is in ``agent_requests``.
+taken (``destination``); a person, or VirtualCenter, asks for what is in ``agent_requests``. What takes longer than a
+turn is a ``Task`` (``host_tasks``), and goes on when who has asked for it hangs up.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from vilab.migration import agent_tcp
 from vilab.migration import messages as say
 from vilab.migration.agent_session import AgentSession
 from vilab.migration.host_calls import Call, Departure
+from vilab.migration.host_tasks import StorageMove, Task
 from vilab.migration.line import Line
 from vilab.migration.options import MOST_MIGRATIONS
 
@@ -67,6 +69,7 @@ class HostAgent:
         self.listener = agent_tcp.TcpListener(host.name, address, port, tls_called)
         self._calls: list[Call] = []
         self._departures: list[Departure] = []
+        self._tasks: list[Task] = []
         self.wires: list[Pollable] = []
         self._stopping = False
         self._base_ns = time.monotonic_ns() - host.now_ns
@@ -116,6 +119,7 @@ class HostAgent:
         for wire in self.wires:
             moved |= wire.poll() > 0
         moved |= self._serve_calls(self._calls)
+        moved |= self._serve_tasks()
         busy, until_ns = moved, time.monotonic_ns() + LINKS_NS
         while moved and (self._departures or self.host.arrivals) and time.monotonic_ns() < until_ns:
             moved = self._serve_departures()
@@ -143,6 +147,15 @@ class HostAgent:
                 self._calls.remove(call)
         return moved
 
+    def _serve_tasks(self) -> bool:
+        moved = False
+        for task in list(self._tasks):
+            moved |= task.pump()
+            if task.over:
+                self._tasks.remove(task)
+                task.end()
+        return moved
+
     def _wait(self, most_s: float) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self.listener, selectors.EVENT_READ)
@@ -161,6 +174,9 @@ class HostAgent:
             if departure.source is not None:
                 departure.source.give_up(f"{self.host.name} is being shut down.")
             departure.end()
+        for task in self._tasks:
+            task.give_up(f"{self.host.name} is being shut down.")
+            task.end()
         for call in self._calls:
             if call.destination is not None:
                 call.destination.give_up(f"{self.host.name} is being shut down.")
@@ -207,11 +223,21 @@ class HostAgent:
                 call.answer(ask.Done(number, f"{request.name} was typed at."))
             case ask.Move():
                 self._move(call, request)
+            case ask.MoveStorage():
+                hosted = self._here_to_stay(request.name)
+                self._tasks.append(StorageMove(self.host, hosted, request, call.answer))
             case ask.Quit():
                 call.answer(ask.Done(number, f"{self.host.name} is being shut down."))
                 self.stop()
             case _:
                 raise AdminError(f"{type(request).__name__} is an answer, and {self.host.name} has asked nothing.")
+
+    def _here_to_stay(self, name: str) -> HostedVm:
+        """``AdminError``: there is no such machine, or it is on its way to another host."""
+        hosted = self._machine(name)
+        if any(departure.hosted is hosted for departure in self._departures):
+            raise AdminError(f"{name} is on its way to another host: ask again when it has arrived.")
+        return hosted
 
     def _power_off(self, name: str) -> None:
         hosted = self._machine(name)

@@ -69,7 +69,7 @@ class Copier:
     """``say``: where events go; ``now_ns``: the host's time.
 
     ``copied_bytes``: of the disks, in all rounds. ``other_files_bytes``: of the other files of the folder, which are
-    copied before the first round.
+    copied before the first round. ``number``, ``todo_bytes``, ``round_bytes``: of the last round that has begun.
     """
 
     def __init__(self, vm: str, options: CopyOptions, say: Callable[[Event], None], now_ns: Callable[[], int]) -> None:
@@ -78,7 +78,7 @@ class Copier:
         self.number = 0
         self.copied_bytes = 0
         self.other_files_bytes = 0
-        self.round_bytes = 0
+        self.todo_bytes = self.round_bytes = 0
 
     @property
     def disk_bytes(self) -> int:
@@ -86,7 +86,7 @@ class Copier:
 
     def begin_round(self, todo_bytes: int) -> None:
         self.number += 1
-        self.round_bytes = 0
+        self.todo_bytes, self.round_bytes = todo_bytes, 0
         self.say(StorageRoundBegan(self.now_ns(), self.vm, self.number, todo_bytes))
 
     def end_round(self, changed_bytes: int, stopped: bool = False) -> None:

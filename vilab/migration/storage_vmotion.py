@@ -17,8 +17,9 @@ the destination is a folder of this computer, else into the host's own folder.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Literal, get_args
 
 from vilab.errors import AdminError
@@ -87,7 +88,8 @@ class StorageVmotion:
                     self._undo_now()
             raise AdminError(self.why) from None
         self.disks.closing.append(self._cancelled)
-        hosted.merge_problem, hosted.merge = "", self._steps()
+        self.steps = self._steps()
+        hosted.merge_problem, hosted.merge = "", self.steps
 
     def _begin(self, name: MethodName) -> None:
         devices = self.disks.devices().values()
@@ -118,6 +120,11 @@ class StorageVmotion:
         return self.state == "copying"
 
     @property
+    def over(self) -> bool:
+        """Nothing more is done for it: after a failure, the redo logs have been merged as well."""
+        return self.state != "copying" and self.hosted.merge is not self.steps
+
+    @property
     def copied_bytes(self) -> int:
         """Of the disks, in all rounds so far; ``copier.other_files_bytes`` says the rest."""
         return self.copier.copied_bytes
@@ -127,7 +134,7 @@ class StorageVmotion:
 
     # --- while the guest runs -----------------------------------------------------------------------------------------
 
-    def _steps(self) -> Iterator[int]:
+    def _steps(self) -> Generator[int, None, None]:
         assert self.method is not None
         method = self.method
         try:
@@ -261,6 +268,8 @@ class StorageVmotion:
         """The machine goes off, or its files are another host's."""
         if self.state != "copying":
             return
+        if inspect.getgeneratorstate(self.steps) != inspect.GEN_RUNNING:
+            self.steps.close()  # what they had open is in nobody's way
         why = self.disks.lost or "the machine went off."
         self._give_up(f": {why}")
         if self.commitment.record.redo_logs:
