@@ -20,6 +20,7 @@ from vilab.events import EventLog
 from vilab.host.host import Host
 from vilab.host.host_network import FIRST_SWITCH
 from vilab.host.storage import StorageOptions
+from vilab.host.vm_departure import read_departure
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
 from vilab.host.vmx import parse, write
@@ -47,7 +48,8 @@ ethernet0.virtualDev = "vlance"
 ethernet0.addressType = "generated"
 ethernet0.generatedAddress = "00:0c:29:01:02:03"
 """
-SMALL = FileCopyOptions(step_bytes=128 * KB, turn_bytes=256 * KB)
+PATIENCE_NS = 200_000_000
+SMALL = FileCopyOptions(step_bytes=128 * KB, turn_bytes=256 * KB, patience_ns=PATIENCE_NS)
 FAST = LinkSettings(100_000_000, 100_000)
 STEP_NS = 2_000_000
 
@@ -104,14 +106,14 @@ def make(host: Host, where: str = WEB, snapshots: int = 1, disk_bytes: int = MB,
 
 
 def files(host: Host, folder: str = "[local] web") -> dict[str, bytes]:
-    """What is there, without locks and swap files; nothing where there is no such folder."""
+    """What is there, without locks, swap files and what was not renamed yet; nothing where there is no such folder."""
     name, _, inside = folder[1:].partition("] ")
     datastore = host.storage.mounted(name).datastore
     if not datastore.exists(inside):
         return {}
     found = {}
     for each in datastore.names(inside):
-        if not each.endswith((".lck", ".lock", ".vswp")):
+        if not each.endswith((".lck", ".lock", ".vswp")) and not each.startswith(".vilab-"):
             file = datastore.open(f"{inside}/{each}")
             found[each] = file.read_some(0, file.size_bytes)
             file.close()
@@ -146,12 +148,13 @@ class Pair:
         self.before: Callable[[str, msgspec.Struct], None] = lambda _who, _message: None
         """Called before a message is heard."""
         self.destination = FileCopyDestination(
-            destination, source.name, lambda message, body: self.there.send(message, body),
+            destination, source.name, lambda message, body: self.there.send(message, body), patience_ns=PATIENCE_NS,
+            now=lambda: self.clock.now_ns,
         )  # fmt: skip
         self.source = FileCopySource(
             source, VmHome(source.storage, where), destination.name, to,
             lambda message, body: self.here.send(message, body), number, clone_name=clone_name, options=options,
-            address="127.0.0.1:902",
+            address="127.0.0.1:902", now=lambda: self.clock.now_ns,
         )  # fmt: skip
         self.dead = ""
         """A host that does nothing more."""
@@ -223,6 +226,30 @@ def ask(source: Host, destination: Host, where: str = WEB, finish: bool = True) 
     here.close()
     clock.run_to(clock.now_ns + STEP_NS)
     return inquiry
+
+
+def one_of_both(source: Host, destination: Host, before: dict[str, bytes], finish: bool) -> str:
+    """Where the machine is in the end. Never at both, all of it where it is, and nothing of it anywhere else.
+
+    Before the source has asked it may be at neither: then the source says so.
+    """
+    here, there = can_power_on(source), can_power_on(destination)
+    assert here or there, "two machines"
+    if here and there:
+        assert "stays off on esx1" in here, here
+        assert "[local] web/web.vmx on esx2" in here
+    if files(source) and read_departure(home(source)) is not None:
+        inquiry = ask(source, destination, finish=finish)
+        assert inquiry.phase in ("moved", "here"), inquiry.why
+    here, there = can_power_on(source), can_power_on(destination)
+    assert bool(here) != bool(there), (here, there)
+    found, other = (source, destination) if there else (destination, source)
+    now = files(found)
+    assert b"vilab.move" not in now["web.vmx"] or found is destination
+    del now["web.vmx"]
+    assert now == {name: content for name, content in before.items() if name != "web.vmx"}
+    assert not any(name == "web.vmx" for name in files(other))
+    return found.name
 
 
 def no_network(host: Host) -> None:
