@@ -37,6 +37,9 @@ Phase = Literal["copying", "switching", "staying"]
 FROM: Final = "vilab.move.from"
 NUMBER: Final = "vilab.move.number"
 """Keys of a configuration that has moved, until nothing is left in the old folder."""
+CLONE_OF: Final = "vilab.clone.of"
+"""Of the configuration of a clone that is being made, with ``NUMBER``: it never takes its original's place, so the
+record beside that one goes from ``copying`` to ``staying`` and never to ``switching``."""
 
 
 class MoveRecord(msgspec.Struct, frozen=True):
@@ -227,9 +230,12 @@ def clear_half_copy(storage: HostStorage, record: MoveRecord) -> None:
         return
     for mark in (arriving.pending, arriving.withdrawn):
         if arriving.files.exists(mark) and number_in(arriving.files, mark) == record.number:
+            if mark == arriving.pending:
+                arriving.withdraw()  # whoever may still be at it: only one of the two can rename this
             arriving.clear()
             return
-    if all(name.startswith(".vilab-") for name in arriving.files.names(arriving.folder)):
+    names = arriving.files.names(arriving.folder)
+    if all(name.startswith(".vilab-") or name == arriving.lock_path.name for name in names):
         arriving.clear()  # it had not come to the mark yet, or it was the last that went
 
 
@@ -267,10 +273,20 @@ def _finish_arrival(home: VmHome) -> None:
     """This is where it has moved to: what is left in the old folder goes, if that can be reached."""
     config = home.read()
     source, number = config.get(FROM), config.get(NUMBER)
+    if number is not None and config.get(CLONE_OF) is not None:
+        unmark_clone(home)
     if source is None or number is None:
         return
     with contextlib.suppress(AdminError, OSError):
         forget_source(home, source, number)
+
+
+def unmark_clone(home: VmHome) -> None:
+    """It is a machine like any other."""
+    config = home.read()
+    for key in (CLONE_OF, NUMBER):
+        config.remove(key)
+    home.write(config)
 
 
 def forget_source(home: VmHome, source: str, number: str, keep: str = "") -> None:

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from vilab.errors import AdminError
 from vilab.host.hosted_disk import HostedDisk
 from vilab.host.mounted import Mounted
+from vilab.host.off_folder import belongs_to_host
 from vilab.host.vm_disks import REDO, VmDisks
 from vilab.host.vm_home import VmHome
 from vilab.host.vm_move import FROM, NUMBER, ArrivingHome, MoveRecord
@@ -94,7 +95,8 @@ class ColdFolder:
         home = self.source.home
         datastore = self.source.home.mounted.datastore if self.source.home.mounted else None
         assert datastore is not None
-        found = [name for name in home.files.names(home.folder) if goes_along(home, name) and not self._thrown(name)]
+        there = home.files.names(home.folder)
+        found = [name for name in there if not belongs_to_host(name, home) and not self._thrown(name)]
         for name in found:
             if datastore.is_folder(f"{self.folder}/{name}"):
                 raise self._refused(
@@ -152,15 +154,6 @@ class ColdFolder:
         for file in self._open.values():
             file.close()
         self._open.clear()
-
-
-def goes_along(home: VmHome, name: str) -> bool:
-    """Not the configuration, its locks and notes, nor what only a host needs that has the machine on."""
-    return not (
-        name in (home.config.name, home.handover_path.name)
-        or name.startswith((f"{home.config.name}.", ".lck-", ".vilab-"))
-        or name.endswith((".vswp", ".vmsd.lock"))
-    )
 
 
 def _stem(home: VmHome, disk: DiskSettings) -> str:
