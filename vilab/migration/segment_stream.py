@@ -11,12 +11,13 @@
 Sans I/O: ``output`` says what is to be sent, ``due_ns`` when ``late`` is to be called. Offsets count from 0 and do not
 wrap; the 32 bits of a header are whoever sends them to make (``near`` undoes it).
 
-    may be in flight      64 KB ──┐     ╱─╱─╱─   a segment more for each that went round
-                                  └─╱─╱          half, when one was missing
+    may be in flight      64 KB   ╱──┐     ╱─╱─╱─   twice as much each time round; after a loss half, and from there a
+                                 ╱   └─╱─╱          segment more each time round
+                        3 of them
 
-MODEL: the window is 64 KB as TCP without scaling has it, and all of it is there from the first byte, without a slow
-start. What comes after a missing segment is dropped (go back n). The other side reads at once. Sources: RFC 793
-(sequence numbers, window), RFC 5681, 3.1 and 3.2 (how the window shrinks and grows), RFC 6298, 5 (doubling).
+MODEL: the window is 64 KB, as TCP without scaling has it. What comes after a missing segment is dropped (go back n).
+The other side reads at once. Sources: RFC 793 (sequence numbers, window), RFC 5681, 3.1 and 3.2 (slow start, congestion
+avoidance, three duplicates), RFC 6298, 5 (doubling).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ WINDOW_BYTES = 65_535
 """The most that the header's 16 bits can say."""
 TIMEOUT_NS, MOST_TIMEOUT_NS = 200_000_000, 3_200_000_000
 MOST_TRIES = 5
+FIRST_SEGMENTS = 3
 DUPLICATES = 3
 WORD = 1 << 32
 
@@ -89,7 +91,7 @@ class SegmentStream:
         """So many of those in flight; the others go again."""
         self.acknowledged = self.expected = 0
         self._next = self._recover = 0
-        self._allowed = self._threshold = self.window_bytes
+        self._allowed, self._threshold = FIRST_SEGMENTS * segment_bytes, self.window_bytes
         self._ends = self._ended = False
         self._duplicates = self._tries = 0
         self._unanswered = 0
@@ -157,7 +159,7 @@ class SegmentStream:
         return min(TIMEOUT_NS << self._tries, MOST_TIMEOUT_NS)
 
     def _room(self, end: int) -> bool:
-        return end - self.acknowledged <= max(self._allowed, self.segment_bytes)
+        return end - self.acknowledged <= min(self._allowed, self.window_bytes)
 
     def _cut(self) -> _Piece | None:
         """The next piece, if the window has room for it."""
