@@ -42,10 +42,12 @@ from vilab.host.hosted_vm import HostedVm, Snapshot
 from vilab.host.state_parts import from_parts, to_parts
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
+from vilab.host.vm_move import read_record
 from vilab.host.vmx_network import CardSettings
 from vilab.memory.client import MemoryConfig
 from vilab.protocols import Console
 from vilab.storage.disks import vmsn
+from vilab.storage.still_held import StillHeld
 from vilab.vmm.vm import ENGINES
 
 
@@ -107,6 +109,10 @@ def _suspendable(host: Host, hosted: HostedVm) -> VmDisks:
     if hosted.merge is not None:
         raise _not_suspended(
             name, "its snapshots are being merged, or its folder is being moved; wait until that has been done."
+        )
+    if read_record(disks.home) is not None:
+        raise _not_suspended(
+            name, "what an earlier move of its folder has left could not be removed yet; power it off and on again."
         )
     for node, device in disks.devices().items():
         if not isinstance(device, HostedDisk):
@@ -202,6 +208,8 @@ def _read(home: VmHome, checkpoint: Checkpoint, name: str, memory: MemoryConfig)
         parts = vmsn.read(path, checkpoint.number, home.files, vmsn.SUSPENDED)
         suspended = msgspec.msgpack.decode(parts.get("suspended", b""), type=Suspended)
         return from_parts(parts, name, memory), suspended
+    except StillHeld:
+        raise
     except (AdminError, OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_resumed(home, checkpoint, str(error)) from None
 
@@ -243,5 +251,9 @@ def _load(
 ) -> HostedVm:  # fmt: skip
     try:
         return host.resume(state, console=console, log=log, disks=disks, swap_path=swap_path)
+    except StillHeld:
+        raise
+    except AdminError as error:  # what is in its way may be the host
+        raise AdminError(f"{disks.home.where} was not resumed from {checkpoint.file_name}: {error}") from None
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise _not_resumed(disks.home, checkpoint, f"the state does not fit this vilab ({error})") from None
