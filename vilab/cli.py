@@ -15,7 +15,7 @@
 ``vilab vmdk info DISK``        looks at virtual disks; ``check``, ``convert``, ``snapshot``
 ``vilab iscsi-target``          offers disks to any iSCSI initiator
 ``vilab host``                  is an ESX host that other hosts and commands can reach
-``vilab agent HOST:PORT``       asks such a host: ``list``, ``power-on``, ``move``, ``storage``, ``console``
+``vilab agent HOST:PORT``       asks such a host: ``list``, ``power-on``, ``move``, ``suspend``, ``console``
 ``vilab vmfs ls IMAGE``         looks into VMFS-3 volumes; ``mkfs``, ``cp``, ``rm``, ``check``
 ``vilab doctor``                says what is missing on this machine and how to get it
 ==============================  ====================================================================
@@ -34,6 +34,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vilab import __version__
+from vilab.commands.host_lines import agent_line, host_line
 from vilab.errors import AdminError, GuestStopped, VilabError
 
 DONE, DEFECT, REFUSED, GUEST_STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -127,13 +128,9 @@ def host(choices: argparse.Namespace) -> int:
 
 
 def agent(choices: argparse.Namespace) -> int:
-    from vilab.commands.host import ask
+    from vilab.commands.agent import ask
 
-    words = [choices.machine, *choices.more] if choices.what not in ("list", "quit") else []
-    return ask(
-        choices.address, choices.secret, choices.datacenter, choices.tls, choices.what, words,
-        getattr(choices, "rule", "nelson"), getattr(choices, "method", "changed blocks"),
-    )  # fmt: skip
+    return ask(choices)
 
 
 def iscsi_target(choices: argparse.Namespace) -> int:
@@ -193,13 +190,6 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--events", type=Path, metavar="FILE", help="write the event log, one JSON object a line")
         one.add_argument("--suspend-to", type=Path, metavar="FILE", help="suspend to FILE when you leave, or")
         one.add_argument("--suspend-at", type=float, metavar="MS", help="at this virtual time; goes on: vilab resume")
-
-    def datacenter(one: argparse.ArgumentParser) -> None:
-        one.add_argument("--secret", type=Path, required=True, metavar="FILE", help="what all hosts of it know")
-        one.add_argument("--datacenter", default="datacenter", metavar="NAME", help="its name (default: datacenter)")
-        one.add_argument(
-            "--tls", type=Path, nargs=3, metavar=("CERT", "KEY", "TRUSTED"), help="TLS 1.3, three PEM files"
-        )
 
     one = command("lab", lab, "open the lessons in JupyterLab, in a work copy")
     one.add_argument(
@@ -296,54 +286,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--mutual-chap", metavar="USER:SECRET", help="what this target proves to those who ask")
     one.add_argument("--read-only", action="store_true", help="refuse whatever would change a disk")
 
-    one = command("host", host, "be an ESX host that others can reach, until SIGTERM or Ctrl-C")
-    one.add_argument("--name", required=True, metavar="NAME", help="of the host; no other one in the datacenter has it")
-    one.add_argument("--listen", required=True, metavar="HOST:PORT", help="where its agent is called; port 0: any")
-    one.add_argument("--memory", type=int, default=512, metavar="MB", help="of the machine (default: 512)")
-    one.add_argument(
-        "--datastore", action="append", default=[], metavar="NAME=PLACE", help="a folder, or nfs://server/export"
-    )
-    one.add_argument("--iscsi", action="append", default=[], metavar="HOST:PORT", help="a portal; VMFS is mounted")
-    one.add_argument(
-        "--uplink", action="append", default=[], metavar="VMNIC=HOST:PORT", help="a card of vSwitch0, on a TCP tunnel"
-    )
-    one.add_argument(
-        "--vmotion", default="", metavar="ADDRESS/PREFIX", help="of its VMkernel port (default: where it listens, /24)"
-    )
-    one.add_argument(
-        "--power-on", action="append", default=[], metavar="FILE", help="a machine to begin with: [san1] web/web.vmx"
-    )
-    datacenter(one)
-
-    one = command("agent", agent, "ask a host of vilab host")
-    one.add_argument("address", metavar="HOST:PORT", help="of its agent")
-    datacenter(one)
-    whats = one.add_subparsers(dest="what", metavar="WHAT", required=True)
-    whats.add_parser("list", help="say which machines are powered on", description="Say which machines are there.")
-    for what, summary, more in (
-        ("power-on", "start a machine from its file: [san1] web/web.vmx", 0),
-        ("power-off", "stop a machine", 0),
-        ("move", "move a machine to another host while it runs (VMotion)", 1),
-        ("storage", "move a machine to another datastore while it runs (Storage VMotion)", 1),
-        ("type", "type a line on a machine's serial line", "+"),
-        ("console", "show what a machine says", 0),
-    ):
-        one = whats.add_parser(what, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        one.add_argument("machine", metavar="FILE" if what == "power-on" else "NAME", help="which one")
-        one.set_defaults(more=[])
-        if more:
-            one.add_argument(
-                "more",
-                nargs=argparse.REMAINDER if more == "+" else more,
-                metavar="DATASTORE" if what == "storage" else "TO",
-                help="its name" if what == "storage" else "HOST:PORT of the other agent, or the line's words",
-            )
-        if what == "storage":
-            methods = ("changed blocks", "snapshot")
-            one.add_argument("--method", default=methods[0], choices=methods, help=f"default: {methods[0]}")
-        if what == "move":
-            one.add_argument("--rule", default="nelson", metavar="RULE", help="when to stop it (default: nelson)")
-    whats.add_parser("quit", help="end the host", description="Power everything off and end the host's process.")
+    host_line(command("host", host, "be an ESX host that others can reach, until SIGTERM or Ctrl-C"))
+    agent_line(command("agent", agent, "ask a host of vilab host"))
 
     one = command("vmfs", vmfs, "make VMFS-3 volumes in image files, look into them, copy in and out, check them")
     whats = one.add_subparsers(dest="what", metavar="WHAT", required=True)

@@ -1,4 +1,4 @@
-"""``vilab host`` and ``vilab agent``: an ESX host as a process, and what can be asked of it.
+"""``vilab host``: an ESX host as a process.
 
 ::
 
@@ -8,6 +8,8 @@
     vilab agent 127.0.0.1:9021 --secret dc.key move web 127.0.0.1:9022
     vilab agent 127.0.0.1:9022 --secret dc.key console web
     vilab agent 127.0.0.1:9022 --secret dc.key storage web san2 --method snapshot
+    vilab agent 127.0.0.1:9022 --secret dc.key suspend web
+    vilab agent 127.0.0.1:9022 --secret dc.key relocate '[san2] web/web.vmx' san1
 
 ``--datastore NAME=PLACE``: a folder of this computer, or ``nfs://server/export``; VMFS volumes behind ``--iscsi`` are
 mounted under their labels. ``--uplink vmnic0=HOST:PORT``: a physical card of vSwitch0, whose cable is a TCP connection
@@ -24,52 +26,23 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import signal
-import ssl
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from vilab.commands.datacenter import read_secret, tls_pair
 from vilab.errors import AdminError
 from vilab.host.host import Host
 from vilab.host.host_network import FIRST_SWITCH
 from vilab.host.storage import StorageOptions
-from vilab.migration.agent_client import AgentClient
-from vilab.migration.agent_requests import Copying, Moving, Progress
-from vilab.migration.agent_tls import tls_context
 from vilab.migration.host_agent import HostAgent
 from vilab.migration.host_calls import parse_address
-from vilab.migration.storage_vmotion import MethodName
 from vilab.network.tunnel_rejoin import RejoiningTunnel
 from vilab.network.wire import Wire
 
-SHORTEST_SECRET_BYTES = 16
 LOCALLY_ADMINISTERED = b"\x02\x56"
 VMKERNEL_GROUP, VMKERNEL_PORT = "VMkernel", "vmk0"
 USUAL_PREFIX = 24
-
-
-def read_secret(path: Path) -> bytes:
-    """The datacenter's. Raises ``AdminError``: it cannot be read, or could be guessed."""
-    try:
-        secret = path.read_bytes().strip()
-    except OSError as error:
-        raise AdminError(f"The secret of the datacenter cannot be read from {path}: {error.strerror}.") from None
-    if len(secret) < SHORTEST_SECRET_BYTES:
-        raise AdminError(
-            f"{path} has {len(secret)} bytes, which could be guessed: a secret has {SHORTEST_SECRET_BYTES} at least; "
-            f"make one with: head -c 32 /dev/urandom | base64 > {path}"
-        )
-    return secret
-
-
-def tls_pair(files: Sequence[Path] | None) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-    """For who calls, and for calling."""
-    if files is None:
-        return None, None
-    certificate, key, trusted = files
-    called = tls_context(certificate, key, trusted, listens=True)
-    return called, tls_context(certificate, key, trusted, listens=False)
 
 
 def serve(
@@ -150,57 +123,3 @@ def add_vmotion_port(host: Host, text: str) -> None:
 def own_address(host: Host, number: int) -> bytes:
     """Six bytes, which follow from the host's name."""
     return LOCALLY_ADMINISTERED + hashlib.sha256(host.name.encode()).digest()[:3] + bytes((number,))
-
-
-def ask(address: str, secret: Path, datacenter: str, tls: Sequence[Path] | None, what: str, words: list[str],
-        rule: str, method: MethodName = "changed blocks") -> int:  # fmt: skip
-    """One request, and its answer on standard output."""
-    client = AgentClient(address, read_secret(secret), datacenter=datacenter, tls=tls_pair(tls)[1])
-    try:
-        if what == "list":
-            for machine in client.machines():
-                print(f"{machine.name}\t{machine.memory_mb} MB\t{machine.engine}\t{machine.stopped or machine.home}")
-        elif what == "power-on":
-            print(client.power_on(words[0]))
-        elif what == "power-off":
-            print(client.power_off(words[0]))
-        elif what == "move":
-            print(client.move(words[0], words[1], rule, show_progress))
-        elif what == "storage":
-            print(client.move_storage(words[0], words[1], method, show_progress))
-        elif what == "type":
-            client.type(words[0], " ".join(words[1:]).encode() + b"\n")
-        elif what == "quit":
-            print(client.quit())
-        else:
-            follow(client, words[0])
-    finally:
-        client.close()
-    return 0
-
-
-def show_progress(progress: Progress) -> None:
-    """A line on standard error."""
-    match progress:
-        case Moving():
-            line = (
-                f"round {progress.round}: {progress.percent:3.0f} %, {progress.sent_bytes / 1e6:.1f} MB, "
-                f"{progress.bytes_per_s / 1e6:.1f} MB/s ({progress.phase})"
-            )
-        case Copying():
-            line = f"{progress.phase}: {progress.percent:3.0f} %, {progress.copied_bytes / 1e6:.1f} MB"
-        case _:
-            line = progress.phase
-    print(line, file=sys.stderr, flush=True)
-
-
-def follow(client: AgentClient, name: str) -> None:
-    """What a machine says, until it is not there any more, or Ctrl-C."""
-    after = 0
-    while True:
-        said, after = client.read(name, after)
-        if said:
-            sys.stdout.write(said.decode(errors="replace"))
-            sys.stdout.flush()
-        else:
-            time.sleep(0.1)

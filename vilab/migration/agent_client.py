@@ -116,6 +116,13 @@ class AgentClient:
         """Storage VMotion. Returns the sentence that says what it has cost. It goes on when we hang up."""
         return self._done(requests.MoveStorage(next(self._numbers), name, datastore, method), watch)
 
+    def suspend(self, name: str) -> str:
+        return self._done(requests.Suspend(next(self._numbers), name))
+
+    def relocate(self, home: str, datastore: str, watch: Watch = _nobody) -> str:
+        """Cold migration. It goes on when we hang up."""
+        return self._done(requests.Relocate(next(self._numbers), home, datastore), watch)
+
     def read(self, name: str, after: int = 0) -> tuple[bytes, int]:
         """What a machine has said after so many bytes, and how many it has said in all."""
         answer, body = self.ask(requests.Read(next(self._numbers), name, after))

@@ -6,6 +6,8 @@
     PowerOn(home), PowerOff(name)──>  Done, or Refused(why)
     Move(name, address)          ──>  Moving ... (progress), then Done or Refused(why)
     MoveStorage(name, datastore) ──>  Copying ... (progress), then Done or Refused(why)
+    Suspend(name)                ──>  Done: PowerOn goes on with it, here or on another host
+    Relocate(home, datastore)    ──>  Copying ..., Done: a machine that is off, or suspended
     Read(name, after)            ──>  Said: what the machine has written to its serial line since
     Type(name, data)             ──>  Done
     Quit                         ──>  Done; every machine is powered off, and the process ends
@@ -68,12 +70,13 @@ class Progress(Request, frozen=True, tag=True):
 
 
 class Moving(Progress, frozen=True, tag=True):
-    """Of VMotion."""
+    """Of VMotion. ``left_ns``: until this round is sent, at this rate."""
 
     round: int
     percent: float
     sent_bytes: int
     bytes_per_s: float
+    left_ns: int | None = None
 
 
 class MoveStorage(Request, frozen=True, tag=True):
@@ -83,6 +86,19 @@ class MoveStorage(Request, frozen=True, tag=True):
     name: str
     datastore: str
     method: str = "changed blocks"
+
+
+class Suspend(Request, frozen=True, tag=True):
+    """To a file beside its configuration (``vilab.host.suspended``)."""
+
+    name: str
+
+
+class Relocate(Request, frozen=True, tag=True):
+    """Cold migration (``vilab.migration.cold_migration``)."""
+
+    home: str
+    datastore: str
 
 
 class Copying(Progress, frozen=True, tag=True):
@@ -123,6 +139,6 @@ class Refused(Request, frozen=True, tag=True):
 
 
 AgentRequest = (
-    ListMachines | Machines | PowerOn | PowerOff | Move | Moving | MoveStorage | Copying | Read | Said | Type | Quit
-    | Done | Refused
+    ListMachines | Machines | PowerOn | PowerOff | Move | Moving | MoveStorage | Suspend | Relocate | Copying
+    | Read | Said | Type | Quit | Done | Refused
 )  # fmt: skip

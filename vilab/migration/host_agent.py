@@ -25,14 +25,17 @@ from vilab.errors import AdminError, VilabError
 from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.registered import power_on_file
+from vilab.host.suspended import suspend_file
 from vilab.migration import agent_requests as ask
 from vilab.migration import agent_tcp
 from vilab.migration import messages as say
 from vilab.migration.agent_session import AgentSession
+from vilab.migration.cold_tasks import relocate
 from vilab.migration.host_calls import Call, Departure
-from vilab.migration.host_tasks import StorageMove, Task
+from vilab.migration.host_tasks import Stepwise, StorageMove, Task
 from vilab.migration.line import Line
 from vilab.migration.options import MOST_MIGRATIONS
+from vilab.migration.power_on_task import PowerOnTask
 
 MESSAGES = say.MigrationMessage | ask.AgentRequest
 LINKS_NS = 10_000_000
@@ -185,7 +188,8 @@ class HostAgent:
         self.host.close()
 
     def power_on(self, home: str) -> HostedVm:
-        """A machine from its configuration file, with a serial line that can go along. Raises ``AdminError``."""
+        """A machine from its configuration file, with a serial line that can go along, before the loop begins: whoever
+        has to be waited for is. Raises ``AdminError``."""
         self.mount_again()
         return power_on_file(self.host, home, console=Line())
 
@@ -210,8 +214,8 @@ class HostAgent:
             case ask.ListMachines():
                 call.answer(ask.Machines(number, self.host.name, tuple(map(_machine, self.host.vms.values()))))
             case ask.PowerOn():
-                hosted = self.power_on(request.home)
-                call.answer(ask.Done(number, f"{hosted.name} is powered on on {self.host.name}."))
+                self.mount_again()
+                self._tasks.append(PowerOnTask(self.host, request, call.answer))
             case ask.PowerOff():
                 self._power_off(request.name)
                 call.answer(ask.Done(number, f"{request.name} is powered off."))
@@ -226,6 +230,12 @@ class HostAgent:
             case ask.MoveStorage():
                 hosted = self._here_to_stay(request.name)
                 self._tasks.append(StorageMove(self.host, hosted, request, call.answer))
+            case ask.Suspend():
+                where = suspend_file(self.host, self._here_to_stay(request.name))
+                call.answer(ask.Done(number, f"{request.name} is suspended; its state is in {where}."))
+            case ask.Relocate():
+                steps = relocate(self.host, request.home, request.datastore)
+                self._tasks.append(Stepwise(request.home, number, steps, call.answer))
             case ask.Quit():
                 call.answer(ask.Done(number, f"{self.host.name} is being shut down."))
                 self.stop()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from vilab.errors import AdminError
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 BATCH_PAGES = 512
 """In one message: what a batch costs beside its pages is as much as what half of these cost."""
-WINDOW_BYTES = 4 << 20
-"""At most so much waits in a socket's queue."""
+WINDOW_BYTES = 1
+"""When nothing waits for the socket, so much is sent, or a batch: what the socket does not take has to be copied."""
 PROGRESS_NS = 200_000_000
 ANNOUNCE_NS = 100_000
 """What a frame needs from a virtual switch to the other end of a physical card's cable, and more."""
@@ -53,7 +53,7 @@ class Call:
     def pump(self) -> None:
         """Time has passed."""
         if self.destination is not None:
-            self.destination.pump()
+            self._with_announcement(self.destination, self.destination.pump)
         elif not self.port.session.established and time.monotonic_ns() - self._since_ns > SILENCE_NS:
             self.port.refuse(f"{self.agent.host.name} was called, and was not told by whom for {SILENCE_NS / 1e9:g} s.")
 
@@ -64,20 +64,21 @@ class Call:
                 self.agent.mount_again()
                 self.destination = MigrationDestination(
                     self.agent.host, self.port.session.peer, self.port.send, console=lambda _name: Line(),
-                    now=time.monotonic_ns,
+                    now=time.monotonic_ns, steps=True,
                 )  # fmt: skip
-            before = self.destination.phase
-            self.destination.received(message, got.body, got.hashes)
-            if self.destination.phase == "running" != before:
-                self._send_off_announcement()
+            destination = self.destination
+            self._with_announcement(destination, lambda: destination.received(message, got.body, got.hashes))
         elif isinstance(message, ask.Request):
             self.agent.answer(self, message)
 
-    def _send_off_announcement(self) -> None:
-        """Before the machine's first quantum, which is slow because nothing is translated yet: until physical switches
-        have heard of its new place, what is sent to it is lost."""
-        host = self.agent.host
-        host.pass_to(host.now_ns + ANNOUNCE_NS)
+    def _with_announcement(self, destination: MigrationDestination, action: Callable[[], None]) -> None:
+        """If the machine runs here by that, before its first quantum, which is slow because nothing is translated yet:
+        until physical switches have heard of its new place, what is sent to it is lost."""
+        before = destination.phase
+        action()
+        if destination.phase == "running" != before:
+            host = self.agent.host
+            host.pass_to(host.now_ns + ANNOUNCE_NS)
 
     def _lost(self, why: str) -> None:
         if self.destination is not None:
@@ -92,7 +93,10 @@ class Departure:
 
     def __init__(self, agent: HostAgent, hosted: HostedVm, request: ask.Move, asked_by: Call) -> None:
         host, port = parse_address(request.address)
-        options = MigrationOptions(policy=policy_named(request.rule), kind=request.kind, batch_pages=BATCH_PAGES)
+        options = MigrationOptions(
+            policy=policy_named(request.rule), kind=request.kind, batch_pages=BATCH_PAGES, order_run_pages=BATCH_PAGES,
+            copies=False,
+        )  # fmt: skip
         self.request, self.asked_by, self._agent = request, asked_by, agent
         self.link = agent_tcp.connect(agent.host.name, host, port, agent.tls_calling)
         self.source: MigrationSource | None = None
@@ -109,13 +113,15 @@ class Departure:
         if self.source is None:
             self._begin()
         else:
-            self.source.pump(WINDOW_BYTES - self.link.waiting_bytes)
+            self.source.pump(0 if self.link.waiting_bytes else WINDOW_BYTES)
+            if not self.hosted.stunned:  # pages that have not left yet may be written from now on
+                self.link.settle()
         now_ns = time.monotonic_ns()
         if self.source is not None and not self.over and now_ns - self._told_ns > PROGRESS_NS:
             self._told_ns = now_ns
             p = self.source.progress
             self.asked_by.answer(
-                ask.Moving(self.request.number, p.phase, p.round, p.percent, p.sent_bytes, p.bytes_per_s)
+                ask.Moving(self.request.number, p.phase, p.round, p.percent, p.sent_bytes, p.bytes_per_s, p.left_ns)
             )
 
     def _begin(self) -> None:
@@ -132,7 +138,7 @@ class Departure:
         self.source = MigrationSource(
             self._agent.host, self.hosted, self.port.session.peer,
             lambda message, body: self.port.send(message, body, unchanging=True), secrets.token_hex(8), self._options,
-            time.monotonic_ns,
+            time.monotonic_ns, steps=True,
         )  # fmt: skip
         try:
             self.source.start()

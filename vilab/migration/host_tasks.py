@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -61,6 +61,11 @@ class Progress(msgspec.Struct, frozen=True):
     phase: str
 
 
+Result = TypeVar("Result")
+Steps: TypeAlias = Generator[Progress | None, None, Result]
+"""``None``: there is nothing to do just now."""
+
+
 class Teller:
     """Says where something stands, but not too often. ``number``: of the request."""
 
@@ -68,10 +73,10 @@ class Teller:
         self.number, self.answer = number, answer
         self._told_ns = 0
 
-    def tell(self, now: Callable[[], Progress]) -> None:
+    def tell(self, progress: Progress) -> None:
         now_ns = time.monotonic_ns()
         if now_ns - self._told_ns > TELL_NS:
-            self._told_ns, progress = now_ns, now()
+            self._told_ns = now_ns
             self.answer(ask.Copying(self.number, progress.phase, progress.percent, progress.copied_bytes))
 
     def done(self, what: str) -> None:
@@ -96,7 +101,7 @@ class StorageMove:
 
     def pump(self) -> bool:
         if not self.over:
-            self._teller.tell(self._progress)
+            self._teller.tell(self._progress())
         return False
 
     def _progress(self) -> Progress:
@@ -128,7 +133,7 @@ class Stepwise:
         ``OSError``: it has failed, and has cleared up. When it is closed before its end, it clears up too.
     """
 
-    def __init__(self, about: str, number: int, steps: Generator[Progress, None, str], answer: Answer) -> None:
+    def __init__(self, about: str, number: int, steps: Steps[str], answer: Answer) -> None:
         self.about, self._steps = about, steps
         self._teller = Teller(number, answer)
         self._done = self._failed = ""
@@ -142,7 +147,9 @@ class Stepwise:
         try:
             while not self.over and time.monotonic_ns() < until_ns:
                 progress = next(self._steps)
-                self._teller.tell(lambda progress=progress: progress)  # type: ignore[misc]
+                if progress is None:
+                    return False
+                self._teller.tell(progress)
         except StopIteration as ended:
             self._done = ended.value
         except VilabError as error:
