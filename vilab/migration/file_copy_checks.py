@@ -118,8 +118,8 @@ def names(incoming: Incoming) -> Iterator[str]:
             )
         seen.add(file.name)
 
-    expected = incoming.offer.clone_name or incoming.offer.home.rpartition("/")[2].removesuffix(".vmx")
-    if incoming.arriving.name != expected or not _is_plain(expected):
+    expected = offer.clone_name or offer.home.rpartition("/")[2].removesuffix(".vmx")
+    if not offer.number or incoming.arriving.config.name != f"{expected}.vmx" or not _is_plain(expected):
         yield (
             f"{offer.home} of {offer.source.name} cannot become {offer.where} on {incoming.there.name}: the name of "
             "the configuration stays, and a clone's is the clone's name."

@@ -35,6 +35,7 @@ import msgspec
 from vilab.migration.descriptions import HostDescription
 
 Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+Number = Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z]{0,64}$")]
 Decision = Literal["moved", "withdrawn", "claimed", "unknown"]
 
 BUSY_NS = 1_000_000_000
@@ -45,17 +46,19 @@ MOST_FILES = 4096
 
 
 class CopyMessage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """``number``: of this copy; random."""
+    """``number``: of this copy; random. Empty where it is not known yet."""
 
-    number: str
+    number: Number
 
 
 class FileOffered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``size_bytes``: where it ends; ``data_bytes``: about so much of it is no hole."""
+    """``size_bytes``: where it ends; ``data_bytes``: about so much of it is no hole. ``thick``: its space is taken in
+    advance, as it was."""
 
     name: str
     size_bytes: Size
     data_bytes: Size
+    thick: bool = False
 
 
 class CopyOffer(CopyMessage, frozen=True, tag=True):

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from vilab.errors import AdminError
@@ -15,6 +16,8 @@ from vilab.host.off_folder import OffFolder
 from vilab.migration import file_copy_messages as say
 from vilab.migration.file_copy_pieces import FileReading, data_bytes
 from vilab.migration.round_sender import Send
+from vilab.migration.storage_files import is_thick
+from vilab.storage.disks.vmdk import read_descriptor
 
 
 class FolderReader:
@@ -37,8 +40,23 @@ class FolderReader:
 
     @property
     def offered(self) -> tuple[say.FileOffered, ...]:
-        files = zip(self.folder.files.items(), self.sizes, strict=True)
-        return tuple(say.FileOffered(name, size, data_bytes(file)) for (name, file), size in files)
+        files, thick = zip(self.folder.files.items(), self.sizes, strict=True), self._thick()
+        return tuple(
+            say.FileOffered(name, size, size if name in thick else data_bytes(file), name in thick)
+            for (name, file), size in files
+        )
+
+    def _thick(self) -> set[str]:
+        """Extents of disks that have taken all of their space."""
+        found: set[str] = set()
+        home = self.folder.home
+        for name in self.names:
+            if name.endswith(".vmdk"):
+                with contextlib.suppress(AdminError):  # an extent itself
+                    described = read_descriptor(home.folder / name, home.files)
+                    if is_thick(described):
+                        found |= {line.file for line in described.extents if line.file is not None}
+        return found
 
     @property
     def all_sent(self) -> bool:

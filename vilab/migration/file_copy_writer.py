@@ -25,13 +25,18 @@ class FolderWriter:
     """Parameters
     ----------
     home : the folder; it is there, and locked.
-    names, sizes_bytes : of the files, in the order in which they come. machine, source : for the sentences.
+    names, offered : of the files, in the order in which they come. machine, source : for the sentences.
     """
 
     def __init__(
-        self, home: ArrivingHome, names: tuple[str, ...], sizes_bytes: tuple[int, ...], machine: str, source: str
+        self,
+        home: ArrivingHome,
+        names: tuple[str, ...],
+        offered: tuple[say.FileOffered, ...],
+        machine: str,
+        source: str,
     ) -> None:
-        self.home, self.names, self.sizes_bytes = home, names, sizes_bytes
+        self.home, self.names, self.offered = home, names, offered
         self._machine, self._source, self._host = machine, source, home.storage.host
         self._file: DiskFile | None = None
         self._next = 0
@@ -57,12 +62,15 @@ class FolderWriter:
         if file != self._next or file >= len(self.names):
             due = self.names[self._next] if self._next < len(self.names) else "no file"
             raise AdminError(f"{self._source} sends file {file} of {self._machine}, and {self._host} waits for {due}.")
-        return self.sizes_bytes[file]
+        return self.offered[file].size_bytes
 
     def _open(self) -> DiskFile:
         if self._file is None:
             self._file = self.home.files.create(self.home.folder / self.names[self._next])
-            self._file.resize(self.sizes_bytes[self._next])
+            offered = self.offered[self._next]
+            if offered.thick:
+                self._file.allocate(offered.size_bytes)
+            self._file.resize(offered.size_bytes)
         return self._file
 
     def write(self, message: say.FileData, body: memoryview) -> None:
