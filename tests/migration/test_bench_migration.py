@@ -32,6 +32,8 @@ def test_every_entry_is_measured_beside_its_baseline(capsys: pytest.CaptureFixtu
     assert found["throughput_64mb"]["unit"] == "MB/s"
     assert found["idle_downtime_512mb"]["baseline"] == 30
     assert found["sent_delta"]["value"] < found["sent_zero"]["value"] <= found["sent_zero"]["baseline"]
+    assert found["shared_link_reply"]["ratio"] > 2 > found["shared_link_total"]["ratio"] >= 1
+    assert found["shared_link_reply"]["limited"] < found["shared_link_reply"]["value"]
 
 
 @pytest.mark.interop
@@ -66,6 +68,14 @@ def test_tracing_changes_the_exits_and_not_the_work() -> None:
     assert traced.said == without.said
     assert traced.exits.pop("npf") - without.exits.pop("npf") >= traced.dirty_pages > 256
     assert traced.exits == without.exits
+
+
+def test_dirty_bits_find_the_pages_and_the_guest_leaves_no_more_often() -> None:
+    without, traced, found = (counted.tracked(how, 2, 256, "bt") for how in (None, "traces", "dirty_bits"))
+    assert found.said == without.said
+    assert found.dirty_pages == traced.dirty_pages > 256
+    assert found.exits == without.exits
+    assert traced.all_exits - found.all_exits >= found.dirty_pages, "a fault for each page in each round"
 
 
 def test_the_same_bytes_are_sent_in_every_run() -> None:

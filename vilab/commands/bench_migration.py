@@ -10,8 +10,15 @@ idle_downtime_64mb      milliseconds that an idle guest stood still, by the   30
 idle_downtime_512mb     wall's clock, in the same moves
 tracking_traces         seconds of processor time for a guest's work while    the same work, and nobody tracks it
                         its writes are traced, begun anew every 100 ms
+tracking_traces_bt      the same with shadow page tables, in binary           the same
+                        translation
+tracking_dirty_bits     and there by Dirty bits, which are read every 100 ms  the same
 sent_zero               MB sent for a busy guest on a link of 100 Mbit/s,     ``raw`` pages
 sent_delta              without pages of zeros; also as what has changed
+shared_link_total       virtual milliseconds that a move takes over the       the same over a wire of its own
+                        guests' wire of 100 Mbit/s
+shared_link_reply       virtual microseconds within which 99 % of the         the same
+                        answers of a guest on that wire come meanwhile
 qemu_downtime           milliseconds that a stock Debian which writes all     QEMU's migration of the same kernel,
 qemu_total              the time stood still; that the whole move took        initramfs and shell loop on this computer
 ======================  ====================================================  ========================================
@@ -19,6 +26,8 @@ qemu_total              the time stood still; that the whole move took        in
 ``throughput`` has ``processor``: MB a second of the busier host's processor time, which says more than the wall's clock
 on a computer that does other things, and ``ratios``, of each move. ``tracking`` has ``exits`` of both runs and the
 dirty pages found. ``sent`` has ``page_mb``, of the pages as they are, and rounds and downtime in virtual time.
+``shared_link`` has ``limited`` too, with a shaper at VMotion's port group; its lists are of a wire of its own, of the
+shared one, and of the limited; ``before_us`` is the same 99 % before anything moves. It is the same in every run.
 ``qemu`` has rounds and MB of ours and of QEMU's, and the dirty pages a second of our first round (QEMU counts them once
 a second, and is done by then). Where QEMU is not there, its entries have ``missing``, a sentence, and no baseline.
 MODEL: the guest's loop is the same; what it writes in a second depends on how fast each of the two runs it.
@@ -37,11 +46,13 @@ from typing import Any
 
 import msgspec
 
+from vilab.course import shared_link_runs
+from vilab.course.shared_link_runs import NETWORKS, Beside, beside, percentile
 from vilab.errors import AdminError
 from vilab.guests import debian, debian_root
 from vilab.migration import bench_qemu
 from vilab.migration.bench_hosts import HostPair, Moved
-from vilab.migration.bench_migration import METHODS, PAGES, Tracked, sent, tracked
+from vilab.migration.bench_migration import PAGES, TRACKED, Tracked, sent, tracked
 from vilab.migration.bench_socket import Receiver
 from vilab.migration.page_stream import Kind
 from vilab.vmm.bench_measure import Figure, paired
@@ -65,9 +76,10 @@ class Amount(msgspec.Struct, frozen=True):
     pages: int
     reports: int
     pairs: int
+    shared_pages: int
 
 
-FULL, QUICK = Amount(9, 1, PAGES, 40, 7), Amount(1, 20, 256, 1, 1)
+FULL, QUICK = Amount(9, 1, PAGES, 40, 7, shared_link_runs.PAGES), Amount(1, 20, 256, 1, 1, 300)
 LEAST_MB = 16
 
 
@@ -144,12 +156,12 @@ def _idle_downtime(guest_mb: int, run: Run) -> Entry:
     return found | {"least": _digits(times[0]), "most": _digits(times[-1])}
 
 
-def _tracking(method: str, run: Run) -> Entry:
+def _tracking(method: str, engine: str, run: Run) -> Entry:
     amount = run.amount
     last: dict[str | None, Tracked] = {}
 
     def seconds(how: str | None) -> float:
-        last[how] = tracked(how, amount.reports, amount.pages)
+        last[how] = tracked(how, amount.reports, amount.pages, engine)
         return last[how].cpu_s
 
     figure = paired(lambda: seconds(method), lambda: seconds(None), "s", amount.pairs)
@@ -167,6 +179,31 @@ def _sent(kind: Kind, run: Run) -> Entry:
         "page_mb": _digits(found.page_bytes / MB), "rounds": found.rounds, "rounds_raw": raw.rounds,
         "downtime_ms": found.downtime_ns / 1e6, "downtime_ms_raw": raw.downtime_ns / 1e6,
     }  # fmt: skip
+
+
+def _shared_total(run: Run) -> Entry:
+    own, shared, limited = _shared_runs(run)
+    return _entry(shared.duration_ns / 1e6, "ms", own.duration_ns / 1e6, 1) | {
+        "limited": _digits(limited.duration_ns / 1e6), "limit_percent": limited.limit_percent,
+        "downtime_ms": [_digits(each.downtime_ns / 1e6) for each in (own, shared, limited)],
+        "rounds": [each.rounds for each in (own, shared, limited)],
+    }  # fmt: skip
+
+
+def _shared_reply(run: Run) -> Entry:
+    runs = _shared_runs(run)
+    own, shared, limited = (percentile(each.replies_ns, 99) / 1e3 for each in runs)
+    return _entry(shared, "µs", own, 1) | {
+        "limited": _digits(limited), "limit_percent": runs[2].limit_percent,
+        "median_us": [_digits(percentile(each.replies_ns, 50) / 1e3) for each in runs],
+        "before_us": _digits(percentile(runs[1].quiet_ns, 99) / 1e3),
+        "asked": [each.asked for each in runs], "lost": [each.lost for each in runs],
+    }  # fmt: skip
+
+
+def _shared_runs(run: Run) -> list[Beside]:
+    """Own, shared, limited; each is done once."""
+    return [beside(network, pages=run.amount.shared_pages) for network in NETWORKS]
 
 
 def _qemu(ours_of: Callable[[Moved], float], theirs_of: Callable[[bench_qemu.QemuMoved], float], run: Run) -> Entry:
@@ -200,9 +237,11 @@ ENTRIES: dict[str, Callable[[Run], Entry]] = {
     "throughput_512mb": partial(_throughput, 512),
     "idle_downtime_64mb": partial(_idle_downtime, 64),
     "idle_downtime_512mb": partial(_idle_downtime, 512),
-    **{f"tracking_{method}": partial(_tracking, method) for method in METHODS},
+    **{f"tracking_{name}": partial(_tracking, *how) for name, how in TRACKED.items()},
     "sent_zero": partial(_sent, "zero"),
     "sent_delta": partial(_sent, "delta"),
+    "shared_link_total": _shared_total,
+    "shared_link_reply": _shared_reply,
     "qemu_downtime": partial(_qemu, lambda moved: moved.downtime_ms, lambda moved: moved.downtime_ms),
     "qemu_total": partial(_qemu, lambda moved: moved.total_ms, lambda moved: moved.total_ms),
 }

@@ -13,6 +13,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -54,8 +55,14 @@ class WriteLog(Protocol):
     def stop(self) -> npt.NDArray[np.int64]: ...
 
 
-METHODS: dict[str, Callable[[ManagedPmap], WriteLog]] = {"traces": DirtyLog}
-"""Ways to track, by name: each becomes an entry of the benchmark."""
+METHODS: dict[str, Callable[[ManagedPmap], WriteLog]] = {
+    "traces": DirtyLog,
+    "dirty_bits": partial(DirtyLog, method="dirty_bits"),
+}
+"""Ways to track, by name."""
+TRACKED = {"traces": ("traces", "svm"), "traces_bt": ("traces", "bt"), "dirty_bits": ("dirty_bits", "bt")}
+"""What is measured: a way, and the engine that the guest runs in. There are no Dirty bits with nested paging (``svm``),
+so that both ways are measured in binary translation, which has shadow page tables."""
 
 
 class Tracked(msgspec.Struct, frozen=True):
