@@ -86,6 +86,9 @@ class ScannerState(msgspec.Struct):
     turn: int = 0
 
 
+NOTHING_DUE: tuple[Numbers, Numbers] = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+
 def due(state: ScannerState, limits: ScanLimits, vm_pages: Mapping[int, int], by_ns: int) -> tuple[Numbers, Numbers]:
     """So much time has passed: VM ids and ppns of the pages to scan now.
 
@@ -113,6 +116,8 @@ def due(state: ScannerState, limits: ScanLimits, vm_pages: Mapping[int, int], by
             state.vm_credit[vm_id] = _keep(left, rate)
     if limits.system is not None:
         state.system_credit = _keep(state.system_credit - sum(shares.values()) * limits.system.in_ns, limits.system)
+    if not any(shares.values()):  # nearly always: a quantum is shorter than the time of one page
+        return NOTHING_DUE
     counts = np.array(list(shares.values()), np.int64)
     vm_ids = np.repeat(np.array(list(shares), np.int64), counts)
     sizes = np.repeat(np.array([vm_pages[vm_id] for vm_id in shares], np.int64), counts)
