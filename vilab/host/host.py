@@ -265,8 +265,8 @@ class Host:
         """More machines like this one as it is now. Refused for one with disks: all would write to the same ones."""
         if hosted.disks is not None and hosted.disks.adapters:
             raise AdminError(
-                f"{hosted.name} was not cloned: it has disks, and its clones would write to them as well. Power it "
-                "off, copy its disks (vilab vmdk convert), and power on a machine with the copies."
+                f"{hosted.name} was not cloned: it has disks, and its clones would write to them as well. Make "
+                "a clone of its folder (vilab.migration.cloning.clone_now), which copies the disks, and power that on."
             )
         snapshot = hosted.snapshot()
         return [self.resume(snapshot, name) for name in names]

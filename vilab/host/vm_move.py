@@ -28,7 +28,7 @@ from vilab.errors import AdminError
 from vilab.host import vmx
 from vilab.host.datastore_path import parse_path
 from vilab.host.storage import HostStorage
-from vilab.host.vm_home import MOST_BYTES, VmHome
+from vilab.host.vm_home import MOST_BYTES, PowerLock, VmHome
 from vilab.host.vmx import Vmx
 from vilab.storage.disk_file import Files
 
@@ -236,6 +236,10 @@ def clear_half_copy(storage: HostStorage, record: MoveRecord) -> None:
             return
     names = arriving.files.names(arriving.folder)
     if all(name.startswith(".vilab-") or name == arriving.lock_path.name for name in names):
+        if arriving.lock_path.name in names:  # somebody may be about to write his mark there
+            lock = PowerLock(arriving, storage.host)
+            lock.take()
+            lock.give_back()
         arriving.clear()  # it had not come to the mark yet, or it was the last that went
 
 
@@ -274,7 +278,8 @@ def _finish_arrival(home: VmHome) -> None:
     config = home.read()
     source, number = config.get(FROM), config.get(NUMBER)
     if number is not None and config.get(CLONE_OF) is not None:
-        unmark_clone(home)
+        with contextlib.suppress(AdminError, OSError):
+            unmark_clone(home)
     if source is None or number is None:
         return
     with contextlib.suppress(AdminError, OSError):

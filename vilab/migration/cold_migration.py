@@ -30,9 +30,8 @@ from vilab.migration.handover import check_held
 from vilab.migration.storage_checks import check_folder, destination_of
 from vilab.migration.storage_commit import Commitment, UndecidedError
 from vilab.migration.storage_copy import Copier, CopyOptions
-from vilab.migration.storage_files import CopyProgress
+from vilab.migration.storage_files import CopyProgress, because
 from vilab.migration.storage_vmotion_events import StorageMoveBegan, StorageMoveEnded, StorageSwitched
-from vilab.storage.still_held import StillHeld
 
 State = Literal["copying", "moved", "failed", "undecided"]
 
@@ -99,8 +98,7 @@ class ColdMigration:
         try:
             disks = VmDisks(home, host.storage.clock, host.log)
         except (AdminError, OSError) as error:
-            why = f"{self.name} was not moved to {self.destination}: {error}"
-            raise StillHeld(why, error.again_ns) if isinstance(error, StillHeld) else AdminError(why) from None
+            raise because(error, f"{self.name} was not moved to {self.destination}: {error}") from None
         self.name = disks.name = home.read().get("displayName") or home.name
         disks.on_lost = self._files_lost
         return disks

@@ -24,6 +24,7 @@ from vilab.storage.disks.descriptor import Descriptor
 from vilab.storage.disks.disk_chain import DiskChain
 from vilab.storage.disks.vmdk import VirtualDisk, new_cid
 from vilab.storage.disks.vmdk_create import Space, create
+from vilab.storage.still_held import StillHeld
 
 SAME_KIND = ("vmfs", "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat")
 """What a disk stays; anything else becomes ``vmfs``."""
@@ -43,6 +44,12 @@ class CopyProgress(msgspec.Struct, frozen=True):
     @property
     def percent(self) -> int:
         return min(100, 100 * self.done_bytes // self.total_bytes) if self.total_bytes else 100
+
+
+def because(error: Exception, sentence: str) -> AdminError:
+    """The same refusal in a sentence of its own. A lock whose owner may be dead stays one that can be asked for again
+    (``StillHeld``)."""
+    return StillHeld(sentence, error.again_ns) if isinstance(error, StillHeld) else AdminError(sentence)
 
 
 def check_free(mounted: Mounted, folder: str, pending: str, refused: Callable[[str], AdminError]) -> None:
