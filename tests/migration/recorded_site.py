@@ -151,15 +151,16 @@ class RecordedRun(Protocol):
 
 
 def cuts(
-    recorded: RecordedRun, lot: random.Random, points: int = RANDOM_POINTS, moment: str = ".switching"
+    recorded: RecordedRun, lot: random.Random, points: int = RANDOM_POINTS, moment: str = ".switching",
+    after: int | None = None,
 ) -> Iterator[dict[Path, bytearray]]:  # fmt: skip
-    """At 100 random steps, and at every one around the moment (the first file that gets such a name) and after it: all
-    that was written, or less than that."""
+    """At 100 random steps, and at every one around the moment (the first file that gets such a name) and ``after`` it,
+    all of them if it is not given: all that was written, or less than that."""
     steps, disks = recorded.steps[recorded.start :], recorded.disks
-    switch = [n for n, step in enumerate(steps) if step.to is not None and step.to.name.endswith(moment)]
-    from_here = min(switch, default=len(steps)) - 10
+    switch = min((n for n, each in enumerate(steps) if each.to and each.to.name.endswith(moment)), default=len(steps))
+    near = range(switch - 10, len(steps) if after is None else switch + after)
     chosen = set(lot.sample(range(len(steps)), min(points, len(steps))))
     for number, step in enumerate(steps):
         disks.apply(step)
-        if number >= from_here or number in chosen:
-            yield from list(disks.outcomes(lot, 1))[:: 1 if number >= from_here else lot.randint(1, 2)]
+        if number in near or number in chosen:
+            yield from list(disks.outcomes(lot, 1))[:: 1 if number in near else lot.randint(1, 2)]
