@@ -109,6 +109,19 @@ def test_neighbouring_frames_are_one_buffer_of_machine_memory_itself():
     assert receiver.content == {ppn: guest.pmap.page(ppn) for ppn in range(8)}
 
 
+def test_scattered_frames_are_copied_into_one_buffer():
+    guest = Guest(PAGES, order=[4, 8, 6, 0, 2, 10, 1, 3, 5, 7, 9, 11])
+    for ppn, content in random_pages(6).items():
+        guest.fill(ppn, content)
+    content = {ppn: guest.pmap.page(ppn) for ppn in range(6)}
+    batch, parts = encode_pages(guest.pmap, range(6))
+    assert [len(part) >> PAGE_SHIFT for part in parts] == [6]
+    guest.memory.bytes[:] = 0
+    receiver = Receiver()
+    receiver.take(*travel(batch, parts))
+    assert receiver.content == content
+
+
 def test_a_copy_is_of_the_moment_it_was_made():
     guest = Guest(PAGES)
     guest.fill(2, b"before")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from vilab.addresses import PAGE_BYTES
 from vilab.errors import AdminError
 from vilab.host.hosted_vm import HostedVm
 from vilab.migration import agent_requests as ask
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
     from vilab.migration.host_agent import HostAgent
 
 BATCH_PAGES = 512
-"""In one message: what a batch costs beside its pages is as much as what half of these cost."""
-WINDOW_BYTES = 1
-"""When nothing waits for the socket, so much is sent, or a batch: what the socket does not take has to be copied."""
+"""In one message, and neighbours in memory if they can be. Another one is begun when nothing waits for the socket: what
+it does not take at once has to be copied."""
 PROGRESS_NS = 200_000_000
 ANNOUNCE_NS = 100_000
 """What a frame needs from a virtual switch to the other end of a physical card's cable, and more."""
@@ -113,9 +113,8 @@ class Departure:
         if self.source is None:
             self._begin()
         else:
-            self.source.pump(0 if self.link.waiting_bytes else WINDOW_BYTES)
-            if not self.hosted.stunned:  # pages that have not left yet may be written from now on
-                self.link.settle()
+            self.source.pump(0 if self.link.waiting_bytes else BATCH_PAGES * PAGE_BYTES)
+            self.link.settle()  # what has not left yet is machine memory, and others have their turn now
         now_ns = time.monotonic_ns()
         if self.source is not None and not self.over and now_ns - self._told_ns > PROGRESS_NS:
             self._told_ns = now_ns

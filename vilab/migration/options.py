@@ -19,17 +19,21 @@ MOST_MIGRATIONS = 2
 class MigrationOptions(msgspec.Struct, frozen=True):
     """``policy``: when to stop the machine. ``kind``: ``raw`` pages, without those of zeros (``zero``), or also as what
     has changed (``delta``). ``order_seed``: of the order in which a round's pages are sent; ``None``: ascending.
-    ``peek``: pages that were written again before their turn are left to the next round. ``cache_bytes``: for what was
-    sent, with ``delta``. ``stun_after``: write faults of one process in a round, after which it is made to wait (see
-    ``writers``; 0: it is not). ``post_copy``: what is left when it is stopped is sent while it runs there already.
-    ``patience_ns``: so long the other host may say nothing before it is given up."""
+    ``order_run_pages``: neighbours that stay together in that order. ``peek``: pages that were written again before
+    their turn are left to the next round. ``cache_bytes``: for what was sent, with ``delta``. ``stun_after``: write
+    faults of one process in a round, after which it is made to wait (see ``writers``; 0: it is not). ``post_copy``:
+    what is left when it is stopped is sent while it runs there already. ``copies``: a page of a machine that runs is
+    copied when it is sent; if not, ``send`` has copied what has not left before the machine runs on. ``patience_ns``:
+    so long the other host may say nothing before it is given up."""
 
     policy: PreCopyPolicy = NelsonPolicy()
     kind: Kind = "zero"
     tracking: Literal["traces", "dirty_bits"] = "traces"
     order_seed: int | None = 1
+    order_run_pages: int = 1
     peek: bool = True
     batch_pages: int = BATCH_PAGES
+    copies: bool = True
     cache_bytes: int = 64 << 20
     stun_after: int = 0
     post_copy: bool = False

@@ -14,6 +14,7 @@ So a page is read once on its way, by each side: where it is hashed, it is in th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import msgspec
 import xxhash
@@ -22,6 +23,8 @@ from vilab.addresses import PAGE_BYTES
 from vilab.protocols import ReadableBytes
 
 HASH_BYTES = 16
+_AT_ONCE_BYTES = 1 << 20
+_PIECES = [slice(at, at + PAGE_BYTES) for at in range(0, _AT_ONCE_BYTES, PAGE_BYTES)]
 
 
 class PageHashes(msgspec.Struct, frozen=True):
@@ -33,10 +36,13 @@ class PageHashes(msgspec.Struct, frozen=True):
 
 def hashes_of(parts: Iterable[memoryview], seed: int) -> bytes:
     """Of pieces of 4096 bytes each, from the beginning of every part; what is left at its end is a piece."""
-    page_hash = xxhash.xxh3_128_digest
-    return b"".join(
-        [page_hash(part[at : at + PAGE_BYTES], seed) for part in parts for at in range(0, len(part), PAGE_BYTES)]
-    )
+    found: list[bytes] = []
+    for part in parts:
+        for at in range(0, len(part), _AT_ONCE_BYTES):
+            some = part[at : at + _AT_ONCE_BYTES]
+            pieces = map(some.__getitem__, _PIECES[: -(-len(some) // PAGE_BYTES)])
+            found += map(xxhash.xxh3_128_digest, pieces, repeat(seed))
+    return b"".join(found)
 
 
 def hashes_of_body(parts: Sequence[ReadableBytes], seed: int) -> bytes:

@@ -42,6 +42,8 @@ MOST_PAGES = 65536
 ZERO_PAGE = memoryview(bytes(PAGE_BYTES))
 """What ``decode`` puts for a page of zeros: it may be recognised by identity."""
 _WORDS = PAGE_BYTES // 8
+_TOGETHER = 8
+"""Rows that are fewer than so many on average in a piece are copied: to hash and to send each apart costs more."""
 _FEW = 256
 """So few pages are looked at as a whole."""
 
@@ -135,7 +137,7 @@ def encode_rows(
     cache: SentPages | None = None,
     nothing: Numbers | None = None,
 ) -> tuple[PageBatch, list[ReadableBytes]]:
-    """Pages that are rows of an array; raw ones are not copied unless there is a cache.
+    """Pages that are rows of an array; raw ones are not copied unless there is a cache, or they are scattered.
 
     Parameters
     ----------
@@ -159,14 +161,19 @@ def encode_rows(
     if (rows[1:] < rows[:-1]).any():
         order = np.argsort(rows, kind="stable")
         ppns, rows = ppns[order], rows[order]
+    if np.count_nonzero(rows[1:] != rows[:-1] + 1) > len(rows) // _TOGETHER:
+        memory, rows = memory[rows], np.arange(len(rows))
     return PageBatch(_packed(ppns), _packed(zero)), joined(rows, memory)
 
 
 def zero_rows(words: Words, rows: Numbers) -> npt.NDArray[np.bool_]:
     """Which of these rows are all zeros. ``words``: shape (anything, 512)."""
     zero: npt.NDArray[np.bool_] = words[rows, 0] == 0
-    zero &= words[rows, _WORDS // 2] == 0
     candidates = np.flatnonzero(zero)
+    if not len(candidates):
+        return zero
+    candidates = candidates[words[rows[candidates], _WORDS // 2] == 0]
+    zero[:] = False
     at = rows[candidates]
     for start in range(0, len(at), _FEW):
         piece = at[start : start + _FEW]

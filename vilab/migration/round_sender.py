@@ -64,11 +64,20 @@ class RoundSender:
 
     def open(self, pages: Numbers, limit_bytes_per_s: int, now_ns: int) -> None:
         """The next round."""
-        seed = self.options.order_seed
         self.number += 1
-        self._todo = pages if seed is None else np.random.default_rng([seed, self.number]).permutation(pages)
+        self._todo = self._in_order(pages)
         self._at = self.round_bytes = self.sent_pages = self._zeros = self._skipped = 0
         self._limit, self.began_ns, self.ended = limit_bytes_per_s, now_ns, False
+
+    def _in_order(self, pages: Numbers) -> Numbers:
+        seed, run = self.options.order_seed, self.options.order_run_pages
+        if seed is None:
+            return pages
+        random = np.random.default_rng([seed, self.number])
+        if run == 1:
+            return random.permutation(pages)
+        places = random.permutation(int(pages.max(initial=0)) // run + 1)
+        return pages[np.argsort(places[pages // run], kind="stable")]
 
     def pump(self, room_bytes: int, log: DirtyLog | None, now_ns: int) -> bool:
         """There is room for so many bytes. ``log``: of a machine that runs. True: this was the end of the round."""
@@ -91,7 +100,8 @@ class RoundSender:
             again = log.is_dirty(batch)
             self._skipped += int(again.sum())
             batch = batch[~again]
-        record, body = encode_pages(self._pmap, batch, self.options.kind, self._cache, copy=log is not None)
+        copy = log is not None and self.options.copies
+        record, body = encode_pages(self._pmap, batch, self.options.kind, self._cache, copy=copy)
         numbers = len(record.raw) + len(record.zero) + len(record.delta)
         size = FRAME_BYTES + numbers + sum(memoryview(part).nbytes for part in body)
         self._memory.moved(record, self._send(Pages(self._session, record), body))
