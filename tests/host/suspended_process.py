@@ -25,11 +25,11 @@ import xxhash
 
 from tests.host.storage_helpers import PROMPT, register, run_until, to_prompt, type_line
 from tests.host.suspended_site import WEB, digest, new_host
-from vilab.host.checkpoint import checkpoint_of
 from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.registered import power_on_file
 from vilab.host.suspended import suspend_file
+from vilab.host.suspension import suspension_of
 from vilab.host.vm_home import VmHome
 from vilab.vmm.vm import QuietConsole
 
@@ -46,7 +46,7 @@ def say(*words: object) -> None:
 
 
 def power_on(host: Host) -> HostedVm:
-    was_suspended = checkpoint_of(VmHome(host.storage, WEB).read()) is not None
+    was_suspended = suspension_of(VmHome(host.storage, WEB).read()) is not None
     vm = power_on_file(host, WEB, console=QuietConsole())
     say("on", "resumed" if was_suspended else "anew", what(vm))
     if was_suspended:  # it may be in the middle of something, or wait for a line

@@ -24,18 +24,20 @@ from tests.host.suspended_site import WEB, digest, names, new_host
 from tests.vmm.disk_guest import filling
 from vilab.costs import DEFAULT_COSTS
 from vilab.errors import AdminError
-from vilab.host.checkpoint import Checkpoint, checkpoint_of
 from vilab.host.cpu_features import CpuFeatures
 from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
+from vilab.host.powering_on import PoweringOn
 from vilab.host.registered import power_on_file
 from vilab.host.suspended import Suspended, suspend_file
+from vilab.host.suspension import Suspension, suspension_of
 from vilab.host.vm_home import VmHome
-from vilab.host.vmx import parse, write
+from vilab.host.vmx import Vmx, parse, write
 from vilab.host.vmx_disks import DiskSettings, add_disk
 from vilab.memory.page_state import PageState
 from vilab.storage.disks import vmsn
 from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.still_held import StillHeld
 from vilab.vmm.vm import QuietConsole
 
 FILES = {"web.vmx", "web.vmx.lck", "web.vmdk", "web-flat.vmdk", "web.vmsd.lock"}
@@ -78,7 +80,7 @@ def suspended(host: Host, *lines: str, **settings: str) -> dict[str, bytes]:
 
 def rewrite(folder: Path, **fields: object) -> None:
     """The state's file, with these fields of ``Suspended`` changed."""
-    number = checkpoint_of(parse((folder / "ds1" / "web" / "web.vmx").read_bytes())).number
+    number = suspension_of(parse((folder / "ds1" / "web" / "web.vmx").read_bytes())).number
     parts = vmsn.read(state_file(folder), number, kind=vmsn.SUSPENDED)
     said = msgspec.msgpack.decode(parts["suspended"], type=Suspended)
     parts["suspended"] = msgspec.msgpack.encode(msgspec.structs.replace(said, **fields))
@@ -317,7 +319,7 @@ def test_hardware_that_is_not_that_of_then(host: Host, tmp_path: Path) -> None:
 
 def test_a_processor_that_cannot_do_what_the_guest_was_shown(host: Host, tmp_path: Path) -> None:
     was = suspended(host)
-    number = checkpoint_of(VmHome(host.storage, WEB).read()).number
+    number = suspension_of(VmHome(host.storage, WEB).read()).number
     kept = state_file(tmp_path).read_bytes()
     parts = vmsn.read(state_file(tmp_path), number, kind=vmsn.SUSPENDED)
     cpu = msgspec.msgpack.decode(parts["suspended"], type=Suspended).cpu
@@ -390,7 +392,7 @@ def test_discarding_leaves_the_file_of_another_product_alone(host: Host, tmp_pat
     refused(host, tmp_path, "so that vilab has not written it")
     host.power_off(resume(host, discard=True))
     assert state_file(tmp_path).read_bytes() == foreign
-    assert checkpoint_of(VmHome(host.storage, WEB).read()) is None
+    assert suspension_of(VmHome(host.storage, WEB).read()) is None
 
 
 def test_what_is_left_over_goes_with_the_next_start(host: Host, tmp_path: Path) -> None:
@@ -410,6 +412,45 @@ def test_an_empty_line_as_esx_leaves_it_says_nothing_and_stays(host: Host) -> No
     change(host, checkpoint_vmState="")
     start(host, WEB)
     assert b'checkpoint.vmState = ""' in host.storage.read_file(WEB)
-    assert checkpoint_of(parse(b'checkpoint.vmState = "a.vmss"\nvilab.checkpoint.number = "0000001f"\n')) == Checkpoint(
+    assert suspension_of(parse(b'checkpoint.vmState = "a.vmss"\nvilab.checkpoint.number = "0000001f"\n')) == Suspension(
         "a.vmss", 31
     )
+
+
+def test_until_its_configuration_says_so_it_stands_still(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is held by a host that may be dead: what is powered on step by step asks again, and time passes."""
+    register(host, WEB)
+    web = start(host, WEB)
+    was, clock_ns = digest(web), web.vm.clock.now_ns
+    suspend_file(host, web)
+
+    def held(_home: VmHome, _config: Vmx) -> None:
+        raise StillHeld("web.vmx is held by esx2, which may be dead.")
+
+    monkeypatch.setattr(VmHome, "write", held)
+    steps = PoweringOn(host, WEB, QuietConsole())
+    for _ in range(3):
+        assert steps.step() is None
+        host.run_for(SECOND)
+        assert suspension_of(VmHome(host.storage, WEB).read()) is not None
+    monkeypatch.undo()
+    vm = steps.step()
+    assert vm is not None
+    assert digest(vm) == was
+    host.run_for(SECOND)
+    assert vm.vm.clock.now_ns == clock_ns + SECOND
+
+
+def test_who_gives_up_powering_it_on_leaves_it_suspended(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    was = suspended(host)
+
+    def held(_home: VmHome, _config: Vmx) -> None:
+        raise StillHeld("web.vmx is held by esx2, which may be dead.")
+
+    monkeypatch.setattr(VmHome, "write", held)
+    steps = PoweringOn(host, WEB, QuietConsole())
+    assert steps.step() is None
+    steps.give_up()
+    monkeypatch.undo()
+    assert not host.vms
+    assert digest(resume(host)) == was

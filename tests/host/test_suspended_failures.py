@@ -18,11 +18,11 @@ from tests.host.storage_helpers import disk_files, register, start, to_prompt, t
 from tests.host.suspended_site import WEB, Faults, digest, names, new_host, troubled_host
 from tests.storage.power_cut import Platter, Step
 from vilab.errors import AdminError
-from vilab.host.checkpoint import checkpoint_of
 from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.registered import power_on_file
 from vilab.host.suspended import suspend_file
+from vilab.host.suspension import suspension_of
 from vilab.host.vm_home import VmHome
 from vilab.host.vmx import parse
 from vilab.host.vmx_disks import DiskSettings
@@ -55,7 +55,7 @@ def sentence_of(action: Callable[[], object]) -> str:
 
 
 def is_suspended(host: Host) -> bool:
-    return checkpoint_of(VmHome(host.storage, WEB).read()) is not None
+    return suspension_of(VmHome(host.storage, WEB).read()) is not None
 
 
 # --- changes that fail ------------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class Suspended:
         self.was = digest(vm)
         suspend_file(self.host, vm)
         self.config = folder / "ds1" / "web" / "web.vmx"
-        self.number = checkpoint_of(parse(self.config.read_bytes())).number
+        self.number = suspension_of(parse(self.config.read_bytes())).number
         self.good, self.foreign = self.path.read_bytes(), (folder / "ds1" / "db" / "db.vmss").read_bytes()
         self.parts = vmsn.read(self.path, self.number, kind=vmsn.SUSPENDED)
         self.said = self.config.read_bytes()

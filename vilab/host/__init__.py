@@ -11,6 +11,8 @@
 ``vm_home``     a machine's folder, and who has the machine powered on
 ``vm_disks``    its disks: locked, opened, attached, given back; ``hosted_disk``: one that can be taken from it
 ``machine_snapshots``  of a machine that runs, with its memory
+``suspended``   suspend to a file, go on from it on any host that sees it; ``suspension``: what the configuration says
+                of it; ``state_parts``: a machine as bytes
 
 ``host_network``    switches, port groups, physical cards, VMkernel ports; whose cable is where (``vmx_network``)
 

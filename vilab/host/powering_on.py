@@ -18,7 +18,7 @@ import msgspec
 
 from vilab.errors import AdminError
 from vilab.events import EventLog
-from vilab.host import checkpoint, vmx
+from vilab.host import suspension, vmx
 from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.suspended import resume_file
@@ -90,7 +90,7 @@ class PoweringOn:
                 f"{home.where}: numvcpus is {settings.vcpus}; a virtual machine has one processor here so far."
             )
         cards = cards_of(config, settings.display_name)
-        suspended = None if self._discard else checkpoint.checkpoint_of(config)
+        suspended = None if self._discard else suspension.suspension_of(config)
         chosen = _chosen(home, config, settings) if suspended is None else None
         ramdisk_bytes = _ramdisk_mb(config, home.where) << 20
         self._swap = _swap_of(home, settings)
@@ -98,7 +98,7 @@ class PoweringOn:
         self._cards = cards
         disks = VmDisks(home, host.storage.clock, host.log)
         try:
-            if checkpoint.said(home.read()) != checkpoint.said(config):
+            if suspension.said(home.read()) != suspension.said(config):
                 raise AdminError(f"{home.where} was suspended or resumed while it was powered on. Try again.")
             if suspended is not None:
                 self._hosted = resume_file(
@@ -116,7 +116,7 @@ class PoweringOn:
             disks.close()
             raise
         assert self._hosted is not None
-        self._hosted.stunned = any(checkpoint.said(config))
+        self._hosted.stunned = any(suspension.said(config))
 
     def _write_down(self) -> HostedVm:
         """Where its swap file is, its cards' addresses, and that it is not suspended. The machine runs already, but
@@ -128,19 +128,19 @@ class PoweringOn:
             raise AdminError(f"{hosted.name} was powered on, and is off again: {hosted.stopped}")
         try:
             config = home.read()
-            state_file = checkpoint.forget(config)
+            state_file = suspension.forget(config)
             new = write_addresses(config, self._cards) or bool(state_file)
             if self._swap is not None:
                 apply_settings(config, msgspec.structs.replace(settings_of(config), swap_name=self._swap.name))
             if new or self._swap is not None:
-                checkpoint.write_config(home, config)
+                suspension.write_config(home, config)
         except StillHeld:
             raise
         except BaseException:
             self.host.power_off(hosted)
             raise
         hosted.stunned = False
-        checkpoint.clear(home, state_file)
+        suspension.clear(home, state_file)
         return hosted
 
     def give_up(self) -> None:

@@ -15,7 +15,7 @@
     it runs                             the same, disks as after a power cut
 
 The one step that counts is the replacement of ``web.vmx``, to ``checkpoint.vmState = "web.vmss"`` (as ESX has it) and
-back. ``vilab.checkpoint.number`` says which suspension it is: another machine's file, or an older one, is refused. A
+back. ``vilab.suspension.number`` says which suspension it is: another machine's file, or an older one, is refused. A
 state is refused, too, whose disks were written to since, which their content identifiers tell (``VmDisks.seal``), or
 that this host's processor or the configuration does not fit. Everything stays as it is then: the machine can be resumed
 elsewhere, or powered on without its state.
@@ -34,12 +34,12 @@ import msgspec
 
 from vilab.errors import AdminError
 from vilab.events import EventLog
-from vilab.host.checkpoint import NUMBER_KEY, Checkpoint, pending_path, say, withdraw, write_config
 from vilab.host.cpu_features import CpuFeatures, host_features, vm_features
 from vilab.host.host import Host
 from vilab.host.hosted_disk import HostedDisk
 from vilab.host.hosted_vm import HostedVm, Snapshot
 from vilab.host.state_parts import from_parts, to_parts
+from vilab.host.suspension import NUMBER_KEY, Suspension, pending_path, say, withdraw, write_config
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
 from vilab.host.vm_move import read_record
@@ -143,7 +143,7 @@ def _put_in_place(disks: VmDisks, path: Path, number: int, parts: dict[str, byte
     _check_held(disks)
     files.rename(pending, path)
     config = home.read()
-    say(config, Checkpoint(path.name, number))
+    say(config, Suspension(path.name, number))
     _check_held(disks)
     write_config(home, config)
 
@@ -157,7 +157,7 @@ def _check_held(disks: VmDisks) -> None:
 
 
 def resume_file(
-    host: Host, disks: VmDisks, checkpoint: Checkpoint, name: str, memory: MemoryConfig,
+    host: Host, disks: VmDisks, suspension: Suspension, name: str, memory: MemoryConfig,
     cards: tuple[CardSettings, ...], *, console: Console | None = None, log: EventLog | None = None,
     swap_path: Path | None = None,
 ) -> HostedVm:  # fmt: skip
@@ -175,11 +175,11 @@ def resume_file(
     """
     home = disks.home
     try:
-        state, suspended = _read(disks.home, checkpoint, name, memory)
+        state, suspended = _read(disks.home, suspension, name, memory)
         for why in _unfit(suspended, host, disks, cards):
-            raise _not_resumed(home, checkpoint, why)
+            raise _not_resumed(home, suspension, why)
         state = msgspec.structs.replace(state, home=home.where, cids=suspended.cids, cards=cards)
-        hosted = _load(host, state, checkpoint, disks, console, log, swap_path)
+        hosted = _load(host, state, suspension, disks, console, log, swap_path)
     except BaseException:
         disks.close()
         raise
@@ -189,29 +189,29 @@ def resume_file(
     return hosted
 
 
-def _not_resumed(home: VmHome, checkpoint: Checkpoint, why: str) -> AdminError:
+def _not_resumed(home: VmHome, suspension: Suspension, why: str) -> AdminError:
     return AdminError(
-        f"{home.where} was not resumed from {checkpoint.file_name}: {why.rstrip('.')}. To give up what it was doing, "
+        f"{home.where} was not resumed from {suspension.file_name}: {why.rstrip('.')}. To give up what it was doing, "
         "power it on and discard its suspended state."
     )
 
 
-def _read(home: VmHome, checkpoint: Checkpoint, name: str, memory: MemoryConfig) -> tuple[Snapshot, Suspended]:
-    if checkpoint.number is None:
+def _read(home: VmHome, suspension: Suspension, name: str, memory: MemoryConfig) -> tuple[Snapshot, Suspended]:
+    if suspension.number is None:
         raise _not_resumed(
-            home, checkpoint, f"{NUMBER_KEY} does not say which suspension it is, so that vilab has not written it"
+            home, suspension, f"{NUMBER_KEY} does not say which suspension it is, so that vilab has not written it"
         )
-    path = home.folder / checkpoint.file_name
+    path = home.folder / suspension.file_name
     try:
         if not home.files.exists(path):
             raise AdminError("that file is not there")
-        parts = vmsn.read(path, checkpoint.number, home.files, vmsn.SUSPENDED)
+        parts = vmsn.read(path, suspension.number, home.files, vmsn.SUSPENDED)
         suspended = msgspec.msgpack.decode(parts.get("suspended", b""), type=Suspended)
         return from_parts(parts, name, memory), suspended
     except StillHeld:
         raise
     except (AdminError, OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _not_resumed(home, checkpoint, str(error)) from None
+        raise _not_resumed(home, suspension, str(error)) from None
 
 
 def _unfit(suspended: Suspended, host: Host, disks: VmDisks, cards: tuple[CardSettings, ...]) -> Iterator[str]:
@@ -246,7 +246,7 @@ def _hardware(card: CardSettings) -> tuple[int, str, bytes, bool]:
 
 
 def _load(
-    host: Host, state: Snapshot, checkpoint: Checkpoint, disks: VmDisks, console: Console | None, log: EventLog | None,
+    host: Host, state: Snapshot, suspension: Suspension, disks: VmDisks, console: Console | None, log: EventLog | None,
     swap_path: Path | None,
 ) -> HostedVm:  # fmt: skip
     try:
@@ -254,6 +254,6 @@ def _load(
     except StillHeld:
         raise
     except AdminError as error:  # what is in its way may be the host
-        raise AdminError(f"{disks.home.where} was not resumed from {checkpoint.file_name}: {error}") from None
+        raise AdminError(f"{disks.home.where} was not resumed from {suspension.file_name}: {error}") from None
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise _not_resumed(disks.home, checkpoint, f"the state does not fit this vilab ({error})") from None
+        raise _not_resumed(disks.home, suspension, f"the state does not fit this vilab ({error})") from None

@@ -3,7 +3,7 @@
 ::
 
     checkpoint.vmState = "web.vmss"              as ESX has it; absent or empty: the machine is not suspended
-    vilab.checkpoint.number = "1f2e3d4c"         which suspension: the file has the same number
+    vilab.suspension.number = "1f2e3d4c"         which suspension: the file has the same number
 
     web.vmss              counts while the configuration names it; otherwise it is left over, and goes
     .vilab-web.vmss       is being written, or left over
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[^/\\\[\]]+\.vmss")
 _NUMBER = re.compile(r"[0-9a-f]{8}")
 
 
-class Checkpoint(msgspec.Struct, frozen=True):
+class Suspension(msgspec.Struct, frozen=True):
     """What a configuration says of a suspended machine. ``number``: of this suspension; ``None``: vilab did not write
     that line."""
 
@@ -39,7 +39,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     number: int | None
 
 
-def checkpoint_of(config: Vmx) -> Checkpoint | None:
+def suspension_of(config: Vmx) -> Suspension | None:
     """``None``: the machine is not suspended. ``AdminError``, with the line, for what cannot be."""
     name = config.get(FILE_KEY)
     if not name:
@@ -47,7 +47,7 @@ def checkpoint_of(config: Vmx) -> Checkpoint | None:
     if not _NAME.fullmatch(name):
         raise vmx.unfit(config, FILE_KEY, "the name of a .vmss file in the machine's folder")
     number = config.get(NUMBER_KEY) or ""
-    return Checkpoint(name, int(number, 16) if _NUMBER.fullmatch(number) else None)
+    return Suspension(name, int(number, 16) if _NUMBER.fullmatch(number) else None)
 
 
 def said(config: Vmx) -> tuple[str, str]:
@@ -55,11 +55,11 @@ def said(config: Vmx) -> tuple[str, str]:
     return config.get(FILE_KEY) or "", config.get(NUMBER_KEY) or ""
 
 
-def say(config: Vmx, checkpoint: Checkpoint) -> None:
-    """The machine is suspended: ``checkpoint_of`` finds this."""
-    config.set(FILE_KEY, checkpoint.file_name)
-    if checkpoint.number is not None:
-        config.set(NUMBER_KEY, f"{checkpoint.number:08x}")
+def say(config: Vmx, suspension: Suspension) -> None:
+    """The machine is suspended: ``suspension_of`` finds this."""
+    config.set(FILE_KEY, suspension.file_name)
+    if suspension.number is not None:
+        config.set(NUMBER_KEY, f"{suspension.number:08x}")
 
 
 def forget(config: Vmx) -> str:
