@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from vilab.errors import AdminError
 from vilab.host.datastore_path import is_datastore_path
-from vilab.host.vm_departure import check_departure
+from vilab.host.vm_departure import check_departure, read_departure
 from vilab.host.vm_home import PowerLock, VmHome
 from vilab.host.vm_move import FROM, read_record, settle
 from vilab.host.vmx_disks import adapters_of, set_file
@@ -117,6 +117,12 @@ class OffFolder:
     def _open(self) -> None:
         home = self.home
         check_departure(home)
+        kept = read_departure(home)
+        if kept is not None:
+            raise self._refused(
+                f"what was on its way to {kept.to} on {kept.host} has to be withdrawn there first; let "
+                f"{home.storage.host} ask {kept.host}."
+            )
         if settle(home) is not None or read_record(home) is not None:
             raise self._refused("an earlier move of it was cut short; power it on and off once, which ends that.")
         self.config = home.read()
