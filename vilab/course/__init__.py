@@ -14,6 +14,7 @@
 ``switch_runs`` ``switch_guests`` ``switch_views`` ``predictions_switch``   of lesson 16
 ``hosted_runs`` ``hosted_views`` ``predictions_hosted``   of lesson 17
 ``vmotion_lab`` (two hosts) ``vmotion_client`` ``vmotion_runs`` ``vmotion_rules`` ``vmotion_views``   of lesson 18
+``shared_link_runs`` ``shared_link_views``            its wire for two
 ``exercise_guest`` ``exercise_steps`` ``exercise_student``       how an exercise runs an answer, with a limit
 ``checkers_``...     one checker for each exercise; ``feedback`` says what was wrong, with the steps that show it
 ``workcopy``         what students get, as a copy of their own

@@ -1,10 +1,12 @@
-"""Questions of lesson 18 about rules. What is right is computed when a choice has arrived."""
+"""Questions of lesson 18 about rules and wires. What is right is computed when a choice has arrived."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from vilab.course.shared_link_runs import ASKED_BYTES, EVERY_NS, WIRE_MBIT, beside, percentile
 from vilab.course.vmotion_rules import COMPARED, SHOWN, copies, outcome
+from vilab.migration.segment_stream import WINDOW_BYTES
 from vilab.view.predict import Prediction, measured
 
 Asked = Callable[[int], Prediction | None]
@@ -50,4 +52,30 @@ def _writer() -> Prediction:
         (1, 4), lambda: len(outcome("constant-writer", "nelson").rounds) - 1,
         lambda rounds: f"Nelson's rule sends {rounds}. The first brings over the half that nobody writes; after that "
         "every round leaves all that is written.",
+    )  # fmt: skip
+
+
+def wire_questions() -> Asked:
+    """Before the first step: the neighbour's answers."""
+    return lambda position: _neighbour() if position == 0 else None
+
+
+def _neighbour() -> Prediction:
+    share = ASKED_BYTES * 8 * 1000 / EVERY_NS / WIRE_MBIT
+    window_ms = WINDOW_BYTES * 8 / WIRE_MBIT / 1000
+
+    def times() -> float:
+        return percentile(beside("shared").replies_ns, 99) / percentile(beside("own").replies_ns, 99)
+
+    return measured(
+        f"mail's answers need {100 * share:.0f} % of its wire, and come within half a millisecond. web's pages, sent "
+        "as fast as they go, take the rest of it. How long will mail's answers take?",
+        (
+            "As long as before: there is room for both.", "Two or three times as long: frames take turns.",
+            "Many times as long.",
+        ),
+        (1.5, 4), times,
+        lambda found: f"{found:.0f} times as long. Nothing is lost and the bandwidth is enough, but the card sends "
+        f"frames in the order in which they come, and a TCP window of pages, 64 KB, is there already: {window_ms:.1f} "
+        "ms of the wire.",
     )  # fmt: skip

@@ -26,6 +26,7 @@ Hosts that talk:
 
 ``agent_session``                who may talk, and frames that cannot be changed on their way
 ``agent_link``, ``agent_tcp``    in virtual time; between processes (``agent_tls``); ``agent_port`` joins them
+``vmkernel_link``                in virtual time, over the hosts' own wires; ``segment_stream``: as TCP does
 ``host_agent``                   a host as a process; ``agent_requests``, ``agent_client``: what it can be asked
 ``host_tasks``                   what takes it longer than a turn of its loop
 
