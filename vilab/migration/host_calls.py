@@ -2,7 +2,8 @@
 
 ::
 
-    Call        somebody ──>  asks (agent_requests), or brings a machine (messages, destination)
+    Call        somebody ──>  asks (agent_requests), or brings a machine (messages, destination), or its folder
+                              (file_copy_messages, file_copy_destination)
     Departure   this host ──> another one's agent: a machine that was asked to move (source)
 """
 
@@ -22,6 +23,8 @@ from vilab.migration import messages as say
 from vilab.migration.agent_port import AgentPort
 from vilab.migration.agent_session import Received
 from vilab.migration.destination import MigrationDestination
+from vilab.migration.file_copy_destination import FileCopyDestination
+from vilab.migration.file_copy_messages import CopyMessage
 from vilab.migration.line import Line
 from vilab.migration.options import MigrationOptions
 from vilab.migration.source import MigrationSource
@@ -31,9 +34,11 @@ from vilab.protocols import ReadableBytes
 if TYPE_CHECKING:
     from vilab.migration.host_agent import HostAgent
 
-BATCH_PAGES = 512
+BATCH_PAGES = 1024
 """In one message, and neighbours in memory if they can be. Another one is begun when nothing waits for the socket: what
 it does not take at once has to be copied."""
+WINDOW_BYTES = 4 << 20
+"""At most so much of a file waits in a socket's queue."""
 PROGRESS_NS = 200_000_000
 ANNOUNCE_NS = 100_000
 """What a frame needs from a virtual switch to the other end of a physical card's cable, and more."""
@@ -47,15 +52,19 @@ class Call:
     def __init__(self, agent: HostAgent, link: agent_tcp.TcpLink) -> None:
         self.agent, self.link = agent, link
         self.destination: MigrationDestination | None = None
+        self.copy: FileCopyDestination | None = None
         self._since_ns = time.monotonic_ns()
         self.port = AgentPort(agent.session(initiator=False), link, self._take, self._lost)
 
-    def pump(self) -> None:
-        """Time has passed."""
+    def pump(self) -> bool:
+        """Time has passed. True: there is more to do at once."""
+        if self.copy is not None:
+            return self.copy.pump()
         if self.destination is not None:
             self._with_announcement(self.destination, self.destination.pump)
         elif not self.port.session.established and time.monotonic_ns() - self._since_ns > SILENCE_NS:
             self.port.refuse(f"{self.agent.host.name} was called, and was not told by whom for {SILENCE_NS / 1e9:g} s.")
+        return False
 
     def _take(self, got: Received) -> None:
         message = got.message
@@ -68,6 +77,13 @@ class Call:
                 )  # fmt: skip
             destination = self.destination
             self._with_announcement(destination, lambda: destination.received(message, got.body, got.hashes))
+        elif isinstance(message, CopyMessage):
+            if self.copy is None:
+                self.agent.mount_again()
+                self.copy = FileCopyDestination(
+                    self.agent.host, self.port.session.peer, self.port.send, now=time.monotonic_ns
+                )
+            self.copy.received(message, got.body)
         elif isinstance(message, ask.Request):
             self.agent.answer(self, message)
 
@@ -83,6 +99,8 @@ class Call:
     def _lost(self, why: str) -> None:
         if self.destination is not None:
             self.destination.lost(why)
+        if self.copy is not None:
+            self.copy.lost(why)
 
     def answer(self, message: ask.Request, body: Sequence[ReadableBytes] = ()) -> None:
         self.port.send(message, body)
