@@ -11,6 +11,8 @@ from tests.migration.handover_site import EARLIER, NODE, SESSION, WEB, Kind, Sit
 from tests.migration.handover_world import World
 from vilab.errors import AdminError
 from vilab.host.storage_time import pass_time
+from vilab.host.vm_home import VmHome
+from vilab.migration import handover_record
 from vilab.migration.handover import Lost, Offer, Reclaimed, TakenOver, Waiting
 from vilab.migration.handover_destination import DestinationSide
 from vilab.migration.handover_record import read_record, record_path
@@ -145,10 +147,10 @@ def test_nothing_was_given_back_where_the_record_cannot_be_written(site: Site, m
     disks = world.source.disks
     assert disks is not None
 
-    def full(_path: Path, _content: bytes) -> None:
+    def full(_home: VmHome, _data: bytes) -> None:
         raise AdminError("There is no room.")
 
-    monkeypatch.setattr(disks.home.files, "replace", full)
+    monkeypatch.setattr(handover_record, "put", full)
     with pytest.raises(AdminError, match="no room"):
         world.moving.give_back()
     assert not world.moving.given_back
@@ -208,14 +210,15 @@ def test_files_of_the_computer_are_not_taken(site: Site) -> None:
 def test_a_commitment_that_was_not_written_is_none(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(site)
     side = destination(world, moved(world))
-    disks = side.take()
+    side.take()
 
-    def full(_path: Path, _content: bytes) -> None:
+    def full(_home: VmHome, _data: bytes) -> None:
         raise AdminError("There is no room.")
 
-    monkeypatch.setattr(disks.home.files, "replace", full)
+    monkeypatch.setattr(handover_record, "put", full)
     with pytest.raises(AdminError, match=r"esx2 does not run .*, which esx1 has given back: There is no room"):
         side.commit()
+    monkeypatch.undo()
     assert isinstance(world.moving.reclaim(), Reclaimed)
     world.close()
 
@@ -224,13 +227,13 @@ def test_a_commitment_whose_answer_was_lost_is_one(site: Site, monkeypatch: pyte
     world = World(site)
     side = destination(world, moved(world))
     disks = side.take()
-    replace = disks.home.files.replace
+    put = handover_record.put
 
-    def unanswered(path: Path, content: bytes) -> None:
-        replace(path, content)
+    def unanswered(home: VmHome, data: bytes) -> None:
+        put(home, data)
         raise AdminError("The server does not answer.")
 
-    monkeypatch.setattr(disks.home.files, "replace", unanswered)
+    monkeypatch.setattr(handover_record, "put", unanswered)
     assert side.commit() is disks
     world.close()
 

@@ -8,6 +8,10 @@
       ├──> committed    by the destination, with the locks in its hand    it runs there, and nowhere else any more
       └──> reclaimed    by the source, with the locks in its hand         it runs on where it was
 
+It is one sector long. On a VMFS volume that sector is written in its place, with the LUN reserved: a disk writes a
+sector as a whole, and the machine stands still meanwhile (``Host.write_sector``). Elsewhere, and where there is none
+yet, a new file takes its name.
+
 It is replaced as a whole, and only by who holds the locks of the machine's files; so there is one step out of
 ``offered``, whoever makes it. A record of another session, or of an earlier hand-over, decides nothing. The next
 hand-over writes over it, with the next number; who powers the machine on in the ordinary way removes it.
@@ -21,7 +25,9 @@ from typing import Literal
 import msgspec
 
 from vilab.errors import AdminError
+from vilab.host.mounted import MountedVmfs
 from vilab.host.vm_home import VmHome
+from vilab.storage.block import SECTOR_BYTES
 
 State = Literal["offered", "committed", "reclaimed"]
 MOST_BYTES = 4096
@@ -69,7 +75,16 @@ def write_record(home: VmHome, record: HandoverRecord) -> None:
     data = msgspec.json.encode(record)
     if len(data) > MOST_BYTES:
         raise AdminError(f"A hand-over of {home.where} with a session of {len(record.session)} characters is refused.")
-    home.files.replace(record_path(home), data + b"\n")
+    put(home, (data + b"\n").ljust(SECTOR_BYTES))
+
+
+def put(home: VmHome, data: bytes) -> None:
+    """In the record's place, as a whole."""
+    path, mounted, done = record_path(home), home.mounted, False
+    if isinstance(mounted, MountedVmfs) and len(data) == SECTOR_BYTES:
+        done = mounted.member.write_sector(f"/{mounted.path_of(path)}", data)
+    if not done:
+        home.files.replace(path, data)
 
 
 class DamagedRecord(AdminError):

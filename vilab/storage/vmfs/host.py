@@ -23,7 +23,7 @@ from vilab.storage.vmfs import layout as on_disk
 from vilab.storage.vmfs.block_map import BlockMap
 from vilab.storage.vmfs.catalog import Node, split_path
 from vilab.storage.vmfs.errors import FileInUse, NoSuchFile, VmfsFull
-from vilab.storage.vmfs.file import VmfsFile, VmfsReader, check_file, open_to_read
+from vilab.storage.vmfs.file import VmfsFile, VmfsReader, check_file, is_tbz, open_to_read
 from vilab.storage.vmfs.lun import Lun
 from vilab.storage.vmfs.member import Member
 from vilab.storage.vmfs.namespace import Namespace
@@ -140,6 +140,34 @@ class Host(Namespace):
                 return Node(node.pos, header, node.inode)
 
         return self._opened(self._patiently(take), path)
+
+    def write_sector(self, path: str, data: bytes) -> bool:
+        """All of a file that is one sector long and that nobody has open: in one write that nothing can split, safe on
+        the disk when it returns. A host that was taken for dead does not come to it. ``False``: there is no such file.
+
+        It takes a tenth of the commands of a new file that is given the name of the old one.
+        """
+
+        def write() -> bool:
+            with self.member.reserved():
+                try:
+                    node = self.catalog.find(self.volume, path, self._look)
+                except NoSuchFile:
+                    return False
+                if node.inode.type != on_disk.FILE or node.inode.size != on_disk.SECTOR:
+                    return False
+                if self.member.holds(node.pos):
+                    raise FileInUse(f"{path} is open on this host.")
+                self.member.is_stale(node.header, path)
+                (block,) = self.catalog.block_ids(self.volume, node.inode, 0, 1)
+                if not block or is_tbz(block):
+                    return False
+                ((pos, _),) = self.catalog.pieces(block, 0, on_disk.SECTOR)
+                self.volume.write(pos, data)
+                self.volume.flush()
+                return True
+
+        return self._patiently(write)
 
     def _opened(self, node: Node, path: str) -> VmfsFile:
         file = self.open_files[node.pos] = VmfsFile(self, node, path)
