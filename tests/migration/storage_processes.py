@@ -12,17 +12,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
-import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.host.storage_helpers import files_on
 from tests.migration.host_processes import MB, SECRET, HostProcess, Terminal
+from tests.migration.quick_host import QuickHost
 from tests.storage.vmdk_judges import qemu_agrees
 from tests.storage.vmfs_over_iscsi import target
-from vilab.commands import vmfs as vmfs_command
 from vilab.errors import AdminError
 from vilab.host.host import Host
 from vilab.host.vmx import parse, write
@@ -30,7 +31,11 @@ from vilab.host.vmx_disks import DiskSettings, add_disk
 from vilab.migration import agent_requests as requests
 from vilab.migration.agent_client import AgentClient
 from vilab.migration.storage_vmotion import MethodName
+from vilab.storage.disk_file import DiskFile
 from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.raw_disk import RawDisk
+from vilab.storage.vmfs.file import open_to_read
+from vilab.storage.vmfs.namespace import ReadOnlyVolume
 
 NAMES, RECORD_FILES = ("ds1", "ds2"), 50
 NOISE_FROM = 4 * MB
@@ -81,11 +86,10 @@ class Site:
     def start(self, name: str) -> HostProcess:
         stores = [word for each in self.local for word in ("--datastore", f"{each}={self.folder / each}")]
         command = [
-            sys.executable, "-m", "tests.migration.quick_host", "host", "--name", name, "--listen", "127.0.0.1:0",
-            "--secret", str(self.secret), "--memory", "40", *stores,
+            "host", "--name", name, "--listen", "127.0.0.1:0", "--secret", str(self.secret), "--memory", "40", *stores,
             *(("--iscsi", self.portal) if self.portal else ()),
         ]  # fmt: skip
-        self.hosts[name] = HostProcess(name, command, self.folder)
+        self.hosts[name] = QuickHost(name, command, self.folder)
         return self.hosts[name]
 
     def names(self, datastore: str) -> set[str]:
@@ -94,9 +98,30 @@ class Site:
             folder = self.folder / datastore / "web"
             found = {each.name for each in folder.iterdir()} if folder.exists() else set()
         else:
-            with vmfs_command.reading(self.image) as volume:
+            with self._volume() as volume:
                 found = {each.name for each in volume.list("/web")} if volume.exists("/web") else set()
         return {name for name in found if not name.startswith(".vilab-") and not name.endswith(".vswp")}
+
+    @contextlib.contextmanager
+    def _volume(self) -> Iterator[ReadOnlyVolume]:
+        """Past the target, which has the image for itself."""
+        with contextlib.closing(DiskFile(self.image)) as file:
+            yield ReadOnlyVolume(RawDisk.of(file))
+
+    def has(self, datastore: str, name: str) -> bool:
+        """Is that file in the machine's folder there?"""
+        if datastore in self.local:
+            return os.path.exists(self.folder / datastore / "web" / name)
+        return name in self.names(datastore)
+
+    def copied(self, datastore: str) -> float:
+        """How much of the disk is there: 0 to 1, and more when all of it is."""
+        if datastore not in self.local:
+            return 0.5 if self.has(datastore, "web.vmx.moving") else 0.0
+        for name in ("web-flat.vmdk", "web.vmdk"):
+            with contextlib.suppress(OSError):
+                return os.stat(self.folder / datastore / "web" / name).st_blocks * 512 / len(self.noise)
+        return 0.0
 
     def fetch(self, datastore: str, at: Path) -> Path:
         """A copy of the machine's folder, for judges."""
@@ -105,7 +130,9 @@ class Site:
             shutil.copytree(self.folder / datastore / "web", at, ignore=shutil.ignore_patterns("*.vswp"))
         else:
             at.mkdir()
-            vmfs_command.copy([f"{self.image}:/web"], str(at.parent), True)
+            with self._volume() as volume:
+                for each in volume.list("/web"):
+                    (at / each.name).write_bytes(open_to_read(volume, f"/web/{each.name}").read(0, each.size_bytes))
         return at
 
     def close(self) -> dict[str, int]:
@@ -171,7 +198,7 @@ def judge(site: Site, good: str, least: int, most: int) -> int:
     """The machine is in this folder alone, with nothing of a move: its disk is sound, with what nobody has written to,
     and with the first so many records, which are counted."""
     (other,) = set(NAMES) - {good}
-    assert site.names(other) == set()
+    assert site.names(other) == set(), site.names(other)
     names = site.names(good)
     assert {"web.vmx", "web.vmdk"} <= names <= LEFT, names
     folder = site.fetch(good, site.folder / "web")

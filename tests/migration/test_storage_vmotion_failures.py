@@ -32,6 +32,7 @@ from vilab.migration.storage_vmotion_events import (
 from vilab.storage.block import BlockError
 from vilab.storage.datastore import LocalDatastore
 from vilab.storage.disk_file import DiskFile
+from vilab.storage.still_held import StillHeld
 
 
 class Failing(LocalDatastore):
@@ -264,6 +265,15 @@ def test_what_cannot_be_removed_from_the_source_is_when_it_is_powered_on_again(
             AdminError, match=r"\[local\] web/web.vmx has been moved to \[ds2\] web/web.vmx: power it on"
         ):
             power_on(host, WEB)
+    assert names(host, "[local] web") == before
+    with monkeypatch.context() as patched:
+
+        def may_be_open(self: LocalDatastore, path: str) -> None:
+            raise StillHeld(f"{path} may be open on a host that may be dead.")
+
+        patched.setattr(LocalDatastore, "remove", may_be_open)
+        with pytest.raises(StillHeld):
+            VmDisks(VmHome(host.storage, "[ds2] web/web.vmx"), host.clock, host.log)
     assert names(host, "[local] web") == before
     power_on_file(host, "[ds2] web/web.vmx")
     assert names(host, "[local] web") == []

@@ -16,7 +16,6 @@ Source: VMware, Basic System Administration (ESX 3), "Virtual disk modes".
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +28,7 @@ from vilab.host.hosted_disk import HostedDisk, HostedPassthrough
 from vilab.host.mounted import Mounted
 from vilab.host.vm_departure import check_departure
 from vilab.host.vm_home import PowerLock, VmHome
-from vilab.host.vm_move import forget_copy, read_config, settle
+from vilab.host.vm_move import forget_copy, if_possible, read_config, settle
 from vilab.host.vmx_disks import DiskSettings, adapters_of, set_file
 from vilab.protocols import BlockDevice
 from vilab.storage.disk_file import DiskFile, Files
@@ -112,7 +111,7 @@ class VmDisks:
             self.home.folder, self.name, together, self._configure, self.home.files, self.clock, self.log
         )
         if cut_short is not None:
-            with contextlib.suppress(AdminError):  # the datastore is full: the next time
+            with if_possible():  # the datastore is full: the next time
                 self.snapshots.consolidate()
                 forget_copy(self.home, cut_short)
         self.adapters = tuple(

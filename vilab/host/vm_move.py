@@ -19,6 +19,7 @@ he finishes it (``settle``).
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -31,6 +32,7 @@ from vilab.host.storage import HostStorage
 from vilab.host.vm_home import MOST_BYTES, PowerLock, VmHome
 from vilab.host.vmx import Vmx
 from vilab.storage.disk_file import Files
+from vilab.storage.still_held import StillHeld
 
 Phase = Literal["copying", "switching", "staying"]
 
@@ -182,6 +184,17 @@ def read_config(home: VmHome) -> Vmx:
     )
 
 
+@contextlib.contextmanager
+def if_possible() -> Iterator[None]:
+    """What fails is done the next time. Not ``StillHeld``: who may be dead is waited for, and it is asked again."""
+    try:
+        yield
+    except StillHeld:
+        raise
+    except (AdminError, OSError):
+        pass
+
+
 def settle(home: VmHome) -> MoveRecord | None:
     """At power-on, with the machine's lock: finish a move that was cut short. If its redo logs have to be merged, the
     record of it, for ``forget_copy`` when they are.
@@ -189,6 +202,7 @@ def settle(home: VmHome) -> MoveRecord | None:
     Raises
     ------
     AdminError : the machine has moved, and is to be powered on there; or it cannot be told.
+    StillHeld : files there may be a dead host's; ask again.
     """
     if isinstance(home, ArrivingHome):
         return None
@@ -213,10 +227,13 @@ def settle(home: VmHome) -> MoveRecord | None:
 
 
 def forget_copy(home: VmHome, record: MoveRecord) -> bool:
-    """The machine stays: what there is of the copy goes, and the record. False: that has to be tried again."""
+    """The machine stays: what there is of the copy goes, and the record. False: that has to be tried again.
+    ``StillHeld``: it is not known yet whether it can."""
     try:
         clear_half_copy(home.storage, record)
         home.files.remove(record_path(home, record.phase))
+    except StillHeld:
+        raise
     except (AdminError, OSError):
         return False
     return True
@@ -252,12 +269,14 @@ def _decide(home: VmHome, record: MoveRecord) -> None:
     """Returns where the machine is still here."""
     try:
         arriving = ArrivingHome(home.storage, record.to)
-        with contextlib.suppress(AdminError, OSError):  # it is not there, or somebody was quicker
+        with if_possible():  # it is not there, or somebody was quicker
             if number_in(arriving.files, arriving.pending) == record.number:
                 arriving.withdraw()
         moved = arriving.has_arrived(record.number)
         withdrawn = arriving.files.exists(arriving.withdrawn)
         withdrawn = withdrawn and number_in(arriving.files, arriving.withdrawn) == record.number
+    except StillHeld:
+        raise
     except (AdminError, OSError) as error:
         raise AdminError(
             f"{home.where} is not powered on: its host died while it was being moved to {record.to}, and which of the "
@@ -278,11 +297,11 @@ def _finish_arrival(home: VmHome) -> None:
     config = home.read()
     source, number = config.get(FROM), config.get(NUMBER)
     if number is not None and config.get(CLONE_OF) is not None:
-        with contextlib.suppress(AdminError, OSError):
+        with if_possible():
             unmark_clone(home)
     if source is None or number is None:
         return
-    with contextlib.suppress(AdminError, OSError):
+    with if_possible():
         forget_source(home, source, number)
 
 
