@@ -29,7 +29,7 @@ from vilab.errors import AdminError
 from vilab.host import vmx
 from vilab.host.datastore_path import parse_path
 from vilab.host.storage import HostStorage
-from vilab.host.vm_home import MOST_BYTES, PowerLock, VmHome
+from vilab.host.vm_home import MOST_BYTES, VmHome
 from vilab.host.vmx import Vmx
 from vilab.storage.disk_file import Files
 from vilab.storage.still_held import StillHeld
@@ -253,11 +253,18 @@ def clear_half_copy(storage: HostStorage, record: MoveRecord) -> None:
             return
     names = arriving.files.names(arriving.folder)
     if all(name.startswith(".vilab-") or name == arriving.lock_path.name for name in names):
-        if arriving.lock_path.name in names:  # somebody may be about to write his mark there
-            lock = PowerLock(arriving, storage.host)
-            lock.take()
-            lock.give_back()
+        if arriving.lock_path.name in names:
+            _check_unlocked(arriving)  # somebody may be about to write his mark there
         arriving.clear()  # it had not come to the mark yet, or it was the last that went
+
+
+def _check_unlocked(home: VmHome) -> None:
+    """``AdminError``: somebody has the machine's lock."""
+    file = home.files.open(home.lock_path, writable=True)
+    try:
+        file.lock()
+    finally:
+        file.close()
 
 
 def number_in(files: Files, path: Path) -> str | None:

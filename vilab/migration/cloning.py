@@ -128,19 +128,15 @@ class Clone:
     # --- piece by piece -----------------------------------------------------------------------------------------------
 
     def steps(self) -> Iterator[CopyProgress]:
-        """All of it. Whoever stops taking steps ends it by ``cancel``, or ``close`` of this iterator.
+        """All of it. Whoever takes no more steps before the end has to call ``cancel``.
 
         Raises
         ------
         AdminError : it has failed; the original is as it was, and nothing of a clone is there.
         """
-        try:
-            while self._busy:
-                self._step()
-                yield self.progress
-        except GeneratorExit:
-            self.cancel()
-            raise
+        while self._busy:
+            self._step()
+            yield self.progress
         if self.state == "failed":
             raise AdminError(self.why)
 

@@ -123,23 +123,20 @@ class ColdMigration:
     # --- the copy -----------------------------------------------------------------------------------------------------
 
     def steps(self) -> Iterator[CopyProgress]:
-        """All of it, a piece at a time. Whoever stops taking steps ends the move by ``cancel``, or ``close`` of this
-        iterator.
+        """All of it, a piece at a time. Whoever takes no more steps before the end has to call ``cancel``.
 
         Raises
         ------
         AdminError : it has failed; the machine is where it was. Or it is ``undecided``.
         """
         try:
+            self._check()
             yield from self._copy()
             self._switch()
         except (AdminError, OSError) as error:
             if self.state == "copying":
                 self._give_up(str(error))
             raise AdminError(self.why) from None
-        except GeneratorExit:
-            self.cancel()
-            raise
         self._clean_source()
         self._ended(True)
         yield self.progress
