@@ -91,9 +91,11 @@ class Side:
 
 
 class World:
-    """The source and the destination of one hand-over, on a datastore of its own."""
+    """The source and the destination of one hand-over, on a datastore of its own. ``steps``: the source does not wait
+    for locks, it asks for them again and again."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, steps: bool = False) -> None:
+        self.steps = steps
         hosts, fuses = site.hosts()
         self.hosts, self.clock = hosts, hosts[0].clock
         self.source, self.destination = Side(hosts[0], fuses[0]), Side(hosts[1], fuses[1])
@@ -134,7 +136,8 @@ class World:
             asking = self.moving.reclaim_steps()
             while True:
                 try:
-                    name = next(asking)
+                    with self.hosts[0].storage.stepwise(self.steps):
+                        name = next(asking)
                 except StopIteration as stop:
                     self.answer = stop.value
                     break
@@ -214,7 +217,8 @@ class World:
             self.at_most_one()
         if side is self.source and isinstance(self.answer, Waiting) and not side.dead:
             before = self.moving.disks
-            self.answer = self.moving.settle(lambda ns: pass_time(self.clock, ns), interval_ns=10 * SECOND)
+            with self.hosts[0].storage.stepwise(self.steps):
+                self.answer = self.moving.settle(lambda ns: pass_time(self.clock, ns), interval_ns=10 * SECOND)
             if isinstance(self.answer, Reclaimed):
                 reattach(before, self.answer.disks)
                 side.disks = self.answer.disks

@@ -58,6 +58,22 @@ def test_whoever_dies_or_sleeps_at_whatever_point_two_never_run_it(site: Site) -
     assert {("esx1", "Reclaimed"), ("nobody", "Lost"), ("esx2", "NoneType")} <= set(ends)
 
 
+def test_the_same_where_the_source_does_not_wait_but_asks_again(tmp_path: Path) -> None:
+    site = Site("vmfs", tmp_path)
+    ends: Counter[tuple[str, str]] = Counter()
+    waits: Counter[str] = Counter()
+
+    def judge(world: World, order: list[str]) -> None:
+        waits.update(name for name in world.source.steps if name == "refused")
+        world.judge()
+        ends[ended(world)] += 1
+        assert any(" " in choice for choice in order) or world.runner() is not None
+
+    explore(lambda: World(site, steps=True), judge, disturbances=True)
+    assert waits["refused"] > 5, "it has never had to ask again"
+    assert {("esx1", "Reclaimed"), ("nobody", "Lost"), ("esx2", "NoneType")} <= set(ends)
+
+
 # --- a death within a step --------------------------------------------------------------------------------------------
 
 

@@ -104,7 +104,8 @@ class HandedOver(Event, frozen=True, tag=True):
 
 
 class MachineResumed(Event, frozen=True, tag=True):
-    """It runs again, on ``host``. ``downtime_ns``: since it was stunned. ``moved``: on the destination."""
+    """It runs again, on ``host``. ``downtime_ns``: since it was stunned; 0 on the destination, which was not told when:
+    ``MigrationEnded`` of the source has it then. ``moved``: on the destination."""
 
     vm: str
     host: str
