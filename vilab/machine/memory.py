@@ -144,7 +144,7 @@ class FrameAllocator:
     def free_many(self, mpns: npt.NDArray[np.int64]) -> None:
         """Different frames; the last one is the next to go."""
         is_free = np.frombuffer(self._is_free, np.uint8)
-        if len(mpns) and (mpns.max() >= self._next or is_free[mpns].any() or len(np.unique(mpns)) < len(mpns)):
+        if len(mpns) and (mpns.max() >= self._next or is_free[mpns].any() or _twice(mpns, len(is_free))):
             raise VmmBug(f"Of {len(mpns)} frames one was freed twice or never allocated.")
         is_free[mpns] = 1
         self._freed.frombytes(mpns.astype(np.int32).tobytes())
@@ -174,3 +174,10 @@ class FrameAllocator:
 
     def mpa(self, mpn: Mpn) -> Mpa:
         return Mpa(mpn << PAGE_SHIFT)
+
+
+def _twice(mpns: npt.NDArray[np.int64], frames: int) -> bool:
+    """One of these is there more than once."""
+    seen = np.zeros(frames, np.bool_)
+    seen[mpns] = True
+    return int(np.count_nonzero(seen)) < len(mpns)

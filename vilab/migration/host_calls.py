@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 BATCH_PAGES = 1024
 """In one message, and neighbours in memory if they can be. Another one is begun when nothing waits for the socket: what
 it does not take at once has to be copied."""
-WINDOW_BYTES = 4 << 20
-"""At most so much of a file waits in a socket's queue."""
 PROGRESS_NS = 200_000_000
 ANNOUNCE_NS = 100_000
 """What a frame needs from a virtual switch to the other end of a physical card's cable, and more."""
