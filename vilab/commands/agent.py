@@ -47,6 +47,10 @@ def answer_of(client: AgentClient, choices: argparse.Namespace) -> str:
             return client.move_storage(choices.machine, choices.datastore, choices.method, show_progress)
         case "relocate":
             return client.relocate(choices.machine, choices.datastore, show_progress)
+        case "send":
+            return client.move_folder(choices.machine, choices.to, choices.datastore, choices.clone, show_progress)
+        case "settle":
+            return client.ask_folder(choices.machine, not choices.back, choices.here, choices.other)
         case "type":
             client.type(choices.machine, " ".join(choices.words).encode() + b"\n")
             return ""

@@ -10,6 +10,7 @@
     vilab agent 127.0.0.1:9022 --secret dc.key storage web san2 --method snapshot
     vilab agent 127.0.0.1:9022 --secret dc.key suspend web
     vilab agent 127.0.0.1:9022 --secret dc.key relocate '[san2] web/web.vmx' san1
+    vilab agent 127.0.0.1:9022 --secret dc.key send '[san1] web/web.vmx' 127.0.0.1:9023 local
 
 ``--datastore NAME=PLACE``: a folder of this computer, or ``nfs://server/export``; VMFS volumes behind ``--iscsi`` are
 mounted under their labels. ``--uplink vmnic0=HOST:PORT``: a physical card of vSwitch0, whose cable is a TCP connection

@@ -123,6 +123,16 @@ class AgentClient:
         """Cold migration. It goes on when we hang up."""
         return self._done(requests.Relocate(next(self._numbers), home, datastore), watch)
 
+    def move_folder(
+        self, home: str, address: str, datastore: str, clone_name: str = "", watch: Watch = _nobody
+    ) -> str:  # fmt: skip
+        """Cold migration, or a clone, to a host that shares no datastore. It goes on when we hang up."""
+        return self._done(requests.MoveFolder(next(self._numbers), home, address, datastore, clone_name), watch)
+
+    def ask_folder(self, home: str, finish: bool = True, here: bool = False, address: str = "") -> str:
+        """Where a machine is whose move to such a host was cut off."""
+        return self._done(requests.AskFolder(next(self._numbers), home, finish, here, address))
+
     def read(self, name: str, after: int = 0) -> tuple[bytes, int]:
         """What a machine has said after so many bytes, and how many it has said in all."""
         answer, body = self.ask(requests.Read(next(self._numbers), name, after))

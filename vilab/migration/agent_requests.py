@@ -8,6 +8,9 @@
     MoveStorage(name, datastore) ──>  Copying ... (progress), then Done or Refused(why)
     Suspend(name)                ──>  Done: PowerOn goes on with it, here or on another host
     Relocate(home, datastore)    ──>  Copying ..., Done: a machine that is off, or suspended
+    MoveFolder(home, address,
+        datastore)               ──>  Copying ..., Done: the same, to a host that shares no datastore
+    AskFolder(home)              ──>  Done: where such a machine is, if the connection has broken
     Read(name, after)            ──>  Said: what the machine has written to its serial line since
     Type(name, data)             ──>  Done
     Quit                         ──>  Done; every machine is powered off, and the process ends
@@ -101,6 +104,27 @@ class Relocate(Request, frozen=True, tag=True):
     datastore: str
 
 
+class MoveFolder(Request, frozen=True, tag=True):
+    """Cold migration to a host that shares no datastore (``vilab.migration.file_copy_source``). ``address``:
+    ``HOST:PORT`` of its agent. ``clone_name``: of a new machine there; this one stays."""
+
+    home: str
+    address: str
+    datastore: str
+    clone_name: str = ""
+
+
+class AskFolder(Request, frozen=True, tag=True):
+    """Where is a machine that was on its way (``vilab.migration.file_copy_decision``)? ``finish``: if nothing was
+    decided, it moves; otherwise it stays. ``here``: a person says that it is at this host. ``address``: of the other
+    one's agent, if that is another one now."""
+
+    home: str
+    finish: bool = True
+    here: bool = False
+    address: str = ""
+
+
 class Copying(Progress, frozen=True, tag=True):
     """``percent``: of the phase. ``copied_bytes``: so far, of everything."""
 
@@ -139,6 +163,6 @@ class Refused(Request, frozen=True, tag=True):
 
 
 AgentRequest = (
-    ListMachines | Machines | PowerOn | PowerOff | Move | Moving | MoveStorage | Suspend | Relocate | Copying
-    | Read | Said | Type | Quit | Done | Refused
+    ListMachines | Machines | PowerOn | PowerOff | Move | Moving | MoveStorage | Suspend | Relocate | MoveFolder
+    | AskFolder | Copying | Read | Said | Type | Quit | Done | Refused
 )  # fmt: skip

@@ -244,6 +244,7 @@ class FileCopyDestination:
         else:
             self._folder.forget_number()
             self._leave("moved", "")
+            self._send(say.CopySettled(self.number, message.where), ())
 
     def _leave(self, phase: Phase, why: str) -> None:
         """Whatever is there stays there."""

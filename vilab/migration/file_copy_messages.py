@@ -15,7 +15,8 @@
     CopyCommit                                       ──>      web.vmx.moving becomes web.vmx
                                                      <──      CopyDecided: "moved"
     (the source removes its folder)
-    CopySettled                                      ──>      the number is forgotten
+    CopySettled                                      ──>      the number is forgotten, the folder free
+                                                     <──      CopySettled
     CopyGaveUp     either, before ``CopyCommit``: what has come is removed
     CopyBusy       either, now and then: it is still reading
 

@@ -45,7 +45,7 @@ from vilab.migration.options import PATIENCE_NS
 from vilab.migration.round_sender import Send
 
 Phase = Literal[
-    "asked", "copying", "checking", "concluding", "leaving", "moved", "copied", "failed", "undecided"
+    "asked", "copying", "checking", "concluding", "leaving", "settling", "moved", "copied", "failed", "undecided"
 ]  # fmt: skip
 
 
@@ -169,6 +169,8 @@ class FileCopySource:
                 self._file_taken(message, reader)
             case say.CopyWhole() if self.phase == "concluding":
                 self._leave()
+            case say.CopySettled() if self.phase == "settling":
+                self._settled()
             case say.CopyDecided() if self.phase in ("concluding", "leaving"):
                 self._decided(message)
             case _:
@@ -203,7 +205,7 @@ class FileCopySource:
         """End it. Before ``leaving`` the machine stays, and nothing has changed."""
         if self.over:
             return
-        if self.phase != "leaving":
+        if self.phase not in ("leaving", "settling"):
             self._send(say.CopyGaveUp(self.number, why), ())
         self._failed(why)
 
@@ -212,7 +214,7 @@ class FileCopySource:
     def _work(self, room_bytes: int) -> bool:
         reader, turn, worked = self._reader, self.options.turn_bytes, False
         assert reader is not None
-        if reader.folder.lock.lost and self.phase != "leaving":
+        if reader.folder.lock.lost and self.phase not in ("leaving", "settling"):
             raise AdminError(f"The folder of {self.name} is lost to {self.host.name}: {reader.folder.lock.lost}")
         while turn > 0 and room_bytes > 0 and self.phase == "copying":
             if reader.all_sent:
@@ -288,8 +290,14 @@ class FileCopySource:
                     f"{self.host.name} could be removed ({error}): have {self.host.name} ask {self.destination} again, "
                     "which removes it."
                 )
-        if not self.left:
+        self.phase = "settling"
+        if self.left:
+            self._settled()
+        else:
             self._send(say.CopySettled(self.number, self.where), ())
+
+    def _settled(self) -> None:
+        """The destination has forgotten the number and let go of the folder, or is not heard any more."""
         self._end("copied" if self.clone_name else "moved", "")
 
     def _remove(self) -> None:
@@ -303,7 +311,9 @@ class FileCopySource:
 
     def _failed(self, why: str) -> None:
         """Before ``leaving`` it stays here; from then on only the other host knows."""
-        if self.phase != "leaving":
+        if self.phase == "settling":
+            self._settled()
+        elif self.phase != "leaving":
             self._end("failed", f"{self._purpose}: {why}")
         elif self.clone_name:
             self._end("undecided", f"{self.destination} has not said whether {self.clone_name} is there; look. {why}")

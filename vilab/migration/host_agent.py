@@ -31,13 +31,15 @@ from vilab.migration import agent_tcp
 from vilab.migration import messages as say
 from vilab.migration.agent_session import AgentSession
 from vilab.migration.cold_tasks import relocate
+from vilab.migration.file_copy_messages import FileCopyMessage
+from vilab.migration.file_copy_tasks import CallingTask, FileCopyTask, InquiryTask, say_here
 from vilab.migration.host_calls import Call, Departure
 from vilab.migration.host_tasks import Stepwise, StorageMove, Task
 from vilab.migration.line import Line
 from vilab.migration.options import MOST_MIGRATIONS
 from vilab.migration.power_on_task import PowerOnTask
 
-MESSAGES = say.MigrationMessage | ask.AgentRequest
+MESSAGES = say.MigrationMessage | ask.AgentRequest | FileCopyMessage
 LINKS_NS = 10_000_000
 """So long the links have their turn while a migration is under way, before the machines run again."""
 IDLE_S = 0.05
@@ -145,7 +147,7 @@ class HostAgent:
         moved = False
         for call in list(calls):
             moved |= call.link.poll() > 0
-            call.pump()
+            moved |= call.pump()
             if not call.port.open:
                 self._calls.remove(call)
         return moved
@@ -162,7 +164,8 @@ class HostAgent:
     def _wait(self, most_s: float) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self.listener, selectors.EVENT_READ)
-            for link in [call.link for call in self._calls] + [each.link for each in self._departures]:
+            calling = [task.link for task in self._tasks if isinstance(task, CallingTask)]
+            for link in [call.link for call in self._calls] + [each.link for each in self._departures] + calling:
                 if link.open:
                     events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.wants_write else 0)
                     selector.register(link, events)
@@ -183,6 +186,8 @@ class HostAgent:
         for call in self._calls:
             if call.destination is not None:
                 call.destination.give_up(f"{self.host.name} is being shut down.")
+            if call.copy is not None:
+                call.copy.give_up(f"{self.host.name} is being shut down.")
             call.port.close()
         self.listener.close()
         self.host.close()
@@ -236,6 +241,16 @@ class HostAgent:
             case ask.Relocate():
                 steps = relocate(self.host, request.home, request.datastore)
                 self._tasks.append(Stepwise(request.home, number, steps, call.answer))
+            case ask.MoveFolder():
+                self.mount_again()
+                self._tasks.append(FileCopyTask(self, request, call.answer))
+            case ask.AskFolder():
+                self.mount_again()
+                done = say_here(self, request.home) if request.here else ""
+                if done:
+                    call.answer(ask.Done(number, done))
+                else:
+                    self._tasks.append(InquiryTask(self, request, call.answer))
             case ask.Quit():
                 call.answer(ask.Done(number, f"{self.host.name} is being shut down."))
                 self.stop()
