@@ -31,4 +31,6 @@ Hosts that talk:
 ``host_tasks``                   what takes it longer than a turn of its loop
 
 ``storage_vmotion``              disks and folder from datastore to datastore; ``changed_blocks``
+``cold_migration``               the same of a machine that is off, with its snapshots: files as they are
+``cloning``                      another machine with a copy of the disks, from one that is off or runs
 """

@@ -13,7 +13,7 @@ from vilab.events import Event
 
 
 class StorageMoveBegan(Event, frozen=True, tag=True):
-    """``source``, ``destination``: configuration files. ``method``: ``snapshot`` or ``changed blocks``.
+    """``source``, ``destination``: configuration files. ``method``: ``snapshot``, ``changed blocks``, ``cold``.
     ``disk_bytes``: what the guest sees of all its disks."""
 
     vm: str
