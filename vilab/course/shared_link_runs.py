@@ -34,7 +34,7 @@ from vilab.network.physical_switch import PhysicalSwitch
 from vilab.network.policies import Overrides, ShapingOverride
 from vilab.network.wire import Wire
 
-NETWORKS = {"own": "a wire of its own", "shared": "the guests' wire", "limited": "the same, with a shaper"}
+NETWORKS = {"own": "a wire of its own", "shared": "the guests' wire", "limited": "with a shaper"}
 MOVES, STAYS = "web", "mail"
 MOVES_MB, STAYS_MB = 16, 8
 PAGES, WRITER = 1500, "writer {pages} 200 8 4"

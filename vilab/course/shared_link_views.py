@@ -16,7 +16,7 @@ from vilab.course.shared_link_runs import LIMIT_PERCENT, NETWORKS, WIRE_MBIT, Be
 from vilab.view.bars import Bar, Bars, BarsTrack, Part
 from vilab.view.widget import Player
 
-NOTES = {"own": "a second card", "shared": "the card of mail", "limited": f"{LIMIT_PERCENT} % at most"}
+NOTES = {"own": "a second card", "shared": "the card of mail", "limited": f"the same, {LIMIT_PERCENT} % at most"}
 
 
 def wires(question: str, ask: bool = False) -> Player:
