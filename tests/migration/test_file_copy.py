@@ -19,8 +19,10 @@ from tests.migration.file_copies import (
     home,
     make,
 )
+from tests.migration.storage_moves import URL
 from vilab.migration import file_copy_events as events
 from vilab.storage.disks.disk_chain import open_chain
+from vilab.storage.nfs.memory_server import MemoryServer
 
 
 @pytest.fixture
@@ -107,3 +109,24 @@ def test_steps_of_any_size_make_the_same_folder(site: Site) -> None:
     options = FileCopyOptions(step_bytes=64 * KB, turn_bytes=64 * KB)
     assert Pair(site["esx1"], site["esx2"], options=options, where=WEB).run().phase == "moved"
     assert files(site["esx2"]) == before
+
+
+def test_from_a_volume_to_a_file_server_and_back(site: Site) -> None:
+    """Locks of VMFS on one side, of NFS on the other."""
+    first, second = site["esx1"], site["esx2"]
+    image = site.folder / "lun.img"
+    with image.open("wb") as file:
+        file.truncate(320 * MB)
+    path = first.storage.attach_image(image)
+    first.storage.rescan()
+    first.storage.create_vmfs(path, "san1")
+    second.storage.add_nfs("nfs1", URL, MemoryServer().dial, timeout_s=2.0)
+    before = make(first, "[san1] web/web.vmx")
+    there = "[nfs1] web/web.vmx"
+    assert Pair(first, second, where="[san1] web/web.vmx", to=there).run().phase == "moved"
+    assert files(first, "[san1] web") == {}
+    assert {name: data for name, data in files(second, "[nfs1] web").items() if name[0] != "."} == before
+    assert can_power_on(second, there) == ""
+    assert Pair(second, first, where=there, to="[san1] web/web.vmx", number="back").run().phase == "moved"
+    assert files(first, "[san1] web") == before
+    assert files(second, "[nfs1] web") == {}

@@ -32,5 +32,7 @@ Hosts that talk:
 
 ``storage_vmotion``              disks and folder from datastore to datastore; ``changed_blocks``
 ``cold_migration``               the same of a machine that is off, with its snapshots: files as they are
+``file_copy_source``, ``file_copy_destination``   the folder of one that is off to a host that shares no datastore;
+                                 ``file_copy_decision``: whose it is when the connection has broken
 ``cloning``                      another machine with a copy of the disks, from one that is off or runs
 """
