@@ -23,12 +23,16 @@ from vilab.host.storage_time import pass_time
 from vilab.migration.agent_link import LinkEnd
 from vilab.migration.vmotion import Migration
 from vilab.protocols import ReadableBytes
+from vilab.storage.luns.fc_hba import HostBusAdapter
 from vilab.vmm.vm import QuietConsole
 
 FAULTS = int(os.environ.get("VILAB_MIGRATION_FAULTS", "0"))
 SECOND = 1_000_000_000
 WEB = "[san1] web/web.vmx"
-KINDS = ("cut", "stall", "corrupt", "drop", "truncate", "repeat", "destination dies", "source dies")
+AWAY = {"source's paths": (0,), "destination's paths": (1,), "all paths": (0, 1)}
+"""To the datastore: they are gone, and there again before any heartbeat is overdue."""
+AWAY_NS = 8 * SECOND
+KINDS = ("cut", "stall", "corrupt", "drop", "truncate", "repeat", "destination dies", "source dies", *AWAY)
 
 
 class At:
@@ -82,6 +86,8 @@ class Journey:
                 return data[:at]
             elif kind == "repeat":
                 return data + data
+            elif kind in AWAY:
+                self.take_paths([(self.here, self.there)[number] for number in AWAY[kind]])
             else:
                 migration.link.cut()
                 (self.there if kind == "destination dies" else self.here).cut_power()
@@ -89,6 +95,18 @@ class Journey:
             return data
 
         return act
+
+    def take_paths(self, hosts: list[Host]) -> None:
+        adapters = [
+            each for host in hosts for each in host.storage.adapters.adapters if isinstance(each, HostBusAdapter)
+        ]
+
+        def link(up: bool) -> None:
+            for adapter in adapters:
+                adapter.fabric.link(adapter.wwpn, up)
+
+        link(False)
+        self.lab.clock.at(self.lab.clock.now_ns + AWAY_NS, lambda: link(True))
 
     def attempt(self, kind: str, there: bool, byte: int) -> None:
         self.notes += 1
@@ -110,6 +128,8 @@ class Journey:
         self.judge(kind, migration, dead)
 
     def judge(self, kind: str, migration: Migration, dead: Host | None) -> None:
+        if kind in AWAY:
+            run_together([self.here, self.there], 2 * AWAY_NS)
         run_together([host for host in (self.here, self.there) if host is not dead], 10_000_000)
         runners = [(h, h.vms["web"]) for h in (self.here, self.there) if h is not dead and "web" in h.vms]
         assert len(runners) <= 1
@@ -121,10 +141,10 @@ class Journey:
             if host is self.there:
                 self.here, self.there = self.there, self.here
         else:
-            assert dead is not None
-            said = migration.source.why if dead is self.there else "its host has died"
+            said = "its host has died" if dead is self.here else migration.source.why
             assert said, kind
             self.ends["off"] += 1
+            assert dead is not None or kind in AWAY
         if dead is not None:
             self.replace(dead)
         if not runners:
@@ -153,7 +173,8 @@ class Journey:
 def test_at_random_moments(kind: str, tmp_path: Path) -> None:
     journey, lot = Journey(tmp_path), random.Random(f"faults {kind}")
     out, back = journey.sizes
-    for number in range(FAULTS // len(KINDS) or 6):
+    count = FAULTS // len(KINDS) or (3 if kind in AWAY else 6)
+    for number in range(count):
         there = number % 3 != 2
         if there:
             byte = lot.randrange(out) if number % 2 else out - 1 - lot.randrange(9000)
@@ -162,4 +183,4 @@ def test_at_random_moments(kind: str, tmp_path: Path) -> None:
         journey.attempt(kind, there, byte)
     journey.lab.close()
     print(kind, dict(journey.ends), journey.sizes)
-    assert sum(journey.ends.values()) == (FAULTS // len(KINDS) or 6)
+    assert sum(journey.ends.values()) == count
