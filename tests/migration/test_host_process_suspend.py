@@ -73,6 +73,8 @@ def test_what_cannot_be_done_is_said_and_nothing_is_touched(site: Site) -> None:
     here.client.suspend("web")
     with pytest.raises(AdminError, match="There is no virtual machine web on esx1"):
         here.client.suspend("web")
+    there.client.power_on(OLD, discard_suspended=True)
+    Records(there)  # it begins anew
 
 
 def test_progress_of_a_cold_migration_is_told(site: Site) -> None:
@@ -81,3 +83,23 @@ def test_progress_of_a_cold_migration_is_told(site: Site) -> None:
     here.client.relocate(OLD, "ds2", heard.append)
     assert all(isinstance(each, Copying) and 0 <= each.percent <= 100 for each in heard)
     assert site.names("ds1") == set()
+
+
+def test_a_machine_that_is_on_is_cloned_and_both_run(site: Site) -> None:
+    here, there = site.start("esx1"), site.start("esx2")
+    here.client.power_on(OLD)
+    records = Records(here)
+    records.terminal.run("mkfs")
+    records.type(3)
+    records.terminal.until(f"(?s)({'it is on the disk.*' * 3})shell> $")
+    said = vilab_agent(site, here, "clone", "web", "copy", "ds2")
+    assert (said.returncode, said.stdout.startswith("copy is in [ds2] copy/copy.vmx, off: ")) == (0, True), said
+    with pytest.raises(AdminError, match="copy"):
+        here.client.clone(OLD, "copy", "ds2")
+    assert "it is on the disk" in records.terminal.run("put r3 record 3"), "the original goes on"
+    there.client.power_on("[ds2] copy/copy.vmx")
+    other = Terminal(there, "copy", SHELL)
+    other.until_prompt()
+    assert "record 2" in other.run("cat r2")
+    assert "record 3" not in other.run("cat r3")
+    assert (here.names(), there.names()) == ({"web": ""}, {"copy": ""})

@@ -12,7 +12,10 @@
 ``vmdk``      virtual disks looked at, checked, converted, with snapshots
 ``vmfs``      VMFS volumes: made, listed, copied to and from, checked
 ``iscsi_target``  disks for any iSCSI initiator
-``host``      an ESX host as a process, and what it can be asked
+``host``      an ESX host as a process
+``agent``     what it can be asked
+``host_lines``  the command lines of both
+``datacenter``  what all hosts know: a secret, certificates
 ``doctor``    what this machine has and lacks
 ``lab``       JupyterLab on the work copy of the lessons
 """

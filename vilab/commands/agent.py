@@ -36,7 +36,7 @@ def answer_of(client: AgentClient, choices: argparse.Namespace) -> str:
                 for machine in client.machines()
             )
         case "power-on":
-            return client.power_on(choices.machine)
+            return client.power_on(choices.machine, choices.discard_suspended)
         case "power-off":
             return client.power_off(choices.machine)
         case "suspend":
@@ -51,6 +51,8 @@ def answer_of(client: AgentClient, choices: argparse.Namespace) -> str:
             return client.move_folder(choices.machine, choices.to, choices.datastore, choices.clone, show_progress)
         case "settle":
             return client.ask_folder(choices.machine, not choices.back, choices.here, choices.other)
+        case "clone":
+            return client.clone(choices.machine, choices.name, choices.datastore, show_progress)
         case "type":
             client.type(choices.machine, " ".join(choices.words).encode() + b"\n")
             return ""

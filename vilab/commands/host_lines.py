@@ -44,11 +44,12 @@ def agent_line(one: argparse.ArgumentParser) -> None:
         """``machine``: whether it is said by its configuration file, or by its name."""
         one = whats.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if machine:
-            one.add_argument("machine", metavar=machine, help="[san1] web/web.vmx" if machine == FILE else "which one")
+            one.add_argument("machine", metavar=machine, help="which one" if machine == NAME else "[san1] web/web.vmx")
         return one
 
     request("list", "say which machines are powered on")
-    request("power-on", "start a machine from its file, or go on with it, if it is suspended", FILE)
+    one = request("power-on", "start a machine from its file, or go on with it, if it is suspended", FILE)
+    one.add_argument("--discard-suspended", action="store_true", help="start it anew; what it was at is lost")
     request("power-off", "stop a machine", NAME)
     request("suspend", "suspend a machine to a file beside its configuration", NAME)
     one = request("move", "move a machine to another host while it runs (VMotion)", NAME)
@@ -59,6 +60,9 @@ def agent_line(one: argparse.ArgumentParser) -> None:
     one.add_argument("--method", default=METHODS[0], choices=METHODS, help=f"default: {METHODS[0]}")
     one = request("relocate", "move a machine that is off, or suspended, to another datastore", FILE)
     one.add_argument("datastore", metavar="DATASTORE", help="its name")
+    one = request("clone", "make another machine like this one, which may be on", "NAME|FILE")
+    one.add_argument("name", metavar="CLONE", help="what it is called")
+    one.add_argument("datastore", metavar="DATASTORE", help="where it lies")
     one = request("send", "move a machine that is off, or suspended, to a host that shares no datastore", FILE)
     one.add_argument("to", metavar="HOST:PORT", help="of the other host's agent")
     one.add_argument("datastore", metavar="DATASTORE", help="its name there")

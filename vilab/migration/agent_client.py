@@ -98,8 +98,8 @@ class AgentClient:
         assert isinstance(answer, requests.Machines)
         return answer.machines
 
-    def power_on(self, home: str) -> str:
-        return self._done(requests.PowerOn(next(self._numbers), home))
+    def power_on(self, home: str, discard_suspended: bool = False) -> str:
+        return self._done(requests.PowerOn(next(self._numbers), home, discard_suspended))
 
     def power_off(self, name: str) -> str:
         return self._done(requests.PowerOff(next(self._numbers), name))
@@ -132,6 +132,10 @@ class AgentClient:
     def ask_folder(self, home: str, finish: bool = True, here: bool = False, address: str = "") -> str:
         """Where a machine is whose move to such a host was cut off."""
         return self._done(requests.AskFolder(next(self._numbers), home, finish, here, address))
+
+    def clone(self, source: str, name: str, datastore: str, watch: Watch = _nobody) -> str:
+        """Of a machine that is on, by its name, or off, by its file. It goes on when we hang up."""
+        return self._done(requests.Clone(next(self._numbers), source, name, datastore), watch)
 
     def read(self, name: str, after: int = 0) -> tuple[bytes, int]:
         """What a machine has said after so many bytes, and how many it has said in all."""

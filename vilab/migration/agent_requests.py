@@ -8,6 +8,7 @@
     MoveStorage(name, datastore) ──>  Copying ... (progress), then Done or Refused(why)
     Suspend(name)                ──>  Done: PowerOn goes on with it, here or on another host
     Relocate(home, datastore)    ──>  Copying ..., Done: a machine that is off, or suspended
+    Clone(source, name, datastore) ─> Copying ..., Done: another machine, off
     MoveFolder(home, address,
         datastore)               ──>  Copying ..., Done: the same, to a host that shares no datastore
     AskFolder(home)              ──>  Done: where such a machine is, if the connection has broken
@@ -50,7 +51,10 @@ class Machines(Request, frozen=True, tag=True):
 
 
 class PowerOn(Request, frozen=True, tag=True):
+    """``discard_suspended``: anew, if it is suspended; its state is lost."""
+
     home: str
+    discard_suspended: bool = False
 
 
 class PowerOff(Request, frozen=True, tag=True):
@@ -125,6 +129,14 @@ class AskFolder(Request, frozen=True, tag=True):
     address: str = ""
 
 
+class Clone(Request, frozen=True, tag=True):
+    """``source``: the configuration file, or the name of a machine that is on. ``name``: of the new one."""
+
+    source: str
+    name: str
+    datastore: str
+
+
 class Copying(Progress, frozen=True, tag=True):
     """``percent``: of the phase. ``copied_bytes``: so far, of everything."""
 
@@ -163,6 +175,6 @@ class Refused(Request, frozen=True, tag=True):
 
 
 AgentRequest = (
-    ListMachines | Machines | PowerOn | PowerOff | Move | Moving | MoveStorage | Suspend | Relocate | MoveFolder
+    ListMachines | Machines | PowerOn | PowerOff | Move | Moving | MoveStorage | Suspend | Relocate | Clone | MoveFolder
     | AskFolder | Copying | Read | Said | Type | Quit | Done | Refused
 )  # fmt: skip

@@ -30,7 +30,7 @@ from vilab.migration import agent_requests as ask
 from vilab.migration import agent_tcp
 from vilab.migration import messages as say
 from vilab.migration.agent_session import AgentSession
-from vilab.migration.cold_tasks import relocate
+from vilab.migration.cold_tasks import clone, relocate
 from vilab.migration.file_copy_messages import FileCopyMessage
 from vilab.migration.file_copy_tasks import CallingTask, FileCopyTask, InquiryTask, say_here
 from vilab.migration.host_calls import Call, Departure
@@ -251,6 +251,9 @@ class HostAgent:
                     call.answer(ask.Done(number, done))
                 else:
                     self._tasks.append(InquiryTask(self, request, call.answer))
+            case ask.Clone():
+                steps = clone(self.host, request.source, self._here_to_stay, request.name, request.datastore)
+                self._tasks.append(Stepwise(request.source, number, steps, call.answer))
             case ask.Quit():
                 call.answer(ask.Done(number, f"{self.host.name} is being shut down."))
                 self.stop()

@@ -25,7 +25,7 @@ class PowerOnTask:
 
     def __init__(self, host: Host, request: ask.PowerOn, answer: Answer) -> None:
         self.about, self._host = request.home, host
-        self._steps = PoweringOn(host, request.home, Line())
+        self._steps = PoweringOn(host, request.home, Line(), discard_suspended=request.discard_suspended)
         self._number, self._answer = request.number, answer
         self._again_ns = 0
         self._done = self._failed = ""
