@@ -23,6 +23,7 @@ from vilab.host.vm_departure import (
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_move import ArrivingHome
 from vilab.migration import file_copy_messages as say
+from vilab.migration.cold_migration import cold_migrate_now
 from vilab.migration.file_copy_decision import FileCopyInquiry, decide, unfinished
 
 
@@ -191,6 +192,16 @@ def test_a_person_says_that_it_is_at_the_source(site: Site) -> None:
     assert "web.vmx.kept" not in files(site["esx1"])
     assert "web.vmx.withdrawn" in files(site["esx2"])
     assert Pair(site["esx1"], site["esx2"], number="second").run().phase == "moved"
+
+
+def test_what_has_still_to_be_withdrawn_is_not_forgotten_by_a_move(site: Site) -> None:
+    cut_at(site, say.CopyCommit)
+    keep_here(home(site["esx1"]))
+    (site.folder / "other").mkdir()
+    site["esx1"].storage.add_local("other", site.folder / "other")
+    with pytest.raises(AdminError, match=r"on esx2 has still to be withdrawn; let esx1 ask that host first"):
+        cold_migrate_now(site["esx1"], WEB, "other")
+    assert "web.vmx.kept" in files(site["esx1"])
 
 
 def test_what_had_arrived_is_withdrawn_unless_it_runs_there(site: Site) -> None:

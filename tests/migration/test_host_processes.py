@@ -50,7 +50,7 @@ def move(site: Site, network: OutsideNetwork, terminal: Terminal) -> Moved:
     here = terminal.host
     there = next(host for host in site.hosts.values() if host is not here)
     began_s = time.monotonic()
-    said = here.client.move("deb", there.address)
+    said = here.client.move("deb", there.address, verify=True)
     took_s, moved_ns = time.monotonic() - began_s, time.monotonic_ns()
     terminal.host = there
     assert here.names() == {}

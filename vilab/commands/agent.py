@@ -42,7 +42,7 @@ def answer_of(client: AgentClient, choices: argparse.Namespace) -> str:
         case "suspend":
             return client.suspend(choices.machine)
         case "move":
-            return client.move(choices.machine, choices.to, choices.rule, show_progress)
+            return client.move(choices.machine, choices.to, choices.rule, show_progress, verify=choices.verify)
         case "storage":
             return client.move_storage(choices.machine, choices.datastore, choices.method, show_progress)
         case "relocate":

@@ -55,6 +55,7 @@ def agent_line(one: argparse.ArgumentParser) -> None:
     one = request("move", "move a machine to another host while it runs (VMotion)", NAME)
     one.add_argument("to", metavar="HOST:PORT", help="of the other host's agent")
     one.add_argument("--rule", default="nelson", metavar="RULE", help="when to stop it (default: nelson)")
+    one.add_argument("--verify", action="store_true", help="both hosts read all of its memory before they compare")
     one = request("storage", "move a machine to another datastore while it runs (Storage VMotion)", NAME)
     one.add_argument("datastore", metavar="DATASTORE", help="its name")
     one.add_argument("--method", default=METHODS[0], choices=METHODS, help=f"default: {METHODS[0]}")

@@ -105,10 +105,11 @@ class AgentClient:
         return self._done(requests.PowerOff(next(self._numbers), name))
 
     def move(
-        self, name: str, address: str, rule: str = "nelson", watch: Watch = _nobody, kind: Kind = "zero"
+        self, name: str, address: str, rule: str = "nelson", watch: Watch = _nobody, kind: Kind = "zero",
+        verify: bool = False,
     ) -> str:  # fmt: skip
         """VMotion. Returns the sentence that says what it has cost."""
-        return self._done(requests.Move(next(self._numbers), name, address, rule, kind), watch)
+        return self._done(requests.Move(next(self._numbers), name, address, rule, kind, verify), watch)
 
     def move_storage(
         self, name: str, datastore: str, method: MethodName = "changed blocks", watch: Watch = _nobody

@@ -62,12 +62,14 @@ class PowerOff(Request, frozen=True, tag=True):
 
 
 class Move(Request, frozen=True, tag=True):
-    """``address``: ``HOST:PORT`` of the destination's agent. ``rule``: when to stop the machine, by name."""
+    """``address``: ``HOST:PORT`` of the destination's agent. ``rule``: when to stop the machine, by name. ``verify``:
+    compare all of memory (``MigrationOptions``)."""
 
     name: str
     address: str
     rule: str = "nelson"
     kind: Kind = "zero"
+    verify: bool = False
 
 
 class Progress(Request, frozen=True, tag=True):

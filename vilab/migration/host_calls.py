@@ -111,7 +111,7 @@ class Departure:
         host, port = parse_address(request.address)
         options = MigrationOptions(
             policy=policy_named(request.rule), kind=request.kind, batch_pages=BATCH_PAGES, order_run_pages=BATCH_PAGES,
-            copies=False,
+            copies=False, verify=request.verify,
         )  # fmt: skip
         self.request, self.asked_by, self._agent = request, asked_by, agent
         self.link = agent_tcp.connect(agent.host.name, host, port, agent.tls_calling)

@@ -63,12 +63,14 @@ class RoundTaken(Message, frozen=True, tag=True):
 class State(Message, frozen=True, tag=True):
     """The body: so many bytes of ``VmState`` without memory, of ``PmapState``, of ``BalloonState``. ``digest``: of
     these and of memory, by name. ``line``: what was said on the serial line, if it goes along.
-    ``post_copy``: ``PostBegin`` follows, and says which pages are not there."""
+    ``post_copy``: ``PostBegin`` follows, and says which pages are not there. ``verify``: all of memory was read for the
+    digest, and is to be read there, too."""
 
     sizes_bytes: tuple[int, int, int]
     digest: dict[str, bytes]
     line: LineState | None = None
     post_copy: bool = False
+    verify: bool = False
 
 
 class Loaded(Message, frozen=True, tag=True):

@@ -24,7 +24,9 @@ class MigrationOptions(msgspec.Struct, frozen=True):
     faults of one process in a round, after which it is made to wait (see ``writers``; 0: it is not). ``post_copy``:
     what is left when it is stopped is sent while it runs there already. ``copies``: a page of a machine that runs is
     copied when it is sent; if not, ``send`` has copied what has not left before the machine runs on. ``patience_ns``:
-    so long the other host may say nothing before it is given up."""
+    so long the other host may say nothing before it is given up. ``verify``: when the machine stands still, both hosts
+    read all of its memory again before they compare, and not only what was written: a write that nobody has noticed, or
+    a page that went wrong after it was checked, is found. It costs downtime."""
 
     policy: PreCopyPolicy = NelsonPolicy()
     kind: Kind = "zero"
@@ -38,6 +40,7 @@ class MigrationOptions(msgspec.Struct, frozen=True):
     stun_after: int = 0
     post_copy: bool = False
     patience_ns: int = PATIENCE_NS
+    verify: bool = False
 
 
 DEFAULT = MigrationOptions()

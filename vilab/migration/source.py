@@ -272,6 +272,8 @@ class MigrationSource:
 
     def _send_state(self) -> None:
         parts = state_of(self.hosted)
+        if self.options.verify:
+            self._memory.written(np.arange(self._pmap.pages))
         self._digest = state_digest(self._memory, parts)
         if self._post is not None:
             self._digest = without_memory(self._digest)
@@ -280,7 +282,8 @@ class MigrationSource:
         console = self.hosted.vm.console
         line = console.save_state() if isinstance(console, Line) else None
         sizes = len(packed[0]), len(packed[1]), len(packed[2])
-        self._send(say.State(self.session, sizes, self._digest, line, self._post is not None), packed)
+        post_copy, verify = self._post is not None, self.options.verify
+        self._send(say.State(self.session, sizes, self._digest, line, post_copy, verify), packed)
         size = sum(map(len, packed))
         self._other_bytes += size
         self._tell(events.StateSent, size)

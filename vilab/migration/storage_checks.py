@@ -12,6 +12,7 @@ from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.mounted import Mounted
 from vilab.host.storage import HostStorage
+from vilab.host.vm_departure import read_departure
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_move import FROM, forget_copy, read_record
 from vilab.host.vmx_disks import DiskSettings, adapters_of
@@ -70,6 +71,9 @@ def check_folder(disks: VmDisks, to: str, again: str) -> None:
         raise _refused(disks, to, f"it lies in the root of {home.mounted.name}, and not in a folder of its own.")
     if (left := home.read().get(FROM)) is not None:
         raise _refused(disks, to, f"what is left of it in {left} has to be removed first; {again}.")
+    if (departure := read_departure(home)) is not None:
+        why = f"{departure.to} on {departure.host} has still to be withdrawn"
+        raise _refused(disks, to, f"{why}; let {home.storage.host} ask that host first.")
     _check_record(disks, to)
     others = [each for each in home.files.names(home.folder) if each.endswith(".vmx") and each != home.config.name]
     if others:
