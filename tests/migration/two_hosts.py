@@ -11,6 +11,7 @@ from vilab.host.host import Host
 from vilab.host.host_network import FIRST_SWITCH
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.registered import power_on_file
+from vilab.host.storage import StorageOptions
 from vilab.host.vm_home import VmHome
 from vilab.network.physical_port import Trunk
 from vilab.network.physical_switch import PhysicalSwitch
@@ -28,10 +29,13 @@ MB = 1 << 20
 
 class TwoHosts:
     """``esx1``, ``esx2``; more are ``add``ed. Each has events of its own. ``joined``: by a physical switch, and a
-    network for VMotion."""
+    network for VMotion. ``storage``: of every host."""
 
-    def __init__(self, folder: Path, memory_mb: int = 160, lun_mb: int = 320, joined: bool = True) -> None:
-        self.folder, self.clock = folder, VirtualClock()
+    def __init__(
+        self, folder: Path, memory_mb: int = 160, lun_mb: int = 320, joined: bool = True,
+        storage: StorageOptions | None = None,
+    ) -> None:  # fmt: skip
+        self.folder, self.clock, self.storage = folder, VirtualClock(), storage
         self.memory_mb, self.made, self.joined = memory_mb, 0, joined
         self.fabric = Fabric("switch1", 1, self.clock, EventLog())
         self.array = StorageArray("array1", None, "active/active", self.clock, EventLog())
@@ -48,7 +52,10 @@ class TwoHosts:
         number = self.made
         swap = self.folder / f"esx{number}"
         swap.mkdir()
-        host = Host(self.memory_mb, f"esx{number}", swap_directory=swap, clock=self.clock, log=EventLog(keep=True))
+        host = Host(
+            self.memory_mb, f"esx{number}", swap_directory=swap, clock=self.clock, log=EventLog(keep=True),
+            storage=self.storage,
+        )  # fmt: skip
         self.array.present(numbered(number), 0, 0)
         host.storage.add_adapter(HostBusAdapter("vmhba1", self.fabric, numbered(number), numbered(number, 0x20)))
         host.storage.rescan()
