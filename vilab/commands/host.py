@@ -28,6 +28,7 @@ import hashlib
 import ipaddress
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def serve(
         agent = HostAgent(
             host, key, *parse_address(listen), datacenter=datacenter, tls_called=called, tls_calling=calling
         )
+        agent.on_defect = say_defect
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.stop())
         for text in datastores:
@@ -79,6 +81,13 @@ def serve(
     print(f"{name} listens at {agent.address}.", flush=True)
     agent.run()
     return 0
+
+
+def say_defect(error: Exception) -> None:
+    """The machines run on; whoever looks after the host finds here what to report."""
+    print(
+        "".join(["vilab: a defect of vilab itself:\n", *traceback.format_exception(error)]), file=sys.stderr, flush=True
+    )
 
 
 def add_datastore(host: Host, text: str) -> None:

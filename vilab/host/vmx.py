@@ -147,6 +147,8 @@ def load(path: Path) -> Vmx:
         return parse(path.read_bytes(), path.name)
     except OSError as error:
         raise AdminError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # a zero byte
+        raise AdminError(f"{str(path)!r} cannot be read: {error}.") from error
 
 
 def save(vmx: Vmx, path: Path) -> None:

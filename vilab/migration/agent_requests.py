@@ -180,3 +180,19 @@ AgentRequest = (
     ListMachines | Machines | PowerOn | PowerOff | Move | Moving | MoveStorage | Suspend | Relocate | Clone | MoveFolder
     | AskFolder | Copying | Read | Said | Type | Quit | Done | Refused
 )  # fmt: skip
+
+MOST_CHARACTERS = 4000
+"""Of a sentence."""
+
+
+def readable(answer: Request) -> Request:
+    """With texts that can be sent: names of files need not be text, and what was asked may be repeated in them."""
+    changed = {}
+    for name in answer.__struct_fields__:
+        text = getattr(answer, name)
+        if isinstance(text, str):
+            fit = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
+            fit = fit.encode("utf-8", "backslashreplace").decode("utf-8")
+            if fit != text:
+                changed[name] = fit
+    return msgspec.structs.replace(answer, **changed) if changed else answer

@@ -114,15 +114,15 @@ class FileCopyTask(CallingTask):
             self.failed = why
 
     def give_up(self, why: str) -> None:
+        self.failed = self.failed or why
         if self.source is not None:
             self.source.give_up(why)
-        self.failed = self.failed or why
 
     def end(self) -> None:
         self.port.close()
         source = self.source
-        if source is None or source.phase in ("failed", "undecided"):
-            self.teller.refused(self.failed if source is None else source.why)
+        if source is None or source.phase not in ("moved", "copied"):
+            self.teller.refused((source.why if source is not None else "") or self.failed)
             return
         what = f"was cloned as {source.clone_name}" if source.clone_name else "has moved"
         self.teller.done(

@@ -9,35 +9,36 @@ Virtual time does not run ahead of the wall's, since others wait for answers; wh
 virtual time, it falls behind.
 
 Who calls proves first that it knows the secret of the datacenter (``agent_session``). A host asks for a machine to be
-taken (``destination``); a person, or VirtualCenter, asks for what is in ``agent_requests``. What takes longer than a
-turn is a ``Task`` (``host_tasks``), and goes on when who has asked for it hangs up.
+taken (``destination``); a person, or VirtualCenter, asks for what is in ``agent_requests``, and ``host_requests``
+answers. What takes longer than a turn is a ``Task`` (``host_tasks``), and goes on when who has asked for it hangs up.
+
+A request, a task or a connection that fails, even by a defect of vilab, ends alone: the machines run on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
-from vilab.errors import AdminError, VilabError
+from vilab.errors import VilabError, VmmBug
 from vilab.host.host import Host
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.registered import power_on_file
-from vilab.host.suspended import suspend_file
 from vilab.migration import agent_requests as ask
 from vilab.migration import agent_tcp
 from vilab.migration import messages as say
 from vilab.migration.agent_session import AgentSession
-from vilab.migration.cold_tasks import clone, relocate
 from vilab.migration.file_copy_messages import FileCopyMessage
-from vilab.migration.file_copy_tasks import CallingTask, FileCopyTask, InquiryTask, say_here
+from vilab.migration.file_copy_tasks import CallingTask
 from vilab.migration.host_calls import Call, Departure
-from vilab.migration.host_tasks import Stepwise, StorageMove, Task
+from vilab.migration.host_requests import Requests
+from vilab.migration.host_tasks import Task
 from vilab.migration.line import Line
-from vilab.migration.options import MOST_MIGRATIONS
-from vilab.migration.power_on_task import PowerOnTask
 
 MESSAGES = say.MigrationMessage | ask.AgentRequest | FileCopyMessage
 LINKS_NS = 10_000_000
@@ -73,9 +74,11 @@ class HostAgent:
         self._secret = secret
         self.listener = agent_tcp.TcpListener(host.name, address, port, tls_called)
         self._calls: list[Call] = []
-        self._departures: list[Departure] = []
-        self._tasks: list[Task] = []
+        self.requests = Requests(self)
         self.wires: list[Pollable] = []
+        self.on_defect: Callable[[Exception], None] = lambda _error: None
+        """Hears what has gone wrong that nobody has foreseen, while it is being handled."""
+        self._last_defect = ""
         self._stopping = False
         self._base_ns = time.monotonic_ns() - host.now_ns
 
@@ -126,7 +129,7 @@ class HostAgent:
         moved |= self._serve_calls(self._calls)
         moved |= self._serve_tasks()
         busy, until_ns = moved, time.monotonic_ns() + LINKS_NS
-        while moved and (self._departures or self.host.arrivals) and time.monotonic_ns() < until_ns:
+        while moved and (self.requests.departures or self.host.arrivals) and time.monotonic_ns() < until_ns:
             moved = self._serve_departures()
             moved |= self._serve_calls([call for call in self._calls if call.destination is not None])
             busy |= moved
@@ -134,38 +137,43 @@ class HostAgent:
 
     def _serve_departures(self) -> bool:
         moved = False
-        for departure in list(self._departures):
+        for departure in list(self.requests.departures):
             before = departure.link.sent_bytes
-            departure.pump()
-            moved |= departure.link.poll() > 0 or departure.link.sent_bytes != before
+            with self.guarded(f"the move of {departure.hosted.name}", departure.give_up):
+                departure.pump()
+                moved |= departure.link.poll() > 0 or departure.link.sent_bytes != before
             if departure.over:
-                self._departures.remove(departure)
+                self.requests.departures.remove(departure)
                 departure.end()
         return moved
 
     def _serve_calls(self, calls: Sequence[Call]) -> bool:
         moved = False
         for call in list(calls):
-            moved |= call.link.poll() > 0
-            moved |= call.pump()
+            with self.guarded("the connection", partial(call.give_up, tell=True)):
+                moved |= call.link.poll() > 0
+                moved |= call.pump()
             if not call.port.open:
                 self._calls.remove(call)
         return moved
 
     def _serve_tasks(self) -> bool:
         moved = False
-        for task in list(self._tasks):
-            moved |= task.pump()
+        for task in list(self.requests.tasks):
+            with self.guarded(f"what was being done with {task.about}", task.give_up):
+                moved |= task.pump()
             if task.over:
-                self._tasks.remove(task)
+                self.requests.tasks.remove(task)
                 task.end()
         return moved
 
     def _wait(self, most_s: float) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self.listener, selectors.EVENT_READ)
-            calling = [task.link for task in self._tasks if isinstance(task, CallingTask)]
-            for link in [call.link for call in self._calls] + [each.link for each in self._departures] + calling:
+            calling = [task.link for task in self.requests.tasks if isinstance(task, CallingTask)]
+            for link in (
+                [call.link for call in self._calls] + [each.link for each in self.requests.departures] + calling
+            ):
                 if link.open:
                     events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.wants_write else 0)
                     selector.register(link, events)
@@ -175,22 +183,45 @@ class HostAgent:
             selector.select(most_s)
 
     def close(self) -> None:
-        """Machines are powered off, datastores left, calls ended."""
-        for departure in self._departures:
-            if departure.source is not None:
-                departure.source.give_up(f"{self.host.name} is being shut down.")
-            departure.end()
-        for task in self._tasks:
-            task.give_up(f"{self.host.name} is being shut down.")
-            task.end()
+        """Machines are powered off, datastores left, calls ended. What cannot be done in order is left to who comes
+        next, as if the power had failed there."""
+        why = f"{self.host.name} is being shut down."
+        under_way: list[Task | Departure] = [*self.requests.departures, *self.requests.tasks]
+        for each in under_way:
+            with self.guarded("the end", lambda _why: None):
+                each.give_up(why)
+                each.end()
         for call in self._calls:
-            if call.destination is not None:
-                call.destination.give_up(f"{self.host.name} is being shut down.")
-            if call.copy is not None:
-                call.copy.give_up(f"{self.host.name} is being shut down.")
-            call.port.close()
+            with self.guarded("the end", lambda _why: None):
+                call.give_up(why)
         self.listener.close()
         self.host.close()
+
+    @contextlib.contextmanager
+    def guarded(self, what: str, failed: Callable[[str], None]) -> Iterator[None]:
+        """What fails in there fails alone: ``failed`` gets the sentence, and the loop goes on. What ``failed`` itself
+        cannot do is left as it is."""
+        try:
+            yield
+        except Exception as error:
+            try:
+                failed(self._sentence(what, error))
+            except Exception as another:
+                self.on_defect(another)
+
+    def _sentence(self, what: str, error: Exception) -> str:
+        if isinstance(error, VilabError) and not isinstance(error, VmmBug):
+            return str(error)
+        if isinstance(error, OSError):
+            return f"{self.host.name}: {error.strerror or error}{f': {error.filename}' * bool(error.filename)}."
+        sentence = (
+            f"A defect of vilab on {self.host.name} has ended {what}: {type(error).__name__}: {error}. Everything else "
+            f"there goes on; {self.host.name} has said on its standard error where it was."
+        )
+        if sentence != self._last_defect:  # the same one again and again is said once
+            self._last_defect = sentence
+            self.on_defect(error)
+        return sentence
 
     def power_on(self, home: str) -> HostedVm:
         """A machine from its configuration file, with a serial line that can go along, before the loop begins: whoever
@@ -203,104 +234,6 @@ class HostAgent:
         there still."""
         if any(info.state == "fenced" and not info.users for info in self.host.storage.datastores()):
             self.host.storage.rescan()
-
-    # --- what is asked ------------------------------------------------------------------------------------------------
-
-    def answer(self, call: Call, request: ask.Request) -> None:
-        """One request of somebody who has proved that they know the secret."""
-        try:
-            self._answer(call, request)
-        except VilabError as error:
-            call.answer(ask.Refused(request.number, str(error)))
-
-    def _answer(self, call: Call, request: ask.Request) -> None:
-        number = request.number
-        match request:
-            case ask.ListMachines():
-                call.answer(ask.Machines(number, self.host.name, tuple(map(_machine, self.host.vms.values()))))
-            case ask.PowerOn():
-                self.mount_again()
-                self._tasks.append(PowerOnTask(self.host, request, call.answer))
-            case ask.PowerOff():
-                self._power_off(request.name)
-                call.answer(ask.Done(number, f"{request.name} is powered off."))
-            case ask.Read():
-                line = self._line(request.name)
-                call.answer(ask.Said(number, line.total_bytes), [line.after(request.after)])
-            case ask.Type():
-                self._line(request.name).type_bytes(request.data)
-                call.answer(ask.Done(number, f"{request.name} was typed at."))
-            case ask.Move():
-                self._move(call, request)
-            case ask.MoveStorage():
-                hosted = self._here_to_stay(request.name)
-                self._tasks.append(StorageMove(self.host, hosted, request, call.answer))
-            case ask.Suspend():
-                where = suspend_file(self.host, self._here_to_stay(request.name))
-                call.answer(ask.Done(number, f"{request.name} is suspended; its state is in {where}."))
-            case ask.Relocate():
-                steps = relocate(self.host, request.home, request.datastore)
-                self._tasks.append(Stepwise(request.home, number, steps, call.answer))
-            case ask.MoveFolder():
-                self.mount_again()
-                self._tasks.append(FileCopyTask(self, request, call.answer))
-            case ask.AskFolder():
-                self.mount_again()
-                done = say_here(self, request.home) if request.here else ""
-                if done:
-                    call.answer(ask.Done(number, done))
-                else:
-                    self._tasks.append(InquiryTask(self, request, call.answer))
-            case ask.Clone():
-                steps = clone(self.host, request.source, self._here_to_stay, request.name, request.datastore)
-                self._tasks.append(Stepwise(request.source, number, steps, call.answer))
-            case ask.Quit():
-                call.answer(ask.Done(number, f"{self.host.name} is being shut down."))
-                self.stop()
-            case _:
-                raise AdminError(f"{type(request).__name__} is an answer, and {self.host.name} has asked nothing.")
-
-    def _here_to_stay(self, name: str) -> HostedVm:
-        """``AdminError``: there is no such machine, or it is on its way to another host."""
-        hosted = self._machine(name)
-        if any(departure.hosted is hosted for departure in self._departures):
-            raise AdminError(f"{name} is on its way to another host: ask again when it has arrived.")
-        return hosted
-
-    def _power_off(self, name: str) -> None:
-        hosted = self._machine(name)
-        if any(departure.hosted is hosted for departure in self._departures):
-            raise AdminError(f"{name} is on its way to another host: power it off when it has arrived.")
-        self.host.power_off(hosted)
-
-    def _move(self, call: Call, request: ask.Move) -> None:
-        hosted = self._machine(request.name)
-        if not hosted.runs:
-            raise AdminError(f"{request.name} does not run on {self.host.name}: {hosted.stopped}")
-        if any(departure.hosted is hosted for departure in self._departures):
-            raise AdminError(f"{request.name} is on its way to another host already.")
-        if len(self._departures) >= MOST_MIGRATIONS:
-            raise AdminError(
-                f"{MOST_MIGRATIONS} machines are on their way from {self.host.name} already: wait until one has moved."
-            )
-        self._departures.append(Departure(self, hosted, request, call))
-
-    def _machine(self, name: str) -> HostedVm:
-        if name not in self.host.vms:
-            raise AdminError(f"There is no virtual machine {name} on {self.host.name}.")
-        return self.host.vms[name]
-
-    def _line(self, name: str) -> Line:
-        console = self._machine(name).vm.console
-        if not isinstance(console, Line):
-            raise AdminError(f"The serial line of {name} ends in somebody's terminal.")
-        return console
-
-
-def _machine(hosted: HostedVm) -> ask.Machine:
-    home = "" if hosted.disks is None else hosted.disks.home.where
-    stopped = hosted.stopped or ("It stands still: it is on its way to another host." if hosted.stunned else "")
-    return ask.Machine(hosted.name, home, hosted.config.size_mb, hosted.vm.engine.name, stopped, hosted.vm.clock.now_ns)
 
 
 def take_typed(hosted: HostedVm) -> None:

@@ -83,7 +83,7 @@ class Call:
                 )
             self.copy.received(message, got.body)
         elif isinstance(message, ask.Request):
-            self.agent.answer(self, message)
+            self.agent.requests.answer(self, message)
 
     def _with_announcement(self, destination: MigrationDestination, action: Callable[[], None]) -> None:
         """If the machine runs here by that, before its first quantum, which is slow because nothing is translated yet:
@@ -100,8 +100,20 @@ class Call:
         if self.copy is not None:
             self.copy.lost(why)
 
+    def give_up(self, why: str, tell: bool = False) -> None:
+        """The call ends, with what it has brought. ``tell``: say so to who has called, whatever he is at."""
+        try:
+            if self.destination is not None:
+                self.destination.give_up(why)
+            if self.copy is not None:
+                self.copy.give_up(why)
+        finally:
+            if tell:
+                self.port.refuse(why)
+            self.port.close()
+
     def answer(self, message: ask.Request, body: Sequence[ReadableBytes] = ()) -> None:
-        self.port.send(message, body)
+        self.port.send(ask.readable(message), body)
 
 
 class Departure:
@@ -138,6 +150,13 @@ class Departure:
             self.asked_by.answer(
                 ask.Moving(self.request.number, p.phase, p.round, p.percent, p.sent_bytes, p.bytes_per_s, p.left_ns)
             )
+
+    def give_up(self, why: str) -> None:
+        """It stays; what both hosts have written down decides already if it was being handed over."""
+        if self.source is None or self.source.phase != "deciding":
+            self.failed = self.failed or why
+        if self.source is not None:
+            self.source.give_up(why)
 
     def _begin(self) -> None:
         """The other host has to be known first: it is named in every sentence."""
@@ -185,7 +204,7 @@ class Departure:
                 )
             )
         else:
-            self.asked_by.answer(ask.Refused(number, self.failed or (source.why if source is not None else "")))
+            self.asked_by.answer(ask.Refused(number, ("" if source is None else source.why) or self.failed))
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -49,7 +49,7 @@ class Task(Protocol):
         ...
 
     def give_up(self, why: str) -> None:
-        """The host is being shut down. It is over then."""
+        """The host is being shut down, or there is a defect. It is over then, even if clearing up fails."""
         ...
 
 
@@ -165,6 +165,6 @@ class Stepwise:
             self._teller.done(self._done)
 
     def give_up(self, why: str) -> None:
+        self._failed = f"{self.about}: {why}"
         with contextlib.suppress(VilabError, OSError):  # what it could not clear up is found later
             self._steps.close()
-        self._failed = f"{self.about}: {why}"

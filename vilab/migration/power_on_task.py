@@ -41,6 +41,8 @@ class PowerOnTask:
                 self._look()
             except VilabError as error:
                 self._failed = str(error)
+            except OSError as error:
+                self._failed = f"{self.about} was not powered on: {error.strerror or error}."
         return False
 
     def _look(self) -> None:
@@ -61,5 +63,5 @@ class PowerOnTask:
             self._answer(ask.Done(self._number, self._done))
 
     def give_up(self, why: str) -> None:
-        self._steps.give_up()
         self._failed = f"{self.about} was not powered on: {why}"
+        self._steps.give_up()

@@ -1,0 +1,180 @@
+"""An agent and what nobody has foreseen: hostile values, and defects. One request fails, the host goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vilab.errors import AdminError, VmmBug
+from vilab.host.host import Host
+from vilab.host.storage import StorageOptions
+from vilab.migration import agent_requests as ask
+from vilab.migration import host_requests
+from vilab.migration.host_agent import HostAgent
+from vilab.migration.host_requests import request_words
+from vilab.migration.host_tasks import Progress, Steps, Stepwise
+
+WEB = 'displayName = "web"\nmemsize = "4"\nvilab.image = "kernel"\nvilab.engine = "svm"\n'
+
+
+class Caller:
+    """Somebody who has called, without a connection."""
+
+    def __init__(self) -> None:
+        self.heard: list[ask.Request] = []
+
+    def answer(self, message: ask.Request, _body: Any = ()) -> None:
+        self.heard.append(ask.readable(message))
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[HostAgent]:
+    (tmp_path / "san" / "web").mkdir(parents=True)
+    (tmp_path / "san" / "web" / "web.vmx").write_text(WEB)
+    host = Host(32, "esx1", storage=StorageOptions(keeps="wall"))
+    host.storage.add_local("san", tmp_path / "san")
+    made = HostAgent(host, b"what all hosts of this datacenter know")
+    yield made
+    made.close()
+
+
+def asked(agent: HostAgent, request: ask.Request) -> ask.Request:
+    """The last word on it."""
+    caller: Any = Caller()
+    agent.requests.answer(caller, request)
+    for _ in range(1000):
+        if caller.heard and not isinstance(caller.heard[-1], ask.Progress):
+            last: ask.Request = caller.heard[-1]
+            return last
+        agent.step()
+    raise AssertionError(f"{request} was not answered")
+
+
+def why(answer: ask.Request) -> str:
+    assert isinstance(answer, ask.Refused), answer
+    return answer.why
+
+
+@pytest.mark.parametrize("bad", ["\0", "a\0b", "[san] a\0b/web.vmx", "x" * 5000, "a\nb", "", "[san]", "[] x", "\0:80"])
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda bad: ask.PowerOn(1, bad),
+        lambda bad: ask.Relocate(1, bad, "san"),
+        lambda bad: ask.Relocate(1, "[san] web/web.vmx", bad),
+        lambda bad: ask.Clone(1, bad, "copy", "san"),
+        lambda bad: ask.Clone(1, "[san] web/web.vmx", "copy", bad),
+        lambda bad: ask.MoveFolder(1, bad, "127.0.0.1:1", "far"),
+        lambda bad: ask.MoveFolder(1, "[san] web/web.vmx", bad, "far"),
+        lambda bad: ask.AskFolder(1, bad),
+        lambda bad: ask.AskFolder(1, bad, here=True),
+        lambda bad: ask.Move(1, "web", bad),
+        lambda bad: ask.MoveStorage(1, "web", bad),
+        lambda bad: ask.MoveStorage(1, "web", "san", method=bad),
+        lambda bad: ask.Suspend(1, bad),
+        lambda bad: ask.PowerOff(1, bad),
+    ],
+)
+def test_whatever_is_asked_for_is_refused_with_a_sentence(
+    agent: HostAgent, request_of: Callable[[str], ask.Request], bad: str
+) -> None:
+    defects: list[Exception] = []
+    agent.on_defect = defects.append
+    assert isinstance(asked(agent, ask.PowerOn(7, "[san] web/web.vmx")), ask.Done)
+    sentence = why(asked(agent, request_of(bad)))
+    assert sentence.endswith((".", " ..."))
+    assert not defects
+    assert agent.host.vms["web"].runs
+
+
+@pytest.mark.parametrize("error", [KeyError("scsi9:9"), VmmBug("an invariant broke"), RecursionError("too deep")])
+def test_a_defect_in_a_request_ends_that_request(
+    agent: HostAgent, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    defects: list[Exception] = []
+    agent.on_defect = defects.append
+    asked(agent, ask.PowerOn(7, "[san] web/web.vmx"))
+
+    def broken(*_words: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(host_requests, "suspend_file", broken)
+    sentence = why(asked(agent, ask.Suspend(8, "web")))
+    assert sentence.startswith(f"A defect of vilab on esx1 has ended suspend: {type(error).__name__}: ")
+    assert defects == [error]
+    asked(agent, ask.Suspend(9, "web"))
+    assert defects == [error], "the same one is not said again and again"
+    assert agent.host.vms["web"].runs
+
+
+def test_a_defect_in_a_task_ends_that_task_and_lets_it_clear_up(agent: HostAgent) -> None:
+    defects: list[Exception] = []
+    closed: list[str] = []
+    agent.on_defect = defects.append
+    caller = Caller()
+
+    def steps() -> Steps[str]:
+        try:
+            yield Progress(0.0, 0, "the disk")
+            raise LookupError("no such block")
+        finally:
+            closed.append("closed")
+
+    agent.requests.tasks.append(Stepwise("web", 3, steps(), caller.answer))
+    for _ in range(3):
+        agent.step()
+    assert agent.requests.tasks == []
+    assert "has ended what was being done with web: LookupError: no such block" in why(caller.heard[-1])
+    assert closed == ["closed"]
+    assert len(defects) == 1
+
+
+def test_an_error_of_the_computer_is_a_sentence_and_no_defect(
+    agent: HostAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.on_defect = lambda error: pytest.fail(f"{error!r} is no defect")
+
+    def full(*_words: Any) -> str:
+        raise OSError(28, "No space left on device", "/srv/san/web/web.vmx.kept")
+
+    monkeypatch.setattr(host_requests, "say_here", full)
+    answer = asked(agent, ask.AskFolder(1, "[san] web/web.vmx", here=True))
+    assert why(answer) == "esx1: No space left on device: /srv/san/web/web.vmx.kept."
+
+
+def test_what_fails_at_the_end_does_not_keep_the_host_from_ending(agent: HostAgent) -> None:
+    class Stubborn:
+        about, over = "web", False
+
+        def pump(self) -> bool:
+            return False
+
+        def end(self) -> None:
+            raise AssertionError("it was given up, which failed")
+
+        def give_up(self, why: str) -> None:
+            raise AdminError(why)
+
+    agent.requests.tasks.append(Stubborn())
+    asked(agent, ask.PowerOn(7, "[san] web/web.vmx"))
+    agent.close()
+    assert agent.host.vms == {}
+
+
+def test_names_that_are_no_text_can_be_said() -> None:
+    said = ask.readable(ask.Copying(1, "disk\udcff.vmdk", 1.0, 2))
+    assert isinstance(said, ask.Copying)
+    assert said.phase == "disk\\udcff.vmdk"
+    long = ask.readable(ask.Refused(1, "x" * 10_000_000))
+    assert isinstance(long, ask.Refused)
+    assert len(long.why) < 5000
+    plain = ask.Done(1, "web is powered off.")
+    assert ask.readable(plain) is plain
+
+
+def test_requests_are_called_as_a_person_does() -> None:
+    assert request_words(ask.PowerOff(1, "web")) == "power off"
+    assert request_words(ask.ListMachines(1)) == "list machines"
