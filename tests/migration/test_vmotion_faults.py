@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.migration.vmotion_journey import SECOND, At, Journey, flipped
-from vilab.host.host import Host, run_together
+from vilab.host.host import run_together
+from vilab.migration.agent_link import MemoryLink
 from vilab.migration.vmotion import Migration
 
 FAULTS = int(os.environ.get("VILAB_MIGRATION_FAULTS", "0"))
@@ -43,6 +44,7 @@ class Disturbed(Journey):
             if kind == "cut":
                 migration.link.cut()
             elif kind == "stall":
+                assert isinstance(migration.link, MemoryLink)
                 migration.link.stall()
             elif kind == "corrupt":
                 return flipped(data, at)
@@ -65,6 +67,7 @@ class Disturbed(Journey):
     def attempt(self, kind: str, there: bool, byte: int) -> None:
         self.put_note()
         migration = Migration(self.here, self.vm, self.there)
+        assert isinstance(migration.link, MemoryLink)
         At(migration.link.a if there else migration.link.b, byte, self.fault(kind, migration))
         self.cut, dead = False, None
         if kind == "source dies":

@@ -4,9 +4,9 @@
 
     put_note ── a migration, a fault in it ── judge ── put_note ── ...
 
-``judge``: exactly one host runs the machine, and everything that the guest has written is there, on the disk and for the
-guest; or it is off, there is a reason in a sentence, its disk is clean, and it can be powered on. Its locks are one
-host's: the lock's file names it, and every other host is refused.
+``judge``: exactly one host runs the machine, and everything that the guest has written is there, on the disk and for
+the guest; or it is off, there is a reason in a sentence, its disk is clean, and it can be powered on. Its locks are
+one host's: the lock's file names it, and every other host is refused.
 """
 
 from __future__ import annotations
