@@ -58,7 +58,9 @@ def why(answer: ask.Request) -> str:
     return answer.why
 
 
-@pytest.mark.parametrize("bad", ["\0", "a\0b", "[san] a\0b/web.vmx", "x" * 5000, "a\nb", "", "[san]", "[] x", "\0:80"])
+@pytest.mark.parametrize(
+    "bad", ["\0", "a\0b", "[san] a\0b/web.vmx", "x" * 5000, "a\nb", "", "/", "..", "[san]", "[] x", "\0:80"]
+)
 @pytest.mark.parametrize(
     "request_of",
     [

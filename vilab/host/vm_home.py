@@ -32,7 +32,8 @@ MOST_BYTES = 1 << 20
 class VmHome:
     """Where a machine lives. ``where``: ``[datastore1] web/web.vmx``, or a file of this computer.
 
-    ``mounted`` is ``None`` for a folder that is in no datastore; its files are the computer's own then.
+    ``mounted`` is ``None`` for a folder that is in no datastore; its files are the computer's own then. ``AdminError``
+    for what cannot be a file.
     """
 
     def __init__(self, storage: HostStorage, where: str | Path) -> None:
@@ -43,6 +44,11 @@ class VmHome:
             self.mounted, path, self.config = storage.place(where)
             self.files, self.where = self.mounted.files, str(path)
         else:
+            if "\0" in self.where or Path(where).name in ("", ".."):
+                raise AdminError(
+                    f"{self.where!r} is not the configuration file of a machine, which is one like [datastore1] "
+                    "web/web.vmx."
+                )
             self.files, self.config = storage.own_files, Path(where).absolute()
 
     @property
