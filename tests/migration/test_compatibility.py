@@ -93,8 +93,8 @@ UNMET: dict[str, tuple[str, Change, str]] = {
     ),
     "merging": (
         "not_running", vm(merging=True),
-        "Snapshots of web are being merged on esx1, or its folder is being moved, and esx2 could not go on with that: "
-        "wait until it has been done.",
+        "Snapshots of web are being merged on esx1, or its folder is being moved or cloned, and esx2 could not go on "
+        "with that: wait until it has been done.",
     ),
     "same host": (
         "same_host", there(name="esx1"), "web runs on esx1, and esx1 is the same host: choose another one.",

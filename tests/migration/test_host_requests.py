@@ -149,7 +149,7 @@ def test_an_error_of_the_computer_is_a_sentence_and_no_defect(
 
 def test_what_fails_at_the_end_does_not_keep_the_host_from_ending(agent: HostAgent) -> None:
     class Stubborn:
-        about, over = "web", False
+        about, doing, over = "web", "", False
 
         def pump(self) -> bool:
             return False
@@ -180,3 +180,39 @@ def test_names_that_are_no_text_can_be_said() -> None:
 def test_requests_are_called_as_a_person_does() -> None:
     assert request_words(ask.PowerOff(1, "web")) == "power off"
     assert request_words(ask.ListMachines(1)) == "list machines"
+
+
+def test_while_a_folder_is_being_worked_on_others_are_told_what_is_done_with_it(agent: HostAgent) -> None:
+    def slow() -> Steps[str]:
+        while True:
+            yield None
+
+    where = "[san] web/web.vmx"
+    agent.requests.tasks.append(Stepwise(where, 3, slow(), lambda _said: None, "is being moved to ds2"))
+    for request in (
+        ask.PowerOn(1, "[san] web//web.vmx"), ask.Relocate(1, where, "san"), ask.Clone(1, where, "copy", "san"),
+        ask.MoveFolder(1, where, "127.0.0.1:1", "far"),
+    ):  # fmt: skip
+        assert why(asked(agent, request)) == f"{where} is being moved to ds2 by esx1: ask again when that is over."
+    agent.requests.tasks.clear()
+    caller: Any = Caller()
+    for number in (1, 2):
+        agent.requests.answer(caller, ask.PowerOn(number, where))
+    agent.step()
+    assert caller.heard == [
+        ask.Refused(2, f"{where} is being powered on by esx1: ask again when that is over."),
+        ask.Done(1, "web is powered on on esx1."),
+    ]
+    for request in (ask.PowerOn(3, where), ask.MoveFolder(3, where, "127.0.0.1:1", "far")):
+        sentence = why(asked(agent, request))
+        assert sentence == f"{where} is powered on already, on host esx1: ask for web by its name, or power it off."
+
+
+def test_a_machine_that_is_held_is_not_sent_to_another_host(agent: HostAgent) -> None:
+    asked(agent, ask.PowerOn(1, "[san] web/web.vmx"))
+    disks = agent.host.vms["web"].disks
+    assert disks is not None
+    assert disks.snapshots is not None
+    disks.snapshots.held = "web is being cloned; wait until that has been done."
+    sentence = why(asked(agent, ask.Move(2, "web", "127.0.0.1:1")))
+    assert sentence == "web does not move to another host now: web is being cloned; wait until that has been done."

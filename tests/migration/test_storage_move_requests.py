@@ -61,7 +61,7 @@ def test_a_move_that_is_asked_for_says_where_it_stands_and_goes_on_when_nobody_l
         each.join(60)
     assert mover.said.startswith("web is on ds2 now: ")
     assert mover.phases
-    assert re.search("it is being moved already|it is there already", again.refused)
+    assert re.search("web is being moved to ds2; wait|it is there already", again.refused)
     assert where(host) == "[ds2] web/web.vmx"
 
     hangs_up = AgentClient(host.address, SECRET)

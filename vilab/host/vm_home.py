@@ -151,7 +151,10 @@ class PowerLock:
             file.close()
         if not holder:
             return error
-        return AdminError(f"{self.home.where} is powered on already, on host {holder}. Power it off there. ({error})")
+        return AdminError(
+            f"{self.home.where} is powered on already, on host {holder}, or is being moved or cloned there. Power it "
+            f"off there, or wait. ({error})"
+        )
 
     def give_back(self) -> None:
         file, self._file = self._file, None

@@ -67,7 +67,7 @@ def not_running(vm: VmDescription, source: HostDescription, destination: HostDes
         )
     if vm.merging:
         yield (
-            f"Snapshots of {vm.name} are being merged on {source.name}, or its folder is being moved, and "
+            f"Snapshots of {vm.name} are being merged on {source.name}, or its folder is being moved or cloned, and "
             f"{destination.name} could not go on with that: wait until it has been done."
         )
 

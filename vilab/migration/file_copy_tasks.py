@@ -41,6 +41,8 @@ class CallingTask:
     AdminError : the address is none.
     """
 
+    doing = ""
+
     def __init__(self, agent: HostAgent, about: str, address: str, number: int, answer: Answer) -> None:
         self.agent, self.about, self.address = agent, about, address
         self.teller = Teller(number, answer)
@@ -69,6 +71,7 @@ class FileCopyTask(CallingTask):
     def __init__(self, agent: HostAgent, request: ask.MoveFolder, answer: Answer) -> None:
         self.source: FileCopySource | None = None
         self.request, self.home = request, VmHome(agent.host.storage, request.home)
+        self.doing = f"is being sent to {request.address}"
         super().__init__(agent, request.home, request.address, request.number, answer)
 
     @property

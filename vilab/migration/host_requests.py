@@ -11,11 +11,15 @@ Whatever a request is, the host's loop goes on: its machines have nothing to do 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from vilab.errors import AdminError
+from vilab.host.datastore_path import is_datastore_path
 from vilab.host.hosted_vm import HostedVm
 from vilab.host.suspended import suspend_file
+from vilab.host.vm_home import VmHome
 from vilab.migration import agent_requests as ask
 from vilab.migration.cold_tasks import clone, relocate
 from vilab.migration.file_copy_tasks import FileCopyTask, InquiryTask, say_here
@@ -27,6 +31,8 @@ from vilab.migration.power_on_task import PowerOnTask
 
 if TYPE_CHECKING:
     from vilab.migration.host_agent import HostAgent
+
+OfFolder = TypeVar("OfFolder", ask.PowerOn, ask.MoveFolder)
 
 
 class Requests:
@@ -52,7 +58,7 @@ class Requests:
             case ask.ListMachines():
                 call.answer(ask.Machines(number, host.name, tuple(map(_machine, host.vms.values()))))
             case ask.PowerOn():
-                self.agent.mount_again()
+                request = self._at_rest(request)
                 self.tasks.append(PowerOnTask(host, request, call.answer))
             case ask.PowerOff():
                 host.power_off(self._here_to_stay(request.name))
@@ -66,16 +72,19 @@ class Requests:
             case ask.Move():
                 self._move(call, request)
             case ask.MoveStorage():
+                self.agent.mount_again()
                 hosted = self._here_to_stay(request.name)
                 self.tasks.append(StorageMove(host, hosted, request, call.answer))
             case ask.Suspend():
                 where = suspend_file(host, self._here_to_stay(request.name))
                 call.answer(ask.Done(number, f"{request.name} is suspended; its state is in {where}."))
             case ask.Relocate():
-                steps = relocate(host, request.home, request.datastore)
-                self.tasks.append(Stepwise(request.home, number, steps, call.answer))
-            case ask.MoveFolder():
                 self.agent.mount_again()
+                home = self._left_alone(request.home)
+                steps = relocate(host, home, request.datastore)
+                self.tasks.append(Stepwise(home, number, steps, call.answer, f"is being moved to {request.datastore}"))
+            case ask.MoveFolder():
+                request = self._at_rest(request)
                 self.tasks.append(FileCopyTask(self.agent, request, call.answer))
             case ask.AskFolder():
                 self.agent.mount_again()
@@ -85,13 +94,36 @@ class Requests:
                 else:
                     self.tasks.append(InquiryTask(self.agent, request, call.answer))
             case ask.Clone():
-                steps = clone(host, request.source, self._here_to_stay, request.name, request.datastore)
-                self.tasks.append(Stepwise(request.source, number, steps, call.answer))
+                self.agent.mount_again()
+                source = self._left_alone(request.source) if is_datastore_path(request.source) else request.source
+                steps = clone(host, source, self._here_to_stay, request.name, request.datastore)
+                self.tasks.append(Stepwise(source, number, steps, call.answer, f"is being cloned as {request.name}"))
             case ask.Quit():
                 call.answer(ask.Done(number, f"{host.name} is being shut down."))
                 self.agent.stop()
             case _:
                 raise AdminError(f"{type(request).__name__} is an answer, and {host.name} has asked nothing.")
+
+    def _at_rest(self, request: OfFolder) -> OfFolder:
+        """About a machine that is off, and that nothing is being done with."""
+        self.agent.mount_again()
+        home = self._left_alone(request.home)
+        for hosted in self.host.vms.values():
+            if hosted.disks is not None and hosted.disks.home.where == home:
+                raise AdminError(
+                    f"{home} is powered on already, on host {self.host.name}: ask for {hosted.name} by its name, or "
+                    "power it off."
+                )
+        return msgspec.structs.replace(request, home=home)
+
+    def _left_alone(self, where: str) -> str:
+        """The configuration file, as it is always written. ``AdminError``: this host is at something with it already;
+        the locks would say that too, but not what it is."""
+        home = VmHome(self.host.storage, where).where
+        for task in self.tasks:
+            if task.doing and task.about == home:
+                raise AdminError(f"{home} {task.doing} by {self.host.name}: ask again when that is over.")
+        return home
 
     def _here_to_stay(self, name: str) -> HostedVm:
         """``AdminError``: there is no such machine, or it is on its way to another host."""
@@ -104,6 +136,8 @@ class Requests:
         hosted = self._here_to_stay(request.name)
         if not hosted.runs:
             raise AdminError(f"{request.name} does not run on {self.host.name}: {hosted.stopped}")
+        if hosted.disks is not None and hosted.disks.snapshots is not None and hosted.disks.snapshots.held:
+            raise AdminError(f"{request.name} does not move to another host now: {hosted.disks.snapshots.held}")
         if len(self.departures) >= MOST_MIGRATIONS:
             raise AdminError(
                 f"{MOST_MIGRATIONS} machines are on their way from {self.host.name} already: wait until one has moved."

@@ -33,9 +33,11 @@ Answer = Callable[[ask.Request], None]
 
 
 class Task(Protocol):
-    """``about``: the machine, or the folder, that has to be left alone meanwhile."""
+    """``about``: the machine, or the configuration file, that has to be left alone meanwhile. ``doing``: what is being
+    done with that file, ``is being moved to ds2``; empty if others may try."""
 
     about: str
+    doing: str
 
     @property
     def over(self) -> bool: ...
@@ -89,6 +91,8 @@ class Teller:
 class StorageMove:
     """Raises ``AdminError`` where it cannot be moved there."""
 
+    doing = ""
+
     def __init__(self, host: Host, hosted: HostedVm, request: ask.MoveStorage, answer: Answer) -> None:
         self.about, self.datastore = hosted.name, request.datastore
         self.move = StorageVmotion(host, hosted, request.datastore, cast(MethodName, request.method))
@@ -133,8 +137,8 @@ class Stepwise:
         ``OSError``: it has failed, and has cleared up. When it is closed before its end, it clears up too.
     """
 
-    def __init__(self, about: str, number: int, steps: Steps[str], answer: Answer) -> None:
-        self.about, self._steps = about, steps
+    def __init__(self, about: str, number: int, steps: Steps[str], answer: Answer, doing: str = "") -> None:
+        self.about, self.doing, self._steps = about, doing, steps
         self._teller = Teller(number, answer)
         self._done = self._failed = ""
 

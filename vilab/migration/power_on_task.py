@@ -23,6 +23,8 @@ from vilab.storage.nfs.locks import LockedError
 class PowerOnTask:
     """A ``Task``. Its machine has a serial line that can go along."""
 
+    doing = "is being powered on"
+
     def __init__(self, host: Host, request: ask.PowerOn, answer: Answer) -> None:
         self.about, self._host = request.home, host
         self._steps = PoweringOn(host, request.home, Line(), discard_suspended=request.discard_suspended)

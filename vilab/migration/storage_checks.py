@@ -30,13 +30,13 @@ def disks_of(host: Host, hosted: HostedVm, to: str) -> VmDisks:
             f"{hosted.name} was not moved to {to}: it is off, or was not powered on from a file; copy its folder while "
             "it is off."
         )
+    if disks.snapshots.held:
+        raise AdminError(f"{hosted.name} was not moved to {to}: {disks.snapshots.held}")
     if hosted.merge is not None:
         raise AdminError(
             f"{hosted.name} was not moved to {to}: its snapshots are being merged, or it is being moved already; wait "
             "until that has been done."
         )
-    if disks.snapshots.held:
-        raise AdminError(f"{hosted.name} was not moved to {to}: {disks.snapshots.held}")
     return disks
 
 
