@@ -23,17 +23,22 @@ from pathlib import Path
 import pytest
 
 from tests.migration.vmotion_journey import Journey, flipped
-from tests.migration.vmotion_steps import Moment, Step, Steps, Way
+from tests.migration.vmotion_steps import (
+    MESSAGES,
+    PATIENCE_NS,
+    TENTH,
+    Moment,
+    Step,
+    Steps,
+    Way,
+    begin,
+    go,
+    in_tenths,
+)
 from vilab.host.host import run_together
-from vilab.storage.vmfs.time import Timing
 
 FAULTS = int(os.environ.get("VILAB_MIGRATION_FAULTS", "0"))
-MS = 1_000_000
-TENTH = Timing(300 * MS, 1_600 * MS, 100 * MS, MS // 2, 3_000 * MS)
-PATIENCE_NS, PAUSE_NS = 400 * MS, 200 * MS
-OUT = ("hello", "Prepare", "Pages", "RoundEnd", "last Pages", "last RoundEnd", "State", "HandOver")
-BACK = ("hello", "Prepared", "RoundTaken", "last RoundTaken", "Loaded", "Runs")
-MESSAGES: tuple[tuple[Way, str], ...] = (*(("out", each) for each in OUT), *(("back", each) for each in BACK))
+PAUSE_NS = PATIENCE_NS // 2
 DECIDED = ("back", "Runs")
 """Before this message is sent the destination has committed."""
 NEAR_THE_END = ("Loaded", "HandOver", "Runs")
@@ -41,9 +46,7 @@ NEAR_THE_END = ("Loaded", "HandOver", "Runs")
 
 @pytest.fixture(autouse=True)
 def tenth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks for a machine's locks again does that in the volume's time."""
-    for name, ns in (("INTERVAL_NS", 500 * MS), ("PATIENCE_NS", 6_000 * MS)):
-        monkeypatch.setattr(f"vilab.migration.source.{name}", ns)
+    in_tenths(monkeypatch)
 
 
 @pytest.fixture
@@ -51,23 +54,6 @@ def journey(tmp_path: Path) -> Iterator[Journey]:
     made = Journey(tmp_path, TENTH)
     yield made
     made.close()
-
-
-def begin(journey: Journey, step: Step | None, action: Callable[[Steps], object]) -> Steps:
-    journey.put_note()
-    return Steps(journey, step, action, PATIENCE_NS)
-
-
-def go(steps: Steps, until: Callable[[], bool] = lambda: False) -> None:
-    """To its end; the guest writes to its memory, so that there is something left for the last copy."""
-    migration = steps.migration
-    pmap = migration.source.hosted.client.pmap
-    while not (migration.over or until()):
-        if migration.source.phase == "copying":
-            pmap.write(0x5000, bytes(pmap.page(5))[:1])
-        migration.step()
-    if migration.over:
-        steps.close()
 
 
 def table(journey: Journey, kind: str) -> None:

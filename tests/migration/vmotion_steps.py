@@ -19,16 +19,25 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import pytest
 
 from tests.migration.vmotion_journey import At, Journey
 from vilab.migration.agent_link import LinkEnd, MemoryLink
 from vilab.migration.options import MigrationOptions
 from vilab.migration.vmotion import GIGABIT, Migration
 from vilab.protocols import ReadableBytes
+from vilab.storage.vmfs.time import Timing
 
 Moment = Literal["sent", "arrives", "taken"]
 Way = Literal["out", "back"]
 NEVER = 1 << 60
+MS = 1_000_000
+TENTH = Timing(300 * MS, 1_600 * MS, 100 * MS, MS // 2, 3_000 * MS)
+"""Times of the volume: a tenth of the true ones. Who is silent for 1.6 s may be taken for dead."""
+PATIENCE_NS = 400 * MS
+OUT = ("hello", "Prepare", "Pages", "RoundEnd", "last Pages", "last RoundEnd", "State", "HandOver")
+BACK = ("hello", "Prepared", "RoundTaken", "last RoundTaken", "Loaded", "Runs")
+MESSAGES: tuple[tuple[Way, str], ...] = (*(("out", each) for each in OUT), *(("back", each) for each in BACK))
 
 
 class Step(NamedTuple):
@@ -169,3 +178,27 @@ class Steps:
 
     def close(self) -> None:
         self.migration._here.close()
+
+
+def in_tenths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for a machine's locks again does that in the volume's time."""
+    for name, ns in (("INTERVAL_NS", 500 * MS), ("PATIENCE_NS", 6_000 * MS)):
+        monkeypatch.setattr(f"vilab.migration.source.{name}", ns)
+
+
+def begin(journey: Journey, step: Step | None, action: Callable[[Steps], object]) -> Steps:
+    journey.put_note()
+    return Steps(journey, step, action, PATIENCE_NS)
+
+
+def go(steps: Steps, until: Callable[[], bool] = lambda: False, pages: int = 1) -> None:
+    """To its end; so many pages of its memory are written meanwhile, and left for the last copy."""
+    migration = steps.migration
+    pmap = migration.source.hosted.client.pmap
+    while not (migration.over or until()):
+        if migration.source.phase == "copying" and migration.source.host.vms.get("web") is migration.source.hosted:
+            for ppn in range(5, 5 + pages):
+                pmap.write(ppn << 12, bytes(pmap.page(ppn))[:1])
+        migration.step()
+    if migration.over:
+        steps.close()

@@ -205,6 +205,7 @@ class MigrationDestination:
         arrival, memory = self._arrival, self._memory
         assert arrival is not None
         assert memory is not None
+        self._check_swap_file(arrival)
         others = arrival.load(vm, pages, balloon)
         memory.written(np.arange(arrival.hosted.client.pmap.pages) if message.verify else others)
         digest = state_digest(memory, state_of(arrival.hosted))
@@ -231,6 +232,7 @@ class MigrationDestination:
     def _take_files(self, files: DestinationSide) -> None:
         arrival, host = self._arrival, self.host
         assert arrival is not None
+        self._check_swap_file(arrival)
         try:
             with host.storage.stepwise(self._steps):
                 files.take()
@@ -247,6 +249,11 @@ class MigrationDestination:
         if host.log.active:
             host.log.emit(events.MachineResumed(host.now_ns, self.name, host.name, 0, True))
         self._send(say.Runs(self.session), ())
+
+    def _check_swap_file(self, arrival: Arrival) -> None:
+        """Before it is this host's: a machine whose pages this host cannot page out would stop here at once."""
+        if arrival.hosted.client.failed:
+            raise AdminError(f"{self.host.name} does not take {self.name} over. {arrival.hosted.client.failed}")
 
     # --- post-copy ----------------------------------------------------------------------------------------------------
 

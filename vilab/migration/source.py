@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vilab.errors import AdminError
+from vilab.errors import AdminError, GuestStopped
 from vilab.events import Event
 from vilab.host.arrival import describe
 from vilab.host.host import Host
@@ -32,13 +32,13 @@ from vilab.memory.page_state import PageState
 from vilab.migration import messages as say
 from vilab.migration import migration_events as events
 from vilab.migration.descriptions import describe_host, describe_vm
-from vilab.migration.handover import INTERVAL_NS, Reclaimed, TakenOver, Waiting, reattach
+from vilab.migration.handover import INTERVAL_NS, Lost, Reclaimed, TakenOver, Waiting, reattach
 from vilab.migration.handover_source import PATIENCE_NS, SourceSide
 from vilab.migration.line import Line
 from vilab.migration.machine_state import state_of, without_memory
 from vilab.migration.options import DEFAULT, MOST_MIGRATIONS, MigrationOptions
 from vilab.migration.page_source import states_of
-from vilab.migration.post_copy_messages import PostMessage
+from vilab.migration.post_copy_messages import PostAllHere, PostMessage
 from vilab.migration.post_copy_source import PostCopySource
 from vilab.migration.round_sender import RoundSender, Send
 from vilab.migration.state_digest import MemoryDigest, compare, state_digest
@@ -109,6 +109,17 @@ class MigrationSource:
         return self.host.vms.get(self.hosted.name) is self.hosted
 
     @property
+    def _has_stopped(self) -> bool:
+        """It is off here, and something of it is wanted still. What was handed over is the other host's, and complete,
+        unless pages are to follow."""
+        over = self.over or self.phase == "deciding" or (self.phase == "handing over" and self._post is None)
+        return not over and not self._is_on
+
+    @property
+    def _stopped(self) -> str:
+        return f"{self.hosted.name} has stopped while it was on its way: {self.hosted.stopped}"
+
+    @property
     def progress(self) -> Progress:
         sender = self._sender
         left, elapsed_ns = sender.left_pages, self._now() - sender.began_ns
@@ -142,9 +153,12 @@ class MigrationSource:
         if self.over or self.phase == "deciding":
             return
         self._heard_ns = self._now()
+        if self._has_stopped and not isinstance(message, PostAllHere):
+            self.give_up(self._stopped)
+            return
         try:
             self._take(message)
-        except AdminError as error:
+        except (AdminError, GuestStopped) as error:
             self.give_up(str(error))
 
     def _take(self, message: msgspec.Struct) -> None:
@@ -210,8 +224,14 @@ class MigrationSource:
 
     def pump(self, room_bytes: int) -> None:
         """There is room for so many bytes on the wire."""
-        if not self._is_on and not self.over and self.phase != "deciding":
-            self.give_up(f"{self.hosted.name} has stopped while it was on its way: {self.hosted.stopped}")
+        try:
+            self._pump(room_bytes)
+        except GuestStopped as error:  # a page cannot be read from the swap file
+            self.give_up(str(error))
+
+    def _pump(self, room_bytes: int) -> None:
+        if self._has_stopped:
+            self.give_up(self._stopped)
         if self.phase == "deciding" and self._now() >= self._ask_ns:
             self._decide()
         self._pump_post(room_bytes)
@@ -347,15 +367,28 @@ class MigrationSource:
                 return
             answer = self._handover.give_up(answer)
         if isinstance(answer, Reclaimed):
-            assert self.hosted.disks is not None
-            reattach(self.hosted.disks, answer.disks)
-            self.hosted.disks = answer.disks
+            answer = self._take_back(answer)
+        if isinstance(answer, Reclaimed):
             self._runs_on()
         elif isinstance(answer, TakenOver):
             self._gone("moved", answer.sentence)
         else:
             self.why = f"{self.why} {answer.sentence}"
             self._gone("lost", answer.sentence)
+
+    def _take_back(self, answer: Reclaimed) -> Reclaimed | Lost:
+        """The files are ours again. Where it cannot go on with them all the same, they are free for others."""
+        before, why = self.hosted.disks, self._stopped
+        if self._is_on and before is not None:
+            try:
+                reattach(before, answer.disks)
+            except AdminError as error:
+                why = str(error)
+            else:
+                self.hosted.disks = answer.disks
+                return answer
+        answer.disks.close()
+        return Lost(f"{self.hosted.name} is off on {self.host.name}, and its disks are clean. {why}")
 
     def _runs_on(self) -> None:
         self.phase = "failed"
