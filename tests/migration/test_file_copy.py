@@ -86,6 +86,11 @@ def test_a_clone_has_another_identity_and_the_machine_stays(site: Site) -> None:
     host = site["esx1"]
     make(host)
     (site.folder / "esx1" / "local" / "web" / "web.vmsd").write_text('.encoding = "UTF-8"\n')
+    (site.folder / "esx1" / "local" / "web" / "web.nvram").write_bytes(b"what the BIOS keeps")
+    config = home(host).read()
+    config.set("nvram", "web.nvram")
+    config.set("uuid.bios", "56 4d 00 01 02 03 04 05-06 07 08 09 0a 0b 0c 0d")
+    home(host).write(config)
     before = files(host)
     pair = Pair(host, site["esx2"], to="[local] web2/web2.vmx", clone_name="web2")
     assert pair.run().phase == "copied"
@@ -97,9 +102,26 @@ def test_a_clone_has_another_identity_and_the_machine_stays(site: Site) -> None:
     assert config.get("displayName") == "web2"
     assert config.get("uuid.bios") not in (None, home(host).read().get("uuid.bios"))
     assert config.get("ethernet0.generatedAddress") != "00:0c:29:01:02:03"
+    assert config.get("nvram") == "web2.nvram"
+    assert copy["web2.nvram"] == b"what the BIOS keeps"
     assert config.get("vilab.move.number") is None
     assert can_power_on(site["esx2"], "[local] web2/web2.vmx") == ""
     assert {copy[n] for n in copy if n.endswith(".vmdk")} == {before[n] for n in before if n.endswith(".vmdk")}
+
+
+@pytest.mark.parametrize(("name", "written"), [("../x", "%2e.%2fx"), ("a b\n", "a b%0a"), ("web.vmx", "web.vmx")])
+def test_a_clone_may_be_called_anything(site: Site, name: str, written: str) -> None:
+    make(site["esx1"])
+    there = f"[local] {written}/{written}.vmx"
+    assert Pair(site["esx1"], site["esx2"], to=there, clone_name=name).run().phase == "copied"
+    assert home(site["esx2"], there).read().get("displayName") == name
+
+
+def test_what_is_no_name_is_refused(site: Site) -> None:
+    make(site["esx1"])
+    pair = Pair(site["esx1"], site["esx2"], to="[local] x/x.vmx", clone_name="x" * 81)
+    assert pair.run().phase == "failed"
+    assert "cannot be a machine's name: it has 1 to 80 characters" in pair.source.why
 
 
 def test_steps_of_any_size_make_the_same_folder(site: Site) -> None:

@@ -28,6 +28,7 @@ from vilab.guests.load import FLAT_PREFIX
 from vilab.host.host import Host
 from vilab.host.mounted import Mounted
 from vilab.host.off_folder import belongs_to_host
+from vilab.host.suspension import FILE_KEY
 from vilab.host.vm_departure import read_mark
 from vilab.host.vm_move import ArrivingHome
 from vilab.host.vmx import Vmx
@@ -37,12 +38,11 @@ from vilab.host.vmx_settings import VmSettings, settings_of
 from vilab.memory.client import MemoryConfig
 from vilab.migration import compatibility as vmotion
 from vilab.migration import compatibility_networks as networks
+from vilab.migration.clone_config import file_name_of
 from vilab.migration.descriptions import CardBacking, HostDescription, VmDescription, describe_host
 from vilab.migration.file_copy_messages import MOST_FILES, CopyOffer
 from vilab.storage.datastore import inside
 
-SUSPENDED = "checkpoint.vmState"
-"""The key of a configuration whose machine is suspended: the file with its state."""
 MANY_PORTS = 1 << 20
 
 
@@ -118,8 +118,15 @@ def names(incoming: Incoming) -> Iterator[str]:
             )
         seen.add(file.name)
 
-    expected = offer.clone_name or offer.home.rpartition("/")[2].removesuffix(".vmx")
-    if not offer.number or incoming.arriving.config.name != f"{expected}.vmx" or not _is_plain(expected):
+    expected = offer.home.rpartition("/")[2].removesuffix(".vmx")
+    plain = _is_plain(expected)
+    if offer.clone_name:
+        try:
+            expected, plain = file_name_of(offer.clone_name), True
+        except AdminError as error:
+            yield f"{offer.home} of {offer.source.name} is not cloned to {incoming.there.name}: {error}"
+            return
+    if not offer.number or incoming.arriving.config.name != f"{expected}.vmx" or not plain:
         yield (
             f"{offer.home} of {offer.source.name} cannot become {offer.where} on {incoming.there.name}: the name of "
             "the configuration stays, and a clone's is the clone's name."
@@ -208,7 +215,7 @@ def image(incoming: Incoming) -> Iterator[str]:
 
 
 def processor(incoming: Incoming) -> Iterator[str]:
-    if incoming.config.get(SUSPENDED):
+    if incoming.config.get(FILE_KEY):
         yield from vmotion.cpu(incoming.vm, incoming.offer.source, incoming.there)
 
 

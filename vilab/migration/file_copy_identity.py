@@ -1,24 +1,22 @@
-"""What a clone is called, and what it may not share with the machine that it was made from.
+"""What a clone at another host is called, and what it may not share with the machine that it was made from.
 
 ::
 
-    displayName                       the new name
-    uuid.bios, uuid.location          new; written when they are needed
-    ethernet0.generatedAddress        made from the new name at power-on; a static address becomes a generated one
-    web.nvram, web.vmsd, ...          web2.nvram, web2.vmsd; disks keep their names, which their redo logs know
-
-Source: VMware, Basic System Administration (VI 3), "Cloning a virtual machine": new UUID, new MAC addresses.
+    the configuration              as ``clone_config`` makes it: new name, addresses and identifiers
+    web.nvram, web.vmsd, ...       web2.nvram, web2.vmsd, as the new name is written in files
+    web.vmdk, web-000001.vmdk ...  keep their names, which their redo logs and snapshots know
 """
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Callable
 
 from vilab.errors import AdminError
+from vilab.host.suspension import FILE_KEY
 from vilab.host.vmx import Vmx
-from vilab.host.vmx_network import cards_of
-from vilab.host.vmx_settings import VmSettings, uuid_text
+from vilab.host.vmx_settings import VmSettings
+from vilab.migration.clone_config import clone_config, file_name_of
 
 Identity = Callable[[Vmx, VmSettings, str, str, tuple[str, ...]], tuple[str, ...]]
 """Of (configuration, what it says, the old configuration's name without ``.vmx``, the new name, names of the other
@@ -28,22 +26,20 @@ cloned."""
 
 def new_identity(config: Vmx, settings: VmSettings, stem: str, name: str, files: tuple[str, ...]) -> tuple[str, ...]:
     """Raises ``AdminError``: it is suspended, so that its guest would go on with the old one's addresses."""
-    if config.get("checkpoint.vmState"):
+    if config.get(FILE_KEY):
         raise AdminError(
             f"{settings.display_name} is suspended: its clone would go on as the same machine. Resume it, and power "
             "it off."
         )
-    cards = cards_of(config, settings.display_name)
-    config.set("displayName", name)
-    config.set("uuid.bios", uuid_text(uuid.uuid4()))
-    for key in ("uuid.location", "sched.swap.derivedName"):
-        config.remove(key)
-    for card in cards:
-        node = f"ethernet{card.number}"
-        config.set(f"{node}.addressType", "generated")
-        for key in ("address", "generatedAddress"):
-            config.remove(f"{node}.{key}")
-    return tuple(
-        f"{name}{file.removeprefix(stem)}" if file.startswith(f"{stem}.") and not file.endswith(".vmdk") else file
-        for file in files
-    )
+    file_name, nvram = file_name_of(name), config.get("nvram")
+    new = clone_config(config, f"{file_name}.vmx", name, {}, secrets.token_hex(8))
+    config.lines[:] = new.lines
+
+    def renamed(file: str) -> str:
+        if file == nvram:
+            return f"{file_name}.nvram"
+        if file.startswith(f"{stem}.") and not file.endswith(".vmdk"):
+            return f"{file_name}{file.removeprefix(stem)}"
+        return file
+
+    return tuple(map(renamed, files))

@@ -21,6 +21,7 @@ from vilab.migration import agent_requests as ask
 from vilab.migration import agent_tcp
 from vilab.migration.agent_port import AgentPort
 from vilab.migration.agent_session import Received
+from vilab.migration.clone_config import file_name_of
 from vilab.migration.file_copy_decision import FileCopyInquiry
 from vilab.migration.file_copy_source import FileCopySource
 from vilab.migration.host_calls import SILENCE_NS, parse_address
@@ -72,6 +73,8 @@ class FileCopyTask(CallingTask):
         self.source: FileCopySource | None = None
         self.request, self.home = request, VmHome(agent.host.storage, request.home)
         self.doing = f"is being sent to {request.address}"
+        clone = request.clone_name
+        self._to = f"{file_name_of(clone)}/{file_name_of(clone)}.vmx" if clone else ""
         super().__init__(agent, request.home, request.address, request.number, answer)
 
     @property
@@ -92,8 +95,8 @@ class FileCopyTask(CallingTask):
 
     def _begin(self) -> None:
         home, clone = self.home, self.request.clone_name
-        folder = clone or ("" if home.mounted is None else home.mounted.path_of(home.folder))
-        where = f"[{self.request.datastore}] {folder}/{f'{clone}.vmx' if clone else home.config.name}"
+        folder = "" if home.mounted is None else home.mounted.path_of(home.folder)
+        where = f"[{self.request.datastore}] {self._to or f'{folder}/{home.config.name}'}"
         self.source = FileCopySource(
             self.agent.host, home, self.port.session.peer, where,
             lambda message, body: self.port.send(message, body, unchanging=True), secrets.token_hex(8),
