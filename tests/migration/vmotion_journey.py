@@ -117,7 +117,7 @@ class Journey:
         runners = [(host, host.vms["web"]) for host in hosts if "web" in host.vms]
         assert len(runners) <= 1, f"{len(runners)} hosts run it"
         if migration.source.phase in ("failed", "lost") and dead is not self.here:
-            assert migration.source.why.endswith("."), migration.source.why
+            assert migration.source.why.rstrip(")").endswith("."), migration.source.why
         if runners:
             host, self.vm = runners[0]
             assert self.vm.runs, self.vm.stopped
@@ -148,7 +148,7 @@ class Journey:
             said += [migration.destination.why, "" if arrived is None else arrived.stopped]
         sentences = [each for each in said if each]
         assert sentences or dead is not None, "off, and nobody says why"
-        assert all(each.endswith(".") for each in sentences), sentences
+        assert all(each.rstrip(")").endswith(".") for each in sentences), sentences
 
     def judge_disk(self) -> None:
         """What the guest was told is on the disk is there, for whoever reads it and for the guest."""
@@ -159,17 +159,26 @@ class Journey:
         assert type_line(self.here, self.vm, f"cat {name}").encode().strip() == self.notes[name]
 
     def judge_locks(self) -> None:
-        """They are the host's on which it runs, and everybody else is told so."""
+        """They are the host's on which it runs, and everybody else is told so. A host to which the datastore is lost
+        mounts it anew first."""
         assert self.vm.disks is not None
+        self.mount_anew()
         assert holder_of(self.vm.disks.home) == self.here.name
         for host in self.lab.hosts:
             if host is not self.here:
                 with pytest.raises(AdminError, match=f"on host {self.here.name}|in use|locked"):
                     power_on_file(host, WEB)
 
+    def mount_anew(self) -> None:
+        for host in self.lab.hosts:
+            mounted = host.storage.mounted("san1")
+            if mounted is not None and mounted.state == "fenced":
+                host.storage.rescan()
+
     def power_on(self) -> None:
         """It is off: anybody may, once a dead host's locks are free."""
         pass_time(self.lab.clock, self.living_ns)
+        self.mount_anew()
         self.vm = power_on_file(self.here, WEB, console=QuietConsole())
         self.judge_clean()
         to_prompt(self.here, self.vm)

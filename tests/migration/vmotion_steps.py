@@ -98,7 +98,7 @@ class Steps:
         last = kind in ("Pages", "RoundEnd", "RoundTaken") and self.migration.source.hosted.stunned
         return f"last {kind}" if last else kind
 
-    def _meet(self, moment: Moment, way: Way, message: str) -> object:
+    def meet(self, moment: Moment, way: Way, message: str) -> object:
         key = moment, way, message
         number = self._counts[key] = self._counts.get(key, 0) + 1
         step = Step(moment, way, message, number)
@@ -116,7 +116,7 @@ class Steps:
             message = self._saying or ("hello" if not end.sent_bytes else "Prepare" if way == "out" else "refusal")
             size = sum(memoryview(part).nbytes for part in data)
             self.sizes[way, message] = size
-            self._meet("sent", way, message)
+            self.meet("sent", way, message)
             send(data)
 
         self._spoil[way] = At(end, NEVER, lambda data, _at: data)
@@ -143,14 +143,14 @@ class Steps:
 
         def watched(message: msgspec.Struct, *more: Any) -> None:
             name = self._name(way, message)
-            if self._meet("arrives", way, name):
+            if self.meet("arrives", way, name):
                 return
             before, self._saying = self._saying, ""
             try:
                 received(message, *more)
             finally:
                 self._saying = before
-            self._meet("taken", way, name)
+            self.meet("taken", way, name)
 
         side.received = watched
 
@@ -181,9 +181,10 @@ class Steps:
 
 
 def in_tenths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks for a machine's locks again does that in the volume's time."""
+    """Who asks for a machine's locks again does that in the volume's time. Quanta are longer, for the tests' sake."""
     for name, ns in (("INTERVAL_NS", 500 * MS), ("PATIENCE_NS", 6_000 * MS)):
         monkeypatch.setattr(f"vilab.migration.source.{name}", ns)
+    monkeypatch.setattr("vilab.migration.vmotion.STUNNED_QUANTUM_NS", MS)
 
 
 def begin(journey: Journey, step: Step | None, action: Callable[[Steps], object]) -> Steps:

@@ -17,6 +17,7 @@ The first write after opening gives the top disk a new CID, so that a child made
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -272,8 +273,9 @@ class DiskChain:
             self.top.flush()
 
     def close(self) -> None:
-        for link in reversed(self.links):
-            link.close()
+        with contextlib.ExitStack() as all_of_them:  # where one refuses, too; the top first
+            for link in self.links:
+                all_of_them.callback(link.close)
 
     def __enter__(self) -> DiskChain:
         return self

@@ -124,8 +124,10 @@ class FlatExtent:
             self._written = False
 
     def close(self) -> None:
-        self.flush()
-        self.file.close()
+        try:
+            self.flush()
+        finally:
+            self.file.close()
 
 
 class ZeroExtent:

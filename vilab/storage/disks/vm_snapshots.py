@@ -19,6 +19,7 @@ Source: VMware, Basic System Administration (VI3), "Managing Virtual Machines: U
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -81,10 +82,11 @@ class VmSnapshots(SnapshotJournal):
         self.close()
 
     def close(self) -> None:
-        for disk in self.disks.values():
-            disk.close()
-        self.disks = {}
-        self._lock.close()
+        disks, self.disks = self.disks, {}
+        with contextlib.ExitStack() as all_of_them:  # where one refuses, too
+            all_of_them.callback(self._lock.close)
+            for disk in disks.values():
+                all_of_them.callback(disk.close)
 
     def chain(self, node: str) -> DiskChain:
         """The block device at a node; it stays the same object whatever happens below."""

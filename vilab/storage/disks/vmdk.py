@@ -12,6 +12,7 @@ The layout is ``vmdk_layout``; a disk with its parents, the thing to read and wr
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import struct
@@ -279,8 +280,7 @@ class VirtualDisk:
         self._at = at * SECTOR_BYTES
 
     def close(self) -> None:
-        try:
-            for extent in self.extents:
-                extent.close()
-        finally:
-            self._file.close()
+        with contextlib.ExitStack() as all_of_them:  # where one refuses, too
+            all_of_them.callback(self._file.close)
+            for extent in reversed(self.extents):
+                all_of_them.callback(extent.close)

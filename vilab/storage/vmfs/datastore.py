@@ -86,8 +86,8 @@ class VmfsDiskFile(DiskFile):
             if self in some:
                 some.remove(self)
         if shared.written is not None and not any(each.writable for each in shared.openers):
-            shared.written.close()
-            shared.written = None
+            written, shared.written = shared.written, None
+            written.close()
 
 
 class VmfsDatastore:

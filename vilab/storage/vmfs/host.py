@@ -50,11 +50,14 @@ class Host(Namespace):
 
     def beat(self) -> None:
         """Renew the heartbeat if it is time. A change that the disk refused in the middle is finished: while it is not,
-        other hosts wait for it."""
+        other hosts wait for it. A lock that could not be given back when its file was closed (all paths were dead) is
+        given back now."""
         self.member.keep_alive()
         if self.member.unsettled is not None:
             with self.member.reserved():
                 pass
+        for pos in sorted(self.member.held - self.open_files.keys()):
+            self.member.let_go(pos, f"the file at {pos:#x}")
 
     def recover(self) -> int:
         """Watch the other hosts for as long as it takes, and clear up after those that are dead. How many."""
