@@ -10,12 +10,15 @@ import pytest
 
 from vilab.errors import AdminError, VmmBug
 from vilab.host.host import Host
+from vilab.host.off_folder import OffFolder
 from vilab.host.storage import StorageOptions
+from vilab.host.vm_home import VmHome
 from vilab.migration import agent_requests as ask
 from vilab.migration import host_requests
 from vilab.migration.host_agent import HostAgent
 from vilab.migration.host_requests import request_words
 from vilab.migration.host_tasks import Progress, Steps, Stepwise
+from vilab.migration.line import MOST_TYPED_BYTES
 
 WEB = 'displayName = "web"\nmemsize = "4"\nvilab.image = "kernel"\nvilab.engine = "svm"\n'
 
@@ -173,7 +176,10 @@ def test_names_that_are_no_text_can_be_said() -> None:
     long = ask.readable(ask.Refused(1, "x" * 10_000_000))
     assert isinstance(long, ask.Refused)
     assert len(long.why) < 5000
-    plain = ask.Done(1, "web is powered off.")
+    lines = ask.readable(ask.Done(1, "a\nb\x1b[2J is powered off."))
+    assert isinstance(lines, ask.Done)
+    assert lines.what == "a\\nb\\x1b[2J is powered off."
+    plain = ask.Done(1, "web is powered off, on ésx1.")
     assert ask.readable(plain) is plain
 
 
@@ -216,3 +222,36 @@ def test_a_machine_that_is_held_is_not_sent_to_another_host(agent: HostAgent) ->
     disks.snapshots.held = "web is being cloned; wait until that has been done."
     sentence = why(asked(agent, ask.Move(2, "web", "127.0.0.1:1")))
     assert sentence == "web does not move to another host now: web is being cloned; wait until that has been done."
+
+
+def test_no_more_is_typed_than_can_go_along(agent: HostAgent) -> None:
+    asked(agent, ask.PowerOn(1, "[san] web/web.vmx"))
+    agent.host.vms["web"].stunned = True
+    assert isinstance(asked(agent, ask.Type(2, "web", b"x" * MOST_TYPED_BYTES)), ask.Done)
+    assert f"and {MOST_TYPED_BYTES} that it has not read yet" in why(asked(agent, ask.Type(3, "web", b"x")))
+
+
+def test_a_rule_with_too_many_digits_is_none(agent: HostAgent) -> None:
+    asked(agent, ask.PowerOn(1, "[san] web/web.vmx"))
+    sentence = why(asked(agent, ask.Move(2, "web", "127.0.0.1:1", rule="downtime:" + "9" * 5000)))
+    assert "is not a number of milliseconds" in sentence
+
+
+def test_a_file_whose_name_is_no_text_is_not_sent(agent: HostAgent, tmp_path: Path) -> None:
+    (tmp_path / "san" / "web" / "a\udcff.dat").write_bytes(b"")
+    home = VmHome(agent.host.storage, "[san] web/web.vmx")
+    with pytest.raises(AdminError, match=r"web was not moved to esx2: the name of its file 'a\\udcff.dat' is no text"):
+        OffFolder(home, "web was not moved to esx2")
+    assert isinstance(asked(agent, ask.PowerOn(1, "[san] web/web.vmx")), ask.Done), "its lock is free"
+
+
+def test_where_nobody_listens_that_is_all_that_is_said(agent: HostAgent) -> None:
+    for request in (
+        ask.MoveFolder(1, "[san] web/web.vmx", "127.0.0.1:1", "far"), ask.PowerOn(1, "[san] web/web.vmx"),
+        ask.Move(1, "web", "127.0.0.1:1"),
+    ):  # fmt: skip
+        answer = asked(agent, request)
+        assert isinstance(request, ask.PowerOn) or why(answer) == (
+            "The connection of host esx1 with 127.0.0.1:1 could not be made (Connection refused): look whether an "
+            "agent listens there."
+        )

@@ -12,7 +12,7 @@ import time
 from vilab.commands.datacenter import read_secret, tls_pair
 from vilab.errors import VmmBug
 from vilab.migration.agent_client import AgentClient
-from vilab.migration.agent_requests import Copying, Moving, Progress
+from vilab.migration.agent_requests import Copying, Moving, Progress, printable
 
 
 def ask(choices: argparse.Namespace) -> int:
@@ -32,7 +32,8 @@ def answer_of(client: AgentClient, choices: argparse.Namespace) -> str:
     match choices.what:
         case "list":
             return "\n".join(
-                f"{machine.name}\t{machine.memory_mb} MB\t{machine.engine}\t{machine.stopped or machine.home}"
+                f"{printable(machine.name)}\t{machine.memory_mb} MB\t{machine.engine}\t"
+                f"{printable(machine.stopped or machine.home)}"
                 for machine in client.machines()
             )
         case "power-on":

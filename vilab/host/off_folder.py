@@ -164,6 +164,8 @@ class OffFolder:
             if name.endswith(".vmx") and name != home.config.name:
                 raise self._refused(f"{name} in its folder is another machine's.")
             if not belongs_to_host(name, home):
+                if not _is_text(name):
+                    raise self._refused(f"the name of its file {name!r} is no text, which cannot be sent; rename it.")
                 found.append(name)
         return found
 
@@ -174,6 +176,13 @@ class OffFolder:
         self.files.clear()
         if hasattr(self, "lock"):
             self.lock.close()
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def belongs_to_host(name: str, home: VmHome) -> bool:

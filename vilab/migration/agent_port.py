@@ -132,7 +132,8 @@ class AgentPort:
         try:
             self.session.end()
         except ProtocolError as error:
-            why = f"{str(error).rstrip('.')} ({why.rstrip('.')})."
+            if not isinstance(self.end, TcpLink) or self.end.made:  # otherwise nobody has ended anything
+                why = f"{str(error).rstrip('.')} ({why.rstrip('.')})."
         self._over(why)
 
     def _over(self, why: str) -> None:

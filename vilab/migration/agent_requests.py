@@ -186,13 +186,19 @@ MOST_CHARACTERS = 4000
 
 
 def readable(answer: Request) -> Request:
-    """With texts that can be sent: names of files need not be text, and what was asked may be repeated in them."""
+    """With sentences that can be sent and shown, each in a line: names of files need not be text, those of machines may
+    have line ends, and what was asked is repeated."""
     changed = {}
     for name in answer.__struct_fields__:
         text = getattr(answer, name)
         if isinstance(text, str):
             fit = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
-            fit = fit.encode("utf-8", "backslashreplace").decode("utf-8")
+            fit = printable(fit)
             if fit != text:
                 changed[name] = fit
     return msgspec.structs.replace(answer, **changed) if changed else answer
+
+
+def printable(text: str) -> str:
+    """The same, with what cannot be shown as Python writes it: ``\\n``."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -68,6 +68,8 @@ class TcpLink:
         self.room: Callable[[], memoryview] | None = None
         self.on_received: Callable[[int], None] = lambda _count: None
         self.open = True
+        self.made = stage != "connecting"
+        """Has there been a connection?"""
         self.sent_bytes = 0
         self._socket = connection
         self._tls: ssl.SSLSocket | None = None
@@ -202,6 +204,7 @@ class TcpLink:
                 if failed:
                     raise OSError(failed, os.strerror(failed))
                 self._socket.getpeername()
+                self.made = True
                 self._stage = "connected" if self._context else "up"
             if self._stage == "connected":
                 assert self._context is not None

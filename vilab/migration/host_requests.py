@@ -25,7 +25,7 @@ from vilab.migration.cold_tasks import clone, relocate
 from vilab.migration.file_copy_tasks import FileCopyTask, InquiryTask, say_here
 from vilab.migration.host_calls import Call, Departure
 from vilab.migration.host_tasks import Stepwise, StorageMove, Task
-from vilab.migration.line import Line
+from vilab.migration.line import MOST_TYPED_BYTES, Line
 from vilab.migration.options import MOST_MIGRATIONS
 from vilab.migration.power_on_task import PowerOnTask
 
@@ -67,7 +67,7 @@ class Requests:
                 line = self._line(request.name)
                 call.answer(ask.Said(number, line.total_bytes), [line.after(request.after)])
             case ask.Type():
-                self._line(request.name).type_bytes(request.data)
+                self._type(request)
                 call.answer(ask.Done(number, f"{request.name} was typed at."))
             case ask.Move():
                 self._move(call, request)
@@ -148,6 +148,15 @@ class Requests:
         if name not in self.host.vms:
             raise AdminError(f"There is no virtual machine {name} on {self.host.name}.")
         return self.host.vms[name]
+
+    def _type(self, request: ask.Type) -> None:
+        line = self._line(request.name)
+        if line.typed_bytes + len(request.data) > MOST_TYPED_BYTES:
+            raise AdminError(
+                f"{request.name} was not typed at: {len(request.data)} bytes, and {line.typed_bytes} that it has not "
+                f"read yet, are more than {MOST_TYPED_BYTES}. Type less at once, or look why it does not read."
+            )
+        line.type_bytes(request.data)
 
     def _line(self, name: str) -> Line:
         console = self._machine(name).vm.console

@@ -12,6 +12,8 @@ import msgspec
 from vilab.vmm.vm import QuietConsole
 
 MOST_KEPT_BYTES = 1 << 18
+MOST_TYPED_BYTES = 1 << 20
+"""More cannot wait for a guest: it all goes along in one message."""
 
 
 class LineState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +46,11 @@ class Line(QuietConsole):
     def type_bytes(self, data: bytes) -> None:
         """Somebody types, and does not say that it is a line."""
         self._typed += data
+
+    @property
+    def typed_bytes(self) -> int:
+        """So much the guest has not taken yet."""
+        return len(self._typed)
 
     @property
     def is_typed(self) -> bool:

@@ -196,9 +196,12 @@ class DowntimeGoal(msgspec.Struct, frozen=True):
         return None if left_bytes else 0
 
 
+MOST_DIGITS = 12
+
+
 def _whole(text: str, unit: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise AdminError(f"{text!r} is not a number of {unit}: write whole numbers, as in the list of rules.")
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
+        raise AdminError(f"{text[:40]!r} is not a number of {unit}: write whole numbers, as in the list of rules.")
     return int(text)
 
 
