@@ -35,7 +35,9 @@ from tests.migration.vmotion_steps import (
     go,
     in_tenths,
 )
-from vilab.host.host import run_together
+from vilab.host.host import Host, run_together
+from vilab.storage.vmfs.errors import VmfsFull
+from vilab.storage.vmfs.transaction import Transaction
 
 FAULTS = int(os.environ.get("VILAB_MIGRATION_FAULTS", "0"))
 PAUSE_NS = PATIENCE_NS // 2
@@ -147,26 +149,31 @@ def test_after_every_message(kind: str, journey: Journey) -> None:
 # --- power ------------------------------------------------------------------------------------------------------------
 
 
-def dies(journey: Journey, who: str, step: Step) -> str:
-    victim = journey.here if who == "source" else journey.there
+MOMENTS: tuple[Moment, ...] = ("sent", "taken")
 
-    def die(steps: Steps) -> bool:
-        steps.link.cut()
-        victim.cut_power()
-        return True
 
-    steps = begin(journey, step, die)
-    go(steps, lambda: steps.reached and who == "source")
-    assert steps.reached
+def die(steps: Steps, who: str) -> bool:
+    steps.link.cut()
+    (steps.journey.here if who == "source" else steps.journey.there).cut_power()
+    return True
+
+
+def judge_dead(journey: Journey, steps: Steps, victim: Host) -> str:
     run_together([host for host in journey.lab.hosts if host is not victim], 2 * PATIENCE_NS)
     return journey.judge(steps.migration, victim)
 
 
+def dies(journey: Journey, who: str, step: Step) -> str:
+    steps = begin(journey, step, lambda steps: die(steps, who))
+    go(steps, lambda: steps.reached and who == "source")
+    assert steps.reached
+    return judge_dead(journey, steps, journey.here if who == "source" else journey.there)
+
+
 @pytest.mark.parametrize("who", ["source", "destination"])
 def test_a_host_dies_at_every_message(who: str, journey: Journey) -> None:
-    moments: tuple[Moment, ...] = ("sent", "taken")
     for way, message in MESSAGES:
-        for moment in moments:
+        for moment in MOMENTS:
             if message == "hello" or (moment == "taken" and not FAULTS and message not in NEAR_THE_END):
                 continue
             end = dies(journey, who, Step(moment, way, message))
@@ -177,3 +184,68 @@ def test_a_host_dies_at_every_message(who: str, journey: Journey) -> None:
                 expected = "off" if committed else "resumed"
             assert end == expected, (moment, way, message)
     table(journey, f"{who} dies")
+
+
+def test_the_machine_is_powered_off_at_every_message(journey: Journey) -> None:
+    """By somebody at its host. What was handed over by then is the other host's, and runs there."""
+    ends = {}
+    for way, message in MESSAGES:
+        if message != "hello":
+            steps = begin(journey, Step("sent", way, message), lambda _steps: journey.here.power_off(journey.vm))
+            go(steps)
+            assert steps.reached
+            ends[message] = journey.judge(steps.migration)
+    assert ends.pop("HandOver") == ends.pop("Runs") == "moved"
+    assert set(ends.values()) == {"off"}
+    table(journey, "powered off")
+
+
+@pytest.mark.parametrize("who", ["source", "destination"])
+def test_the_one_dies_while_the_other_is_told_that_it_gives_up(who: str, journey: Journey) -> None:
+    """A refusal, and a host that dies before it is heard, or when it is."""
+    for moment in MOMENTS:
+        steps = begin(journey, Step(moment, "back", "GaveUp"), lambda steps: die(steps, who))
+        while steps.migration.destination.phase != "prepared":
+            steps.migration.step()
+        steps.migration.destination.give_up("esx2 has no room.")
+        while not (steps.migration.over or (steps.reached and who == "source")):
+            steps.migration.step()
+        assert steps.reached
+        victim = journey.here if who == "source" else journey.there
+        assert judge_dead(journey, steps, victim) == ("off" if who == "source" else "resumed")
+
+
+# --- the datastore ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["record", "no record"])
+def test_the_datastore_is_full_at_every_message(anew: bool, journey: Journey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of a hand-over needs room, but its first record: without one the machine stays. Not a block, not even
+    one that the other host has just given back: the name in the lock's file is missing then."""
+    allocate = Transaction.allocate
+    for way, message in MESSAGES:
+        if message == "hello":
+            continue
+        if anew:
+            assert journey.vm.disks is not None
+            home = journey.vm.disks.home
+            home.files.remove(home.handover_path)
+        elif message == "Prepare":  # there is one, of a move before
+            go(begin(journey, None, no_fault))
+            journey.here, journey.there = journey.there, journey.here
+            journey.vm = journey.here.vms["web"]
+
+        def full(_transaction: Transaction, *_: object, **__: object) -> int:
+            raise VmfsFull("The volume is full: no block is free.")
+
+        steps = begin(
+            journey, Step("sent", way, message), lambda _steps: monkeypatch.setattr(Transaction, "allocate", full)
+        )
+        go(steps)
+        monkeypatch.setattr(Transaction, "allocate", allocate)
+        assert steps.reached
+        late = message in ("HandOver", "Runs")
+        end = journey.judge(steps.migration, named=False)
+        assert end == ("resumed" if anew and not late else "moved"), (message, steps.migration.source.why)
+        assert end == "moved" or "full" in steps.migration.source.why
+    table(journey, "datastore full")

@@ -23,6 +23,7 @@ from vilab.host.datastore_path import DatastorePath, is_datastore_path, parse_pa
 from vilab.host.mounted import Mounted
 from vilab.host.storage import HostStorage
 from vilab.host.vmx import Vmx
+from vilab.storage.block import BlockError
 from vilab.storage.disk_file import DiskFile, Files
 from vilab.storage.still_held import StillHeld
 
@@ -140,8 +141,12 @@ class PowerLock:
             raise self._refused(error) from None
         self._file = file
         words = f"{self.host}\n".encode()
-        file.write(0, words)
-        file.resize(len(words))
+        try:
+            file.write(0, words)
+            file.resize(len(words))
+        except BlockError as error:  # a full datastore: what counts is the lock, the name is for who is refused
+            if error.kind != "no_space":
+                raise
 
     def _refused(self, error: AdminError) -> AdminError:
         holder = ""
