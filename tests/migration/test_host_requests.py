@@ -255,3 +255,15 @@ def test_where_nobody_listens_that_is_all_that_is_said(agent: HostAgent) -> None
             "The connection of host esx1 with 127.0.0.1:1 could not be made (Connection refused): look whether an "
             "agent listens there."
         )
+
+
+def test_a_host_is_not_asked_to_send_to_itself_nor_a_name_taken_for_a_file(agent: HostAgent) -> None:
+    asked(agent, ask.PowerOn(1, "[san] web/web.vmx"))
+    sentence = why(asked(agent, ask.Move(2, "web", agent.address)))
+    assert sentence == f"{agent.address} is esx1 itself: say the address of another host."
+    asked(agent, ask.PowerOff(3, "web"))
+    sentence = why(asked(agent, ask.MoveFolder(4, "[san] web/web.vmx", agent.address, "far")))
+    assert sentence == f"{agent.address} is esx1 itself: relocate and clone are for datastores of one host."
+    for request in (ask.PowerOn(5, "web"), ask.Relocate(5, "web", "san")):
+        assert "'web' is not the configuration file of a machine" in why(asked(agent, request))
+    assert why(asked(agent, ask.Suspend(6, "web"))) == "There is no virtual machine web on esx1 that is powered on."

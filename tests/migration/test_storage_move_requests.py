@@ -46,7 +46,7 @@ def test_a_move_that_is_asked_for_says_where_it_stands_and_goes_on_when_nobody_l
 ) -> None:
     host = site.start("esx1")
     why = refusal(host.client.move_storage, "web", "ds2")
-    assert why == "There is no virtual machine web on esx1."
+    assert why == "There is no virtual machine web on esx1 that is powered on."
     host.client.power_on("[ds1] web/web.vmx")
     records = Records(host)
     records.terminal.run("mkfs")

@@ -23,7 +23,7 @@ from vilab.host.vm_home import VmHome
 from vilab.migration import agent_requests as ask
 from vilab.migration.cold_tasks import clone, relocate
 from vilab.migration.file_copy_tasks import FileCopyTask, InquiryTask, say_here
-from vilab.migration.host_calls import Call, Departure
+from vilab.migration.host_calls import Call, Departure, parse_address
 from vilab.migration.host_tasks import Stepwise, StorageMove, Task
 from vilab.migration.line import MOST_TYPED_BYTES, Line
 from vilab.migration.options import MOST_MIGRATIONS
@@ -85,6 +85,7 @@ class Requests:
                 self.tasks.append(Stepwise(home, number, steps, call.answer, f"is being moved to {request.datastore}"))
             case ask.MoveFolder():
                 request = self._at_rest(request)
+                self._check_other(request.address, "relocate and clone are for datastores of one host")
                 self.tasks.append(FileCopyTask(self.agent, request, call.answer))
             case ask.AskFolder():
                 self.agent.mount_again()
@@ -119,11 +120,18 @@ class Requests:
     def _left_alone(self, where: str) -> str:
         """The configuration file, as it is always written. ``AdminError``: this host is at something with it already;
         the locks would say that too, but not what it is."""
+        if not (is_datastore_path(where) or where.startswith("/")):
+            raise AdminError(f"{where!r} is not the configuration file of a machine; one is [datastore1] web/web.vmx.")
         home = VmHome(self.host.storage, where).where
         for task in self.tasks:
             if task.doing and task.about == home:
                 raise AdminError(f"{home} {task.doing} by {self.host.name}: ask again when that is over.")
         return home
+
+    def _check_other(self, address: str, otherwise: str) -> None:
+        """``AdminError``: it is our own."""
+        if parse_address(address) == (self.agent.listener.address, self.agent.listener.port):
+            raise AdminError(f"{address} is {self.host.name} itself: {otherwise}.")
 
     def _here_to_stay(self, name: str) -> HostedVm:
         """``AdminError``: there is no such machine, or it is on its way to another host."""
@@ -134,6 +142,7 @@ class Requests:
 
     def _move(self, call: Call, request: ask.Move) -> None:
         hosted = self._here_to_stay(request.name)
+        self._check_other(request.address, "say the address of another host")
         if not hosted.runs:
             raise AdminError(f"{request.name} does not run on {self.host.name}: {hosted.stopped}")
         if hosted.disks is not None and hosted.disks.snapshots is not None and hosted.disks.snapshots.held:
@@ -146,7 +155,7 @@ class Requests:
 
     def _machine(self, name: str) -> HostedVm:
         if name not in self.host.vms:
-            raise AdminError(f"There is no virtual machine {name} on {self.host.name}.")
+            raise AdminError(f"There is no virtual machine {name} on {self.host.name} that is powered on.")
         return self.host.vms[name]
 
     def _type(self, request: ask.Type) -> None:
