@@ -28,6 +28,7 @@ Hosts that talk:
 ``agent_link``, ``agent_tcp``    in virtual time; between processes (``agent_tls``); ``agent_port`` joins them
 ``vmkernel_link``                in virtual time, over the hosts' own wires; ``segment_stream``: as TCP does
 ``host_agent``                   a host as a process; ``agent_requests``, ``agent_client``: what it can be asked
+``host_requests``                what it answers, or begins
 ``host_tasks``                   what takes it longer than a turn of its loop
 
 ``storage_vmotion``              disks and folder from datastore to datastore; ``changed_blocks``
