@@ -22,6 +22,7 @@ FAULTS = int(os.environ.get("VILAB_MIGRATION_FAULTS", "0"))
 AWAY = {"source's paths": (0,), "destination's paths": (1,), "all paths": (0, 1)}
 """To the datastore: they are gone, and there again before any heartbeat is overdue."""
 AWAY_NS = 8 * SECOND
+MOST_HOSTS = 150
 KINDS = ("cut", "stall", "corrupt", "drop", "truncate", "repeat", "destination dies", "source dies", *AWAY)
 
 
@@ -91,6 +92,11 @@ def test_at_random_moments(kind: str, tmp_path: Path) -> None:
     out, back = journey.sizes
     count = FAULTS // len(KINDS) or (3 if kind in AWAY else 6)
     for number in range(count):
+        if number % MOST_HOSTS == MOST_HOSTS - 1:  # the physical switch has no port left for another one
+            journey.close()
+            ends = journey.ends
+            journey = Disturbed(tmp_path / str(number))
+            journey.ends = ends
         there = number % 3 != 2
         if there:
             byte = lot.randrange(out) if number % 2 else out - 1 - lot.randrange(9000)

@@ -51,7 +51,7 @@ class TwoHosts:
         self.made += 1
         number = self.made
         swap = self.folder / f"esx{number}"
-        swap.mkdir()
+        swap.mkdir(parents=True)
         host = Host(
             self.memory_mb, f"esx{number}", swap_directory=swap, clock=self.clock, log=EventLog(keep=True),
             storage=self.storage,
