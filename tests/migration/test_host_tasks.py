@@ -55,7 +55,7 @@ def test_little_is_told_of_many_steps() -> None:
 
 def test_a_turn_ends_though_there_are_more_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 1 << 60, host_tasks.TURN_NS // 3))
-    monkeypatch.setattr(host_tasks.time, "monotonic_ns", lambda: next(now))
+    monkeypatch.setattr("vilab.migration.host_tasks.time.monotonic_ns", lambda: next(now))
     task = Stepwise("web", 7, steps(5, ["half a copy"]), lambda _message: None)
     assert task.pump()
     assert not task.over
@@ -96,7 +96,7 @@ def test_a_host_that_is_shut_down_lets_the_steps_clear_up() -> None:
 
 def test_a_task_that_has_not_begun_can_be_given_up() -> None:
     said: list[ask.Request] = []
-    task = Stepwise("web", 7, steps(3, []), said.append)
+    task = Stepwise("web", 7, steps(3, []), said.append, "is being cloned as copy")
     task.give_up("esx1 is being shut down.")
     task.end()
-    assert said == [ask.Refused(7, "web: esx1 is being shut down.")]
+    assert said == [ask.Refused(7, "web is being cloned as copy, which was given up. esx1 is being shut down.")]

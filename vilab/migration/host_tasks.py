@@ -169,6 +169,6 @@ class Stepwise:
             self._teller.done(self._done)
 
     def give_up(self, why: str) -> None:
-        self._failed = f"{self.about}: {why}"
+        self._failed = f"{self.about} {self.doing}, which was given up. {why}" if self.doing else f"{self.about}: {why}"
         with contextlib.suppress(VilabError, OSError):  # what it could not clear up is found later
             self._steps.close()
