@@ -149,7 +149,7 @@ class Journey:
             self.here, self.there = self.there, self.here
         assert self.here.names() == {"web": ""}
         self.terminal = Terminal(self.here, "web", b"shell> ")
-        self.terminal.read()
+        self.terminal.until_prompt()  # it may just be starting
         for name, text in self.notes.items():
             assert self.terminal.run(f"cat {name}") == f"{text}\n"
         assert "web" in refusal(self.there.client.power_on, self.where)
