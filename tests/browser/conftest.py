@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield running
 
 
-@pytest.fixture
-def open_lesson(chromium: Browser, lab: Lab) -> Iterator[Callable[[str], Lesson]]:
-    """Call it with a notebook's path in the work copy; page and kernel end with the test."""
+@contextmanager
+def opening(chromium: Browser, lab: Lab) -> Iterator[Callable[[str], Lesson]]:
     from tests.browser.lesson import Lesson
 
     context = chromium.new_context(viewport=LAPTOP, reduced_motion="reduce")  # type: ignore[arg-type]
@@ -35,6 +35,13 @@ def open_lesson(chromium: Browser, lab: Lab) -> Iterator[Callable[[str], Lesson]
     yield lambda notebook: Lesson(context.new_page(), lab, notebook)
     context.close()
     lab.end_kernels()
+
+
+@pytest.fixture
+def open_lesson(chromium: Browser, lab: Lab) -> Iterator[Callable[[str], Lesson]]:
+    """Call it with a notebook's path in the work copy; page and kernel end with the test."""
+    with opening(chromium, lab) as call:
+        yield call
 
 
 @pytest.fixture

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from tests.browser.conftest import opening
 from tests.browser.lesson import View, wait_for
 from tests.notebooks.rules import LESSONS, name
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
-@pytest.fixture
-def lesson(open_lesson):
+@pytest.fixture(scope="module")
+def lesson(chromium, lab):
+    """One for all: the first test finds a question that nobody has answered yet, the others begin at Home."""
     if not LESSONS:
         pytest.fail("There is no lesson.")
-    lesson = open_lesson(name(LESSONS[0]))
-    lesson.run_all()
-    return lesson
+    with opening(chromium, lab) as open_lesson:
+        lesson = open_lesson(name(LESSONS[0]))
+        lesson.run_all()
+        yield lesson
 
 
 def at(view: View, position: int) -> None:
@@ -39,6 +42,25 @@ def advance(view: View, key: str) -> None:
         if view.position == start + 1:
             return
     raise AssertionError(f"{key} in {view.question!r} stays at {view.position}")
+
+
+def test_digits_choose_an_answer_and_escape_skips_the_question(lesson):
+    for view in lesson.views():
+        if finds_a_question(view):
+            break
+    else:
+        pytest.fail("No view of the lesson asks anything within its first 40 steps.")
+    reveal = view.button("Reveal")
+    assert reveal.get_attribute("aria-disabled") == "true"
+    view.press("2")
+    assert reveal.get_attribute("aria-disabled") == "false"
+    assert view.root.locator("[role=radio]").nth(1).get_attribute("aria-checked") == "true"
+    view.press("1")
+    assert view.root.locator("[role=radio]").nth(0).get_attribute("aria-checked") == "true"
+    here = view.position
+    view.press("Escape")
+    at(view, here + 1)
+    assert not view.asks
 
 
 def test_every_key_of_the_table(lesson):
@@ -80,25 +102,7 @@ def test_space_plays_and_pauses(lesson):
     start = view.position
     view.page.keyboard.press("Space")
     wait_for(lambda: view.position > start or view.asks, 20, "Space plays")
-
-
-def test_digits_choose_an_answer_and_escape_skips_the_question(lesson):
-    for view in lesson.views():
-        if finds_a_question(view):
-            break
-    else:
-        pytest.fail("No view of the lesson asks anything within its first 40 steps.")
-    reveal = view.button("Reveal")
-    assert reveal.get_attribute("aria-disabled") == "true"
-    view.press("2")
-    assert reveal.get_attribute("aria-disabled") == "false"
-    assert view.root.locator("[role=radio]").nth(1).get_attribute("aria-checked") == "true"
-    view.press("1")
-    assert view.root.locator("[role=radio]").nth(0).get_attribute("aria-checked") == "true"
-    here = view.position
-    view.press("Escape")
-    at(view, here + 1)
-    assert not view.asks
+    view.seek("Home")
 
 
 def finds_a_question(view: View) -> bool:
