@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long come first, the others in their order; within a file nothing moves."""
     place = {file: number for number, file in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
+
+
+def without_the_browsers_loop(item: pytest.Item) -> Generator[None, object, object]:
+    """Playwright leaves its event loop marked as running between its calls; a test without a browser, which may run a
+    loop of its own on the same worker, begins without."""
+    loop = None if "chromium" in getattr(item, "fixturenames", ()) else asyncio._get_running_loop()
+    if loop is None:
+        return (yield)
+    asyncio._set_running_loop(None)
+    try:
+        return (yield)
+    finally:
+        asyncio._set_running_loop(loop)
+
+
+pytest_runtest_setup = pytest.hookimpl(wrapper=True)(without_the_browsers_loop)
+pytest_runtest_call = pytest.hookimpl(wrapper=True)(without_the_browsers_loop)
 
 
 @pytest.fixture(scope="session")

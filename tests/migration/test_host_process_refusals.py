@@ -109,7 +109,7 @@ def test_what_is_asked_in_vain_is_said_in_a_sentence(site: Site, host: HostProce
     client = host.client
     assert "no virtual machine db on esx1" in refusal(client.power_off, "db")
     assert "is no address of an agent" in refusal(client.move, "web", "esx2")
-    assert "the same name" in refusal(client.move, "web", host.address)
+    assert "is esx1 itself: say the address of another host" in refusal(client.move, "web", host.address)
     assert "rule" in refusal(client.move, "web", site.hosts["esx2"].address, "some rule").lower()
     assert "is an answer" in refusal(client.ask, Refused(99, "no"))
     dead = socket.create_server(("127.0.0.1", 0))

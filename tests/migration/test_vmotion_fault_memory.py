@@ -122,7 +122,8 @@ def test_the_disk_of_the_sources_swap_file_is_full(journey: Journey) -> None:
         steps = move(journey, way, message, "source", full)
         free(journey)
         end = journey.judge(steps.migration)
-        assert end == ("moved" if message in ("Loaded", "HandOver") else "off"), (message, end)
+        after = {"State": {"moved", "off"}, "Loaded": {"moved"}, "HandOver": {"moved"}}  # State: who is quicker
+        assert end in after.get(message, {"off"}), (message, end)
         assert "swap file" in steps.migration.source.hosted.stopped or end == "moved"
 
 
