@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from tests.migration.storage_moves import idle
 from tests.storage.power_cut import Platter, RecordedFile, Step
 from vilab.clock import VirtualClock
 from vilab.errors import AdminError
 from vilab.events import EventLog
+from vilab.host.host import Host
 from vilab.host.mounted import MountedLocal
 from vilab.host.storage import HostStorage
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
+from vilab.host.vmx_disks import DiskSettings
 from vilab.protocols import BlockDevice
 from vilab.storage.datastore import LocalDatastore
 from vilab.storage.disk_file import DiskFile
@@ -104,6 +107,32 @@ class Model:
 def made(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
+
+
+class RecordedMachine:
+    """One that is on, on the first of two recorded datastores. ``others``: ending of a file beside its own -> content.
+    ``steps``: every write; they count from ``start`` on, which ``record`` sets, with ``disks``."""
+
+    def __init__(self, folder: Path, kind: str = "vmfs", **others: bytes) -> None:
+        self.folder, self.steps = folder / "site", list[Step]()
+        self.host = host = Host(40, "esx1", swap_directory=made(folder / "swap"))
+        for name in ("ds1", "ds2"):
+            datastore = RecordedDatastore(made(self.folder / name), name, self.steps)
+            host.storage._mounted[name] = MountedLocal(datastore, host.storage.luns)
+        host.storage.create_disk("[ds1] web/web.vmdk", SIZE, kind)
+        for ending, data in others.items():
+            host.storage.write_file(f"[ds1] web/web.{ending}", data)
+        self.vm = idle(host, "[ds1] web/web.vmx", DiskSettings("scsi0:0", "web.vmdk"))
+        assert self.vm.disks is not None
+        self.model = Model(self.vm.disks.devices()["scsi0:0"], 5)
+
+    def flush(self) -> None:
+        """The disk; it counts from here on."""
+        self.steps.append(Step("mark", Path(), self.model.flush()))
+
+    def record(self) -> None:
+        """From now on."""
+        self.disks, self.start = Disks(self.folder), len(self.steps)
 
 
 def storage_of(at: Path, steps: list[Step] | None = None) -> HostStorage:

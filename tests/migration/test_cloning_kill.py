@@ -8,15 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration.recorded_site import SIZE, Disks, Model, RecordedDatastore, cuts, made, storage_of
-from tests.migration.storage_moves import idle
+from tests.migration.recorded_site import SIZE, Disks, RecordedMachine, cuts, storage_of
 from tests.storage.power_cut import Step
-from vilab.host.host import Host
-from vilab.host.mounted import MountedLocal
 from vilab.host.storage import HostStorage
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
-from vilab.host.vmx_disks import DiskSettings
 from vilab.migration.cloning import Clone
 from vilab.migration.storage_copy import CopyOptions
 
@@ -31,27 +27,20 @@ def _nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, name, lambda _number: None)
 
 
-class Recorded:
+class Recorded(RecordedMachine):
     """A clone that is made, and every write to the two datastores: ``steps``, from ``start``."""
 
     def __init__(self, folder: Path, running: bool, kind: str = "vmfs", end_after: int | None = None) -> None:
-        self.folder, self.steps = folder / "site", list[Step]()
-        host = Host(40, "esx1", swap_directory=made(folder / "swap"))
-        for name in ("ds1", "ds2"):
-            datastore = RecordedDatastore(made(self.folder / name), name, self.steps)
-            host.storage._mounted[name] = MountedLocal(datastore, host.storage.luns)
-        host.storage.create_disk("[ds1] web/web.vmdk", SIZE, kind)
-        host.storage.write_file("[ds1] web/web.nvram", NVRAM)
-        vm = idle(host, WEB, DiskSettings("scsi0:0", "web.vmdk"))
+        super().__init__(folder, kind, nvram=NVRAM)
+        host, vm = self.host, self.vm
         (self.folder / "ds1" / "web" / vm.client.swap.path.name).unlink()  # of no importance, and large
-        self.model = Model(vm.disks.devices()["scsi0:0"], 5)
         for _ in range(20):
             self.model.write()
-        self._flush()
+        self.flush()
         self.held = b"".join(self.model.now)
         if not running:
             host.power_off(vm)
-        self.disks, self.start = Disks(self.folder), len(self.steps)
+        self.record()
         self.disks.marked = 0
         clone = Clone(host, vm if running else WEB, "copy", "ds2", options=CopyOptions(step_bytes=32 << 10))
         for number, _ in enumerate(clone.steps()):
@@ -61,16 +50,13 @@ class Recorded:
             if running:
                 self.model.write()
                 if number % 3 == 2:
-                    self._flush()
+                    self.flush()
         self.state = clone.state
         if running and end_after is None:
             self.model.write()
-            self._flush()
+            self.flush()
             host.power_off(vm)
         host.close()
-
-    def _flush(self) -> None:
-        self.steps.append(Step("mark", Path(), self.model.flush()))
 
 
 def disk_of(storage: HostStorage, where: str) -> bytes:

@@ -11,11 +11,9 @@ import pytest
 from tests.migration.recorded_site import (
     SIZE,
     Disks,
-    Model,
-    RecordedDatastore,
+    RecordedMachine,
     cuts,
     files_of,
-    made,
     power_on,
     storage_of,
 )
@@ -29,7 +27,6 @@ from vilab.host.registered import power_on_file
 from vilab.host.storage import HostStorage
 from vilab.host.vm_disks import VmDisks
 from vilab.host.vm_home import VmHome
-from vilab.host.vmx_disks import DiskSettings
 from vilab.migration.cold_migration import ColdMigration, cold_migrate_now
 from vilab.migration.storage_copy import CopyOptions
 
@@ -44,20 +41,12 @@ def _nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, name, lambda _number: None)
 
 
-class Recorded:
+class Recorded(RecordedMachine):
     """A move of a machine with a snapshot, and every write to the two datastores."""
 
     def __init__(self, folder: Path, cancel_after: int | None = None) -> None:
-        self.folder, self.steps = folder / "site", list[Step]()
-        host = Host(40, "esx1", swap_directory=made(folder / "swap"))
-        for name in ("ds1", "ds2"):
-            datastore = RecordedDatastore(made(self.folder / name), name, self.steps)
-            host.storage._mounted[name] = MountedLocal(datastore, host.storage.luns)
-        host.storage.create_disk("[ds1] web/web.vmdk", SIZE)
-        for name, data in (("nvram", NVRAM), ("vmss", VMSS)):
-            host.storage.write_file(f"[ds1] web/web.{name}", data)
-        vm = idle(host, OLD, DiskSettings("scsi0:0", "web.vmdk"))
-        self.model = Model(vm.disks.devices()["scsi0:0"], 5)
+        super().__init__(folder, nvram=NVRAM, vmss=VMSS)
+        host, vm = self.host, self.vm
         for number in range(30):
             self.model.write()
             if number == 15:
@@ -67,7 +56,7 @@ class Recorded:
         host.power_off(vm)
         self.content = b"".join(self.model.now)
         self.whole = {name: host.storage.read_file(f"[ds1] web/{name}") for name in names(host, "[ds1] web")}
-        self.disks, self.start = Disks(self.folder), len(self.steps)
+        self.record()
         move = ColdMigration(host, OLD, "ds2", CopyOptions(step_bytes=32 << 10))
         for number, _ in enumerate(move.steps()):
             if number == cancel_after:

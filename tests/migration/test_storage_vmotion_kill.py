@@ -13,22 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.migration.recorded_site import (
-    SIZE,
     Disks,
-    Model,
-    RecordedDatastore,
+    RecordedMachine,
     cuts,
     files_of,
-    made,
     power_on,
     storage_of,
 )
-from tests.migration.storage_moves import idle
 from tests.storage.power_cut import Step
-from vilab.host.host import Host
-from vilab.host.mounted import MountedLocal
 from vilab.host.storage import HostStorage
-from vilab.host.vmx_disks import DiskSettings
 from vilab.migration.storage_copy import CopyOptions
 from vilab.migration.storage_vmotion import MethodName, StorageVmotion
 
@@ -43,42 +36,32 @@ def _nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, name, lambda _number: None)
 
 
-class Recorded:
+class Recorded(RecordedMachine):
     """A move with every write to the two datastores: ``steps``, from ``start``."""
 
     def __init__(self, folder: Path, method: MethodName, kind: str, power_off_after: int | None = None) -> None:
-        self.folder, self.steps = folder / "site", list[Step]()
-        host = Host(40, "esx1", swap_directory=made(folder / "swap"))
-        for name in ("ds1", "ds2"):
-            datastore = RecordedDatastore(made(self.folder / name), name, self.steps)
-            host.storage._mounted[name] = MountedLocal(datastore, host.storage.luns)
-        host.storage.create_disk("[ds1] web/web.vmdk", SIZE, kind)
-        host.storage.write_file("[ds1] web/web.nvram", NVRAM)
-        vm = idle(host, OLD, DiskSettings("scsi0:0", "web.vmdk"))
+        super().__init__(folder, kind, nvram=NVRAM)
+        host, vm = self.host, self.vm
         (self.folder / "ds1" / "web" / vm.client.swap.path.name).unlink()  # of no importance, and large
-        self.model = Model(vm.disks.devices()["scsi0:0"], 5)
         for _ in range(20):
             self.model.write()
-        self._flush()
-        self.disks, self.start = Disks(self.folder), len(self.steps)
+        self.flush()
+        self.record()
         self.disks.marked = 0
         move = StorageVmotion(host, vm, "ds2", method, CopyOptions(step_bytes=64 << 10, little_bytes=16 << 10))
         taken = 0
         while vm.merge is not None and taken != power_off_after:
             self.model.write()
             if taken % 3 == 2:
-                self._flush()
+                self.flush()
             vm.merge_step()
             taken += 1
         for _ in range(2):
             self.model.write()
-            self._flush()
+            self.flush()
         host.power_off(vm)
         self.state, self.rounds = move.state, move.copier.number
         host.close()
-
-    def _flush(self) -> None:
-        self.steps.append(Step("mark", Path(), self.model.flush()))
 
 
 def check_left(storage: HostStorage, where: str) -> None:
